@@ -1,0 +1,33 @@
+/*
+ * buffer: bytes that grow up to a cap and never past it.
+ */
+#ifndef SPEND_BASE_BUFFER_H
+#define SPEND_BASE_BUFFER_H
+
+#include "base/err.h"
+#include "base/strview.h"
+
+struct buffer {
+    char *data;
+    size_t len;
+    size_t room; /* allocated */
+    size_t cap;  /* most bytes it will ever hold */
+};
+
+void buffer_init(struct buffer *b, size_t cap);
+void buffer_free(struct buffer *b);
+void buffer_clear(struct buffer *b); /* keeps the memory */
+
+/* Each returns false at the cap or out of memory, and then the buffer is unchanged. */
+bool buffer_append(struct buffer *b, const void *ptr, size_t len) NODISCARD;
+bool buffer_append_sv(struct buffer *b, struct strview v) NODISCARD;
+bool buffer_append_byte(struct buffer *b, uint8_t byte) NODISCARD;
+bool buffer_printf(struct buffer *b, const char *fmt, ...) PRINTF_LIKE(2, 3) NODISCARD;
+/* Room for `len` more bytes at the end; the caller writes them and then calls buffer_grew. NULL at the cap. */
+char *buffer_reserve(struct buffer *b, size_t len) NODISCARD;
+void buffer_grew(struct buffer *b, size_t len);
+/* Drops `len` bytes at the front. */
+void buffer_consume(struct buffer *b, size_t len);
+struct strview buffer_view(const struct buffer *b);
+
+#endif

@@ -1,0 +1,50 @@
+/*
+ * strview: a view of bytes somebody else owns. ptr == NULL means "no value" (null), len == 0 with ptr != NULL
+ * means the empty string. Never NUL-terminated by promise.
+ */
+#ifndef SPEND_BASE_STRVIEW_H
+#define SPEND_BASE_STRVIEW_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct strview {
+    const char *ptr;
+    size_t len;
+};
+
+#define SV_FMT "%.*s"
+#define SV_ARG(v) (int)(v).len, (v).ptr
+#define SV_LIT(s) ((struct strview){(s), sizeof(s) - 1})
+#define SV_NULL ((struct strview){NULL, 0})
+
+struct strview sv_of(const char *text); /* NULL gives SV_NULL */
+struct strview sv_of_bytes(const void *ptr, size_t len);
+
+bool sv_is_null(struct strview v);
+bool sv_is_empty(struct strview v); /* null or length 0 */
+bool sv_eq(struct strview a, struct strview b); /* null equals null only */
+bool sv_eq_nocase(struct strview a, struct strview b); /* ASCII */
+int sv_cmp(struct strview a, struct strview b);        /* memcmp order, null first */
+bool sv_starts_with(struct strview v, struct strview prefix);
+struct strview sv_trim(struct strview v); /* blanks and tabs at both ends */
+
+/* The part before the first `sep`; *rest is what follows it, or SV_NULL when there was none. */
+struct strview sv_cut(struct strview v, char sep, struct strview *rest);
+/* Index of the first c, or v.len. */
+size_t sv_find(struct strview v, char c);
+
+/* Whole-text decimal int64: optional '-', digits only. false on anything else or overflow. */
+bool sv_to_i64(struct strview v, int64_t *out);
+/* "250ms" "5s" "10m" "2h" "1d", or digits alone = seconds; to microseconds. false otherwise. */
+bool sv_to_duration_us(struct strview v, int64_t *out);
+/* "64" "64KiB" "32MiB" "1GiB". */
+bool sv_to_size(struct strview v, int64_t *out);
+
+/* True iff every byte sequence is well-formed UTF-8 (no surrogates, no overlong forms). */
+bool sv_is_utf8(struct strview v);
+/* True iff it holds a byte < 0x20, 0x7f, or a C1 control (U+0080..U+009F) in UTF-8. */
+bool sv_has_control(struct strview v);
+
+#endif
