@@ -1,0 +1,92 @@
+"""Creates the topics of topics.json that a cluster lacks, and brings the settings of the others in line.
+
+Refuses to change a partition count: keys would move to other partitions and lose their order.
+"""
+
+import argparse
+import json
+import sys
+import time
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic
+
+TIMEOUT_S = 60
+
+
+def settings(topic, definitions, replication):
+    """The topic's own settings, and how many replicas must have a record before it counts as written."""
+    config = {name: str(value) for name, value in topic["config"].items()}
+    config["min.insync.replicas"] = str(min(definitions["min_insync_replicas"], replication))
+    return config
+
+
+def metadata_when_up(admin):
+    """The cluster's topics; waits for a broker that is still starting."""
+    end = time.monotonic() + TIMEOUT_S
+    while True:
+        try:
+            found = admin.list_topics(timeout=5)
+            if found.brokers:
+                return found.topics
+        except KafkaException:
+            if time.monotonic() > end:
+                raise
+        time.sleep(0.1)
+
+
+def create(admin, missing, definitions, replication):
+    new = [
+        NewTopic(t["name"], num_partitions=t["partitions"], replication_factor=replication,
+                 config=settings(t, definitions, replication))
+        for t in missing
+    ]
+    for name, done in admin.create_topics(new, request_timeout=TIMEOUT_S).items():
+        done.result()
+        print(f"topics: {name} created")
+
+
+def align(admin, present, definitions, replication):
+    """Sets what differs, and only that."""
+    wanted = {t["name"]: settings(t, definitions, replication) for t in present}
+    asked = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in wanted]
+    changes = []
+    for resource, answer in admin.describe_configs(asked, request_timeout=TIMEOUT_S).items():
+        have = answer.result()
+        differing = [
+            ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
+            for name, value in wanted[resource.name].items() if have[name].value != value
+        ]
+        if differing:
+            changes.append(ConfigResource(ConfigResource.Type.TOPIC, resource.name, incremental_configs=differing))
+    for resource, done in (admin.incremental_alter_configs(changes) if changes else {}).items():
+        done.result()
+        print(f"topics: {resource.name} settings changed")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--brokers", required=True)
+    parser.add_argument("--replication", type=int, help="replicas a partition (default: the file's)")
+    parser.add_argument("file")
+    args = parser.parse_args()
+    with open(args.file, encoding="utf-8") as f:
+        definitions = json.load(f)
+    replication = args.replication or definitions["replication_factor"]
+    admin = AdminClient({"bootstrap.servers": args.brokers, "log_level": 0})
+    there = metadata_when_up(admin)
+    for t in definitions["topics"]:
+        if t["name"] in there and len(there[t["name"]].partitions) != t["partitions"]:
+            sys.exit(f"topics: {t['name']} has {len(there[t['name']].partitions)} partitions, "
+                     f"topics.json says {t['partitions']}: changing that would break the order of its keys")
+    missing = [t for t in definitions["topics"] if t["name"] not in there]
+    present = [t for t in definitions["topics"] if t["name"] in there]
+    if missing:
+        create(admin, missing, definitions, replication)
+    if present:
+        align(admin, present, definitions, replication)
+    print(f"topics: {len(definitions['topics'])} there")
+
+
+if __name__ == "__main__":
+    main()
