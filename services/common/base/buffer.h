@@ -23,7 +23,8 @@ bool buffer_append(struct buffer *b, const void *ptr, size_t len) NODISCARD;
 bool buffer_append_sv(struct buffer *b, struct strview v) NODISCARD;
 bool buffer_append_byte(struct buffer *b, uint8_t byte) NODISCARD;
 bool buffer_printf(struct buffer *b, const char *fmt, ...) PRINTF_LIKE(2, 3) NODISCARD;
-/* Room for `len` more bytes at the end; the caller writes them and then calls buffer_grew. NULL at the cap. */
+/* Room for `len` more bytes at the end; the caller writes them and then calls buffer_grew. NULL at the cap.
+ */
 char *buffer_reserve(struct buffer *b, size_t len) NODISCARD;
 void buffer_grew(struct buffer *b, size_t len);
 /* Drops `len` bytes at the front. */

@@ -8,7 +8,7 @@
 #include "base/strview.h"
 
 #define CLOCK_TEXT_MAX 40
-#define US_PER_SECOND 1000000LL
+#define US_PER_SECOND  1000000LL
 
 int64_t clock_now_us(void);  /* UTC since 1970 */
 int64_t clock_mono_us(void); /* never goes back; for time-outs and durations */

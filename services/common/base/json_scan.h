@@ -1,8 +1,9 @@
 /*
- * json_scan: one strict pass over JSON text (RFC 8259, UTF-8 checked, depth limited), as a pull reader of spans.
- * Numbers stay text, so money is never a float. Nothing is copied; strings are raw spans until unescaped.
- * Accepts and refuses exactly what jansson does with JSON_REJECT_DUPLICATES off, JSON_DECODE_ANY on, but: integers past int64 are
- * fine here (text), and \u0000 in strings is accepted as a span and refused by json_scan_unescape.
+ * json_scan: one strict pass over JSON text (RFC 8259, UTF-8 checked, depth limited), as a pull reader of
+ * spans. Numbers stay text, so money is never a float. Nothing is copied; strings are raw spans until
+ * unescaped. Accepts and refuses exactly what jansson does with JSON_REJECT_DUPLICATES off, JSON_DECODE_ANY
+ * on, but: integers past int64 are fine here (text), and \u0000 in strings is accepted as a span and refused
+ * by json_scan_unescape.
  */
 #ifndef SPEND_BASE_JSON_SCAN_H
 #define SPEND_BASE_JSON_SCAN_H
@@ -33,25 +34,29 @@ struct json_scan {
 
 struct json_value {
     enum json_kind kind;
-    struct strview raw; /* a scalar's text: a string's inside without quotes, still escaped; a container's '{' or '[' */
-    bool escaped;       /* the string holds a backslash */
+    struct strview
+        raw; /* a scalar's text: a string's inside without quotes, still escaped; a container's '{' or '[' */
+    bool escaped; /* the string holds a backslash */
 };
 
 /* depth_max: LIMIT_JSON_DEPTH as a rule. */
 void json_scan_init(struct json_scan *s, struct strview text, int depth_max);
 
-/* The next value. After an object or array was returned, read it with _member/_item until they return false, or skip it. */
+/* The next value. After an object or array was returned, read it with _member/_item until they return false,
+ * or skip it. */
 bool json_scan_value(struct json_scan *s, struct json_value *out) NODISCARD;
 /* Inside an object: the next key (raw span) and its value. false at '}' or on error (s->failed). */
 bool json_scan_member(struct json_scan *s, struct json_value *key, struct json_value *value) NODISCARD;
 /* Inside an array. false at ']' or on error. */
 bool json_scan_item(struct json_scan *s, struct json_value *value) NODISCARD;
-/* Reads over the value just returned: a container up to its end, nothing for a scalar. *whole (may be NULL): its full text. */
+/* Reads over the value just returned: a container up to its end, nothing for a scalar. *whole (may be NULL):
+ * its full text. */
 bool json_scan_skip(struct json_scan *s, const struct json_value *value, struct strview *whole) NODISCARD;
 /* Only blanks are left. */
 bool json_scan_end(struct json_scan *s) NODISCARD;
 
-/* The string's bytes: the span itself when it has no escape, else a copy in the arena. false: \u0000, or arena full. */
+/* The string's bytes: the span itself when it has no escape, else a copy in the arena. false: \u0000, or
+ * arena full. */
 bool json_scan_unescape(const struct json_value *v, struct arena *a, struct strview *out) NODISCARD;
 /* A key or string equals text once unescaped. */
 bool json_scan_text_is(const struct json_value *v, struct strview text);

@@ -1,7 +1,8 @@
 /*
  * log: one line an event, logfmt, to stderr, with stable ev= names. Values are escaped here.
- * Refuses payloads: callers give ids, names and numbers. Every ev has a counter, spend_log_events_total{ev,level}.
- *   log_warn("event_dead_lettered", LOG_STR("reason", name), LOG_INT("offset", off), LOG_END);
+ * Refuses payloads: callers give ids, names and numbers. Every ev has a counter,
+ * spend_log_events_total{ev,level}. log_warn("event_dead_lettered", LOG_STR("reason", name),
+ * LOG_INT("offset", off), LOG_END);
  */
 #ifndef SPEND_BASE_LOG_H
 #define SPEND_BASE_LOG_H
@@ -22,10 +23,10 @@ struct log_field {
 };
 
 #define LOG_STR(n, v) ((struct log_field){.kind = LOG_KIND_STR, .name = (n), .str = (v)})
-#define LOG_SV(n, v) ((struct log_field){.kind = LOG_KIND_SV, .name = (n), .sv = (v)})
+#define LOG_SV(n, v)  ((struct log_field){.kind = LOG_KIND_SV, .name = (n), .sv = (v)})
 #define LOG_INT(n, v) ((struct log_field){.kind = LOG_KIND_INT, .name = (n), .num = (int64_t)(v)})
-#define LOG_ERR(e) ((struct log_field){.kind = LOG_KIND_STR, .name = "err", .str = (e)->text})
-#define LOG_END ((struct log_field){.kind = LOG_KIND_END})
+#define LOG_ERR(e)    ((struct log_field){.kind = LOG_KIND_STR, .name = "err", .str = (e)->text})
+#define LOG_END       ((struct log_field){.kind = LOG_KIND_END})
 
 void log_open(const char *service, enum log_level least);
 bool log_level_parse(struct strview text, enum log_level *out); /* debug info warn error */
@@ -33,10 +34,10 @@ bool log_level_parse(struct strview text, enum log_level *out); /* debug info wa
 /* Thread-safe: one write(2) a line. Lines over 4 KiB are cut. */
 void log_line(enum log_level level, const char *ev, const struct log_field *fields);
 
-#define LOG_FIELDS(...) ((const struct log_field[]){__VA_ARGS__})
+#define LOG_FIELDS(...)    ((const struct log_field[]){__VA_ARGS__})
 #define log_debug(ev, ...) log_line(LOG_LEVEL_DEBUG, (ev), LOG_FIELDS(__VA_ARGS__))
-#define log_info(ev, ...) log_line(LOG_LEVEL_INFO, (ev), LOG_FIELDS(__VA_ARGS__))
-#define log_warn(ev, ...) log_line(LOG_LEVEL_WARN, (ev), LOG_FIELDS(__VA_ARGS__))
+#define log_info(ev, ...)  log_line(LOG_LEVEL_INFO, (ev), LOG_FIELDS(__VA_ARGS__))
+#define log_warn(ev, ...)  log_line(LOG_LEVEL_WARN, (ev), LOG_FIELDS(__VA_ARGS__))
 #define log_error(ev, ...) log_line(LOG_LEVEL_ERROR, (ev), LOG_FIELDS(__VA_ARGS__))
 
 #endif

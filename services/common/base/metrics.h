@@ -1,7 +1,7 @@
 /*
  * metrics: counters, gauges and histograms with at most one label, as Prometheus text.
- * Registered once at start (any thread may then add: atomics). Refuses raw tags, ids and other unbounded label
- * values: label values are registered names from code, never from a request.
+ * Registered once at start (any thread may then add: atomics). Refuses raw tags, ids and other unbounded
+ * label values: label values are registered names from code, never from a request.
  */
 #ifndef SPEND_BASE_METRICS_H
 #define SPEND_BASE_METRICS_H

@@ -10,10 +10,10 @@
 
 __extension__ typedef __int128 int128; /* the one typedef: -Wpedantic refuses it without __extension__ */
 
-#define NANOS_PER_USD 1000000000LL
+#define NANOS_PER_USD   1000000000LL
 #define FEMTOS_PER_NANO 1000000LL
-#define MARKUP_ONE_PPM 1000000LL /* markup 1.000000 */
-#define MONEY_TEXT_MAX 32
+#define MARKUP_ONE_PPM  1000000LL /* markup 1.000000 */
+#define MONEY_TEXT_MAX  32
 
 bool money_add(int64_t a, int64_t b, int64_t *out) NODISCARD;
 bool money_sub(int64_t a, int64_t b, int64_t *out) NODISCARD;
@@ -27,7 +27,8 @@ bool money_from_femtos(int128 femtos, int64_t *nanos) NODISCARD;
 /* half-even(raw x markup_ppm / 1,000,000), once. markup_ppm >= 0. */
 bool money_mark_up(int64_t raw_nanos, int64_t markup_ppm, int64_t *billed_nanos) NODISCARD;
 
-/* Nanos to whole cents with a signed carry: cents = half-even((nanos + carry) / 1e7), *carry = what is left. */
+/* Nanos to whole cents with a signed carry: cents = half-even((nanos + carry) / 1e7), *carry = what is left.
+ */
 bool money_to_cents(int64_t nanos, int64_t *carry_nanos, int64_t *cents) NODISCARD;
 
 /*
@@ -35,7 +36,8 @@ bool money_to_cents(int64_t nanos, int64_t *carry_nanos, int64_t *cents) NODISCA
  * Exact unless the text has more decimals than scale: then half-even, and *rounded (may be NULL) is set.
  * Refuses empty text, blanks, '+', nan, inf, hex, over 40 digits; ERR_OVERFLOW past int64.
  */
-bool money_parse_decimal(struct strview text, int scale, int64_t *out, bool *rounded, struct err *err) NODISCARD;
+bool money_parse_decimal(struct strview text, int scale, int64_t *out, bool *rounded,
+                         struct err *err) NODISCARD;
 
 /* A USD amount from an API: at most 9 decimals, no exponent, else an error that says so. */
 bool money_parse_usd(struct strview text, int64_t *nanos, struct err *err) NODISCARD;

@@ -14,17 +14,17 @@ struct strview {
     size_t len;
 };
 
-#define SV_FMT "%.*s"
+#define SV_FMT    "%.*s"
 #define SV_ARG(v) (int)(v).len, (v).ptr
 #define SV_LIT(s) ((struct strview){(s), sizeof(s) - 1})
-#define SV_NULL ((struct strview){NULL, 0})
+#define SV_NULL   ((struct strview){NULL, 0})
 
 struct strview sv_of(const char *text); /* NULL gives SV_NULL */
 struct strview sv_of_bytes(const void *ptr, size_t len);
 
 bool sv_is_null(struct strview v);
-bool sv_is_empty(struct strview v); /* null or length 0 */
-bool sv_eq(struct strview a, struct strview b); /* null equals null only */
+bool sv_is_empty(struct strview v);                    /* null or length 0 */
+bool sv_eq(struct strview a, struct strview b);        /* null equals null only */
 bool sv_eq_nocase(struct strview a, struct strview b); /* ASCII */
 int sv_cmp(struct strview a, struct strview b);        /* memcmp order, null first */
 bool sv_starts_with(struct strview v, struct strview prefix);
@@ -37,13 +37,15 @@ size_t sv_find(struct strview v, char c);
 
 /* Whole-text decimal int64: optional '-', digits only. false on anything else or overflow. */
 bool sv_to_i64(struct strview v, int64_t *out);
-/* "250ms" "5s" "10m" "2h" "1d", or digits alone = seconds; to microseconds. false otherwise. */
+/* "50us" "250ms" "5s" "10m" "2h" "1d", or digits alone = seconds; to microseconds. false otherwise. */
 bool sv_to_duration_us(struct strview v, int64_t *out);
 /* "64" "64KiB" "32MiB" "1GiB". */
 bool sv_to_size(struct strview v, int64_t *out);
 
 /* True iff every byte sequence is well-formed UTF-8 (no surrogates, no overlong forms). */
 bool sv_is_utf8(struct strview v);
+/* Bytes of the longest well-formed UTF-8 prefix: v.len when all of it is. Also where a cut text may end. */
+size_t sv_utf8_prefix(struct strview v);
 /* True iff it holds a byte < 0x20, 0x7f, or a C1 control (U+0080..U+009F) in UTF-8. */
 bool sv_has_control(struct strview v);
 
