@@ -11,6 +11,7 @@ sets the tokens it reports (without it: a quarter of the text's bytes in, 16 out
     status=N       answer that error instead                  usage=none  report no usage
     cut=N          break the connection after N chunks (a stream) or N bytes of the body
     model=NAME     reply with another model's name            tier=NAME   reply with a service tier
+    ref=NAME       nothing; it stands in the log, as the whole order does
 
 POST ../chat/completions, plain and SSE (a usage chunk only if stream_options.include_usage asks for it); GET ../models;
 POST /callbacks takes LiteLLM's generic_api callbacks and writes one line each to --callbacks. Any other path echoes the
@@ -230,7 +231,7 @@ class Chat:
 
     def log(self, outcome, status=200):
         sent = self.usage if outcome == "finished" and (not self.is_stream or self.asked_usage) else None
-        self.provider.log(self.request, kind="chat", status=status, outcome=outcome, id=self.id, model=self.model,
+        self.provider.log(self.request, kind="chat", status=status, outcome=outcome, id=self.id, model=self.model, order=self.order,
                           stream=self.is_stream, asked_usage=self.asked_usage, usage=self.usage, usage_sent=sent)
 
     def fail(self, status):

@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2034 # what is set here is used by those who read this file
 # common: where things are, how the scripts speak, what a state directory remembers (ports, secrets, settings).
 # TOOLS is what `install` brings, one for the checkout; STATE is one stack's own directory (up --dir DIR, default .local).
 set -euo pipefail
@@ -13,7 +14,7 @@ PG_BIN=/usr/lib/postgresql/15/bin
 PORT_FIRST=20000
 PORT_BLOCKS=750
 PORT_NAMES=(kafka controller postgres ingest ingest_admin attributor_admin ledger ledger_admin
-    provider litellm sink ingest_s0 ingest_s0_admin)
+    provider litellm ingest_s0 ingest_s0_admin)
 
 say() { printf '%s: %s\n' "${0##*/}" "$*"; }
 die() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }

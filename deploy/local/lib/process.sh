@@ -35,11 +35,11 @@ process_ready() {
     local name=$1 end=$((SECONDS + $2))
     shift 2
     until "$@" >/dev/null 2>&1; do
-        process_lives "$name" && [ "$SECONDS" -lt "$end" ] || {
+        if ! process_lives "$name" || [ "$SECONDS" -ge "$end" ]; then
             printf '%s\n' "--- the end of $STATE/log/$name.log" >&2
             tail -n 20 "$STATE/log/$name.log" >&2
             die "$name is not ready"
-        }
+        fi
         sleep 0.1
     done
 }

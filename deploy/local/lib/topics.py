@@ -41,9 +41,9 @@ def create(admin, missing, definitions, replication):
                  config=settings(t, definitions, replication))
         for t in missing
     ]
-    for name, done in admin.create_topics(new, request_timeout=TIMEOUT_S).items():
+    for done in admin.create_topics(new, request_timeout=TIMEOUT_S).values():
         done.result()
-        print(f"topics: {name} created")
+    print(f"topics: created {', '.join(t['name'] for t in missing)}")
 
 
 def align(admin, present, definitions, replication):
@@ -85,7 +85,6 @@ def main():
         create(admin, missing, definitions, replication)
     if present:
         align(admin, present, definitions, replication)
-    print(f"topics: {len(definitions['topics'])} there")
 
 
 if __name__ == "__main__":
