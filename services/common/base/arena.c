@@ -31,7 +31,7 @@ static struct arena_block *block_add(struct arena *a, size_t least)
 {
     size_t size = FIRST_BLOCK;
     if (a->head != NULL)
-        size = a->head->size < LARGEST_DOUBLED ? a->head->size * 2 : LARGEST_DOUBLED;
+        size = a->head->size < LARGEST_DOUBLED / 2 ? a->head->size * 2 : LARGEST_DOUBLED;
     if (size < least)
         size = least;
     struct arena_block *block = malloc(sizeof *block + size);

@@ -1,0 +1,124 @@
+/*
+ * sha256: OpenSSL EVP. A context is set up once and used again: setting it up costs more than a short hash.
+ */
+#include "base/sha256.h"
+
+#include <openssl/crypto.h>
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+struct sha256 {
+    EVP_MD_CTX *context;
+};
+
+static void must(bool ok)
+{
+    if (!ok) {
+        (void)fputs("sha256: OpenSSL failed\n", stderr);
+        abort();
+    }
+}
+
+struct sha256 *sha256_new(void)
+{
+    struct sha256 *s = malloc(sizeof *s);
+    must(s != NULL);
+    s->context = EVP_MD_CTX_new();
+    must(s->context != NULL);
+    return s;
+}
+
+void sha256_free(struct sha256 *s)
+{
+    if (s == NULL)
+        return;
+    EVP_MD_CTX_free(s->context);
+    free(s);
+}
+
+void sha256_begin(struct sha256 *s)
+{
+    /* A context that has the algorithm already keeps it. */
+    const EVP_MD *same = EVP_MD_CTX_get0_md(s->context);
+    must(EVP_DigestInit_ex2(s->context, same == NULL ? EVP_sha256() : NULL, NULL) == 1);
+}
+
+void sha256_update(struct sha256 *s, const void *ptr, size_t len)
+{
+    if (len > 0)
+        must(EVP_DigestUpdate(s->context, ptr, len) == 1);
+}
+
+void sha256_end(struct sha256 *s, uint8_t out[SHA256_LEN])
+{
+    unsigned int len = 0;
+    must(EVP_DigestFinal_ex(s->context, out, &len) == 1 && len == SHA256_LEN);
+}
+
+void sha256_of(struct strview v, uint8_t out[SHA256_LEN])
+{
+    struct sha256 *s = sha256_new();
+    sha256_begin(s);
+    sha256_update(s, v.ptr, v.len);
+    sha256_end(s, out);
+    sha256_free(s);
+}
+
+void sha256_hex_of(struct strview v, char out[SHA256_HEX_LEN + 1])
+{
+    uint8_t digest[SHA256_LEN];
+    sha256_of(v, digest);
+    sha256_to_hex(digest, sizeof digest, out);
+}
+
+void sha256_hmac(struct strview key, struct strview text, uint8_t out[SHA256_LEN])
+{
+    unsigned int len = 0;
+    must(key.len <= 1 << 20);
+    const unsigned char *bytes = (const unsigned char *)(text.ptr == NULL ? "" : text.ptr);
+    must(HMAC(EVP_sha256(), key.ptr == NULL ? "" : key.ptr, (int)key.len, bytes, text.len, out, &len) !=
+         NULL);
+    must(len == SHA256_LEN);
+}
+
+void sha256_to_hex(const uint8_t *bytes, size_t len, char *out)
+{
+    static const char digits[] = "0123456789abcdef";
+    for (size_t i = 0; i < len; i++) {
+        *out++ = digits[bytes[i] >> 4];
+        *out++ = digits[bytes[i] & 0x0f];
+    }
+    *out = '\0';
+}
+
+static int hex_value(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    if (c >= 'a' && c <= 'f')
+        return c - 'a' + 10;
+    if (c >= 'A' && c <= 'F')
+        return c - 'A' + 10;
+    return -1;
+}
+
+bool sha256_from_hex(struct strview hex, uint8_t *out, size_t len)
+{
+    if (hex.len != 2 * len)
+        return false;
+    for (size_t i = 0; i < len; i++) {
+        int high = hex_value(hex.ptr[2 * i]);
+        int low = hex_value(hex.ptr[2 * i + 1]);
+        if (high < 0 || low < 0)
+            return false;
+        out[i] = (uint8_t)(high << 4 | low);
+    }
+    return true;
+}
+
+bool sha256_equal(const uint8_t *a, const uint8_t *b, size_t len)
+{
+    return CRYPTO_memcmp(a, b, len) == 0;
+}

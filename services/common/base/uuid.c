@@ -1,0 +1,100 @@
+/*
+ * uuid: layout of RFC 9562. Aborts if the kernel gives no random bytes: ids that repeat would lose money.
+ */
+#include "base/uuid.h"
+
+#include "base/sha256.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+static void mark(struct uuid *u, uint8_t version)
+{
+    u->byte[6] = (uint8_t)((u->byte[6] & 0x0f) | version << 4);
+    u->byte[8] = (uint8_t)((u->byte[8] & 0x3f) | 0x80);
+}
+
+struct uuid uuid_v7(int64_t utc_us)
+{
+    struct uuid u;
+    /* Up to 256 bytes getrandom never returns short once the pool is up, but for signals before that. */
+    if (getrandom(u.byte, sizeof u.byte, 0) != (ssize_t)sizeof u.byte) {
+        (void)fputs("uuid: getrandom failed\n", stderr);
+        abort();
+    }
+    uint64_t us = utc_us < 0 ? 0 : (uint64_t)utc_us;
+    uint64_t ms = us / 1000;
+    uint64_t part = us % 1000 * 4096 / 1000; /* 12 bits of a millisecond */
+    for (int i = 0; i < 6; i++)
+        u.byte[i] = (uint8_t)(ms >> (40 - 8 * i));
+    u.byte[6] = (uint8_t)(part >> 8);
+    u.byte[7] = (uint8_t)part;
+    mark(&u, 7);
+    return u;
+}
+
+struct uuid uuid_v8_of(struct strview source, struct strview id)
+{
+    uint8_t digest[SHA256_LEN];
+    const uint8_t separator = 0x1f;
+    struct sha256 *hash = sha256_new();
+    sha256_begin(hash);
+    sha256_update(hash, source.ptr, source.len);
+    sha256_update(hash, &separator, 1);
+    sha256_update(hash, id.ptr, id.len);
+    sha256_end(hash, digest);
+    sha256_free(hash);
+    struct uuid u;
+    memcpy(u.byte, digest, sizeof u.byte);
+    mark(&u, 8);
+    return u;
+}
+
+static bool dash_before(size_t byte)
+{
+    return byte == 4 || byte == 6 || byte == 8 || byte == 10;
+}
+
+void uuid_format(const struct uuid *u, char out[UUID_TEXT_LEN + 1])
+{
+    static const char hex[] = "0123456789abcdef";
+    char *p = out;
+    for (size_t i = 0; i < sizeof u->byte; i++) {
+        if (dash_before(i))
+            *p++ = '-';
+        *p++ = hex[u->byte[i] >> 4];
+        *p++ = hex[u->byte[i] & 0x0f];
+    }
+    *p = '\0';
+}
+
+bool uuid_parse(struct strview text, struct uuid *out)
+{
+    if (text.len != UUID_TEXT_LEN)
+        return false;
+    struct uuid u;
+    const char *p = text.ptr;
+    for (size_t i = 0; i < sizeof u.byte; i++) {
+        if (dash_before(i) && *p++ != '-')
+            return false;
+        if (!sha256_from_hex((struct strview){p, 2}, &u.byte[i], 1))
+            return false;
+        p += 2;
+    }
+    *out = u;
+    return true;
+}
+
+bool uuid_is_nil(const struct uuid *u)
+{
+    static const struct uuid nil;
+    return uuid_cmp(u, &nil) == 0;
+}
+
+int uuid_cmp(const struct uuid *a, const struct uuid *b)
+{
+    int order = memcmp(a->byte, b->byte, sizeof a->byte);
+    return (order > 0) - (order < 0);
+}
