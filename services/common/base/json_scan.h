@@ -2,8 +2,9 @@
  * json_scan: one strict pass over JSON text (RFC 8259, UTF-8 checked, depth limited), as a pull reader of
  * spans. Numbers stay text, so money is never a float. Nothing is copied; strings are raw spans until
  * unescaped. Accepts and refuses exactly what jansson does with JSON_REJECT_DUPLICATES off, JSON_DECODE_ANY
- * on, but: integers past int64 are fine here (text), and \u0000 in strings is accepted as a span and refused
- * by json_scan_unescape.
+ * on, but: numbers past int64 or double are fine here (text), and \u0000 in strings is accepted as a span and
+ * refused by json_scan_unescape. A NUL byte is always refused (jansson 2.14 runs over one behind a
+ * number). Depth counts open containers.
  */
 #ifndef SPEND_BASE_JSON_SCAN_H
 #define SPEND_BASE_JSON_SCAN_H
