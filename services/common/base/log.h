@@ -1,7 +1,7 @@
 /*
  * log: one line an event, logfmt, to stderr, with stable ev= names. Values are escaped here.
  * Refuses payloads: callers give ids, names and numbers. Every ev has a counter,
- * spend_log_events_total{ev,level}. log_warn("event_dead_lettered", LOG_STR("reason", name),
+ * spend_log_events_total{ev}. log_warn("event_dead_lettered", LOG_STR("reason", name),
  * LOG_INT("offset", off), LOG_END);
  */
 #ifndef SPEND_BASE_LOG_H
