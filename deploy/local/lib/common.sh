@@ -26,7 +26,9 @@ usage_die() { printf '%s: %s (see --help)\n' "${0##*/}" "$*" >&2; exit 2; }
 help_print() { sed -n '2,/^[^#]/{s/^# \{0,1\}//p}' "$1"; }
 
 as_root() {
-    if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+    if [ "$(id -u)" = 0 ]; then "$@"; return; fi
+    command -v sudo >/dev/null || die "this needs root, or sudo: $*"
+    sudo "$@"
 }
 
 random_hex() { od -An -N16 -tx1 /dev/urandom | tr -d ' \n'; }

@@ -7,11 +7,16 @@ WIRED='SPEND_(LISTEN|ADMIN_LISTEN|KAFKA_BROKERS|DATABASE_URL|LEDGER_URL|LEDGER_T
 # settings_load: what this `up` and earlier ones were given (until `down`), so that a service that died comes back as
 # it was. A new value counts for what is started from now on.
 settings_load() {
-    local given=$STATE/given name
+    local given=$STATE/given name line
     [ -e "$given" ] || (umask 077; : >"$given")
+    # a shell that sourced our env hands back our own provider: that is no wish for another upstream
+    [ "${SPEND_UPSTREAM_URL-}" != "$(provider_url)" ] || unset SPEND_UPSTREAM_URL
     for name in $(compgen -e | grep '^SPEND_' | grep -vxE "$WIRED"); do
+        line=$(printf '%s=%q' "$name" "${!name}")
+        grep -qxF "$line" "$given" && continue
+        ! process_lives ingest || say "$name: what already runs keeps its setting until down and up"
         sed -i "/^$name=/d" "$given"
-        printf '%s=%q\n' "$name" "${!name}" >>"$given"
+        echo "$line" >>"$given"
     done
     set -a
     # shellcheck disable=SC1090
