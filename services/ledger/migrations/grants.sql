@@ -1,0 +1,18 @@
+-- What the runtime role may do. Runs after every migration, as the owner; :role is the role's name, quoted.
+-- Entries can be added and read, nothing else: a trigger stops the owner too.
+GRANT USAGE ON SCHEMA spend TO :role;
+GRANT SELECT ON ALL TABLES IN SCHEMA spend TO :role;
+GRANT INSERT ON account, account_version, entry, credit, call, consumer_offset, outbox, tier, api_key, task,
+    conversation, model_alias, price_book, price, config_outbox, admin_audit TO :role;
+GRANT UPDATE (name, overdraft_limit_nanos, config_version) ON account TO :role;
+GRANT UPDATE (amount_nanos, held_nanos, seq) ON balance TO :role;
+GRANT INSERT ON balance TO :role;
+GRANT UPDATE ON call TO :role;
+GRANT UPDATE (next) ON consumer_offset TO :role;
+GRANT UPDATE (pub_seq), DELETE ON outbox TO :role;
+GRANT UPDATE (pub_seq) ON publisher TO :role;
+GRANT UPDATE (version, changed_at, watermark) ON config_version TO :role;
+GRANT UPDATE (finished_at, conversation_id, config_version) ON task TO :role;
+GRANT DELETE ON config_outbox TO :role;
+GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA spend TO :role;
+REVOKE UPDATE, DELETE, TRUNCATE ON entry FROM :role, PUBLIC;
