@@ -9,6 +9,7 @@ import sys
 import xml.etree.ElementTree as ElementTree
 
 CASE_OK = re.compile(r"^\[ +OK +\] (\S+)", re.M)
+CASE_SKIPPED = re.compile(r"^\[ +SKIPPED +\] (test_\w+)", re.M)
 CASE_FAILED = re.compile(r"^\[ +FAILED +\] (test_\w+)", re.M)
 
 
@@ -24,9 +25,10 @@ def count_case(case):
     failed = sorted(set(CASE_FAILED.findall(output)))
     if broken and not failed:
         failed = [""]
-    if not broken and not passed:
+    skipped = len(set(CASE_SKIPPED.findall(output)))
+    if not broken and not passed and not skipped:
         passed = 1
-    return passed, len(failed), 0, [f"{name} {which}".strip() for which in failed]
+    return passed, len(failed), skipped, [f"{name} {which}".strip() for which in failed]
 
 
 def main():

@@ -31,6 +31,11 @@ def test_a_program_that_crashes_after_its_cases_is_a_failure(tmp_path):
     assert counted(tmp_path, CTEST.format(status="fail", output=GOOD))[0] == ["2", "1", "0"]
 
 
+def test_a_skipped_case_is_neither(tmp_path):
+    skipped = GOOD + "[  SKIPPED ] test_c\n[  SKIPPED ] 1 test(s), listed below:\n[  SKIPPED ] test_c\n"
+    assert counted(tmp_path, CTEST.format(status="run", output=skipped))[0] == ["2", "0", "1"]
+
+
 def test_a_program_without_cmocka_is_one_case(tmp_path):
     assert counted(tmp_path, CTEST.format(status="run", output="fine"))[0] == ["1", "0", "0"]
 
