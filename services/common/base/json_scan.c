@@ -261,8 +261,8 @@ bool json_scan_item(struct json_scan *s, struct json_value *value)
 
 bool json_scan_skip(struct json_scan *s, const struct json_value *value, struct strview *whole)
 {
-    struct json_value key;
-    struct json_value inner;
+    struct json_value key = {0};
+    struct json_value inner = {0};
     const char *start = value->raw.ptr;
     if (s->failed)
         return false;

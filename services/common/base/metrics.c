@@ -1,5 +1,5 @@
 /*
- * metrics: a list of series that only grows. Registering takes a lock; adding is one relaxed atomic.
+ * metrics: a sorted list of series that only grows. Registering takes a lock; adding is one relaxed atomic.
  * Series live as long as the process: nothing here is freed.
  */
 #include "base/metrics.h"
@@ -69,21 +69,30 @@ static char *copy(const char *text)
     return out;
 }
 
-static bool same_text(const char *a, const char *b)
+static bool same_family(const struct metric *m, enum metric_type type, const char *label)
 {
-    return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
+    return m->type == type && sv_eq(sv_of(m->label), sv_of(label));
+}
+
+static int order_of(const struct metric *m, const char *name, const char *value)
+{
+    int order = strcmp(m->name, name);
+    return order != 0 ? order : sv_cmp(sv_of(m->value), sv_of(value));
 }
 
 static struct metric *find_or_add(enum metric_type type, const char *name, const char *help,
                                   const char *label, const char *value)
 {
-    for (struct metric *m = first; m != NULL; m = m->next) {
-        if (strcmp(m->name, name) != 0)
-            continue;
-        must(m->type == type && same_text(m->label, label), name,
+    struct metric **at = &first; /* where it stands or belongs */
+    for (; *at != NULL; at = &(*at)->next) {
+        bool same_name = strcmp((*at)->name, name) == 0;
+        must(!same_name || same_family(*at, type, label), name,
              "registered before with another type or label");
-        if (same_text(m->value, value))
-            return m;
+        int order = order_of(*at, name, value);
+        if (order == 0)
+            return *at;
+        if (order > 0)
+            break;
     }
     must(count < SERIES_MAX, name, "too many series");
     struct metric *m = calloc(1, sizeof *m);
@@ -93,8 +102,8 @@ static struct metric *find_or_add(enum metric_type type, const char *name, const
     m->label = copy(label);
     m->value = copy(value);
     m->type = type;
-    m->next = first;
-    first = m;
+    m->next = *at;
+    *at = m;
     count++;
     return m;
 }
@@ -232,29 +241,15 @@ static bool put_series(struct buffer *out, const struct metric *m, bool new_fami
     return put_sample(out, m, "", NULL, number);
 }
 
-static int by_name_and_value(const void *left, const void *right)
-{
-    const struct metric *a = *(const struct metric *const *)left;
-    const struct metric *b = *(const struct metric *const *)right;
-    int order = strcmp(a->name, b->name);
-    return order != 0 ? order : sv_cmp(sv_of(a->value), sv_of(b->value));
-}
-
 bool metrics_render(struct buffer *out)
 {
-    (void)pthread_mutex_lock(&lock);
-    size_t total = count;
-    const struct metric **sorted = calloc(total + 1, sizeof *sorted);
-    size_t n = 0;
-    for (const struct metric *m = first; m != NULL && sorted != NULL; m = m->next)
-        sorted[n++] = m;
-    (void)pthread_mutex_unlock(&lock);
-    if (sorted == NULL)
-        return false;
-    qsort(sorted, n, sizeof *sorted, by_name_and_value);
     bool ok = true;
-    for (size_t i = 0; i < n && ok; i++)
-        ok = put_series(out, sorted[i], i == 0 || strcmp(sorted[i]->name, sorted[i - 1]->name) != 0);
-    free(sorted);
+    const char *family = "";
+    (void)pthread_mutex_lock(&lock);
+    for (const struct metric *m = first; m != NULL && ok; m = m->next) {
+        ok = put_series(out, m, strcmp(m->name, family) != 0);
+        family = m->name;
+    }
+    (void)pthread_mutex_unlock(&lock);
     return ok;
 }

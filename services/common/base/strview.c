@@ -34,7 +34,10 @@ bool sv_eq(struct strview a, struct strview b)
 
 static char lower(char c)
 {
-    return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyz";
+    if (c >= 'A' && c <= 'Z')
+        return letters[c - 'A'];
+    return c;
 }
 
 bool sv_eq_nocase(struct strview a, struct strview b)

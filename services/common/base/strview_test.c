@@ -160,29 +160,34 @@ static void test_durations_and_sizes(void **state)
 }
 
 /* The definition: decode, encode the shortest way, compare. */
+static size_t utf8_slow_one(const unsigned char *p, size_t left)
+{
+    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
+    uint32_t code = p[0];
+    size_t len = 1;
+    if (code >= 0x80) {
+        len = (code & 0xe0) == 0xc0 ? 2 : (code & 0xf0) == 0xe0 ? 3 : (code & 0xf8) == 0xf0 ? 4 : 99;
+        if (len > left)
+            return 0;
+        code &= 0x7fu >> len;
+    }
+    for (size_t k = 1; k < len; k++) {
+        if ((p[k] & 0xc0) != 0x80)
+            return 0;
+        code = code << 6 | (p[k] & 0x3f);
+    }
+    bool surrogate = code >= 0xd800 && code <= 0xdfff;
+    return code < least[len] || code > 0x10ffff || surrogate ? 0 : len;
+}
+
 static bool utf8_slow(const unsigned char *p, size_t len)
 {
     size_t i = 0;
     while (i < len) {
-        uint32_t c = p[i];
-        size_t more = c < 0x80             ? 0
-                      : (c & 0xe0) == 0xc0 ? 1
-                      : (c & 0xf0) == 0xe0 ? 2
-                      : (c & 0xf8) == 0xf0 ? 3
-                                           : 9;
-        if (more == 9 || i + more >= len)
+        size_t one = utf8_slow_one(p + i, len - i);
+        if (one == 0)
             return false;
-        static const uint32_t mask[] = {0x7f, 0x1f, 0x0f, 0x07};
-        static const uint32_t least[] = {0, 0x80, 0x800, 0x10000};
-        c &= mask[more];
-        for (size_t k = 1; k <= more; k++) {
-            if ((p[i + k] & 0xc0) != 0x80)
-                return false;
-            c = c << 6 | (p[i + k] & 0x3f);
-        }
-        if (c < least[more] || c > 0x10ffff || (c >= 0xd800 && c <= 0xdfff))
-            return false;
-        i += more + 1;
+        i += one;
     }
     return true;
 }
