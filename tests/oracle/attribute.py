@@ -1,0 +1,108 @@
+"""Which account a call belongs to: version lists, and the rules over them."""
+
+from . import tags as tag_rules
+
+ID_BYTES = 128
+APPEND_SLACK_US = 60_000_000
+
+
+class Registry:
+    """Every fact with its history, from the records of spend.registry."""
+
+    def __init__(self):
+        self.facts = {}
+        self.watermark = 0
+
+    def put(self, record):
+        if record["kind"] == "heartbeat":
+            self.watermark = max(self.watermark, record["watermark"] or 0)
+        else:
+            self.facts[record["kind"], record["id"]] = record["versions"]
+
+    def find(self, kind, name, at, known_by):
+        """The version in force at `at` of those recorded by `known_by`: the latest start, then the last recorded."""
+        best = None
+        for version in self.facts.get((kind, name), ()):
+            if version["recorded_at"] > known_by or version["effective_from"] > at:
+                continue
+            if best is None or (version["effective_from"], version["recorded_at"]) >= (
+                    best["effective_from"], best["recorded_at"]):
+                best = version
+        return best
+
+    def markup(self, account, at):
+        """The account's tier at `at`, as parts per million; None when it has none on record."""
+        held = self.find("account", account, at, 2**63)
+        tier = held and self.find("tier", held["tier"], at, 2**63)
+        return None if tier is None else tier["markup_ppm"]
+
+
+def known_by(call, append_us):
+    """Facts recorded later do not exist for this call. A wild received_at may not make it wait for ever."""
+    return max(call["admitted_at"], min(call["received_at"], append_us + APPEND_SLACK_US))
+
+
+def effective_tags(call, bound):
+    """The call's tags and its key's, the same bytes once."""
+    out = [dict(tag, origins=list(tag["origins"])) for tag in call["tags"]]
+    for raw in bound:
+        for tag in out:
+            if tag["raw"] == raw:
+                if "key" not in tag["origins"]:
+                    tag["origins"] = [o for o in tag_rules.ORIGINS if o in (*tag["origins"], "key")]
+                break
+        else:
+            key, value = tag_rules.split(raw)
+            out.append({"raw": raw, "key": key, "value": value, "origins": ["key"]})
+    return out
+
+
+def is_id(text):
+    return text != "" and len(tag_rules.octets(text)) <= ID_BYTES and not text.startswith("~")
+
+
+def attribute(call, registry, deadline, rules=None):
+    """{verdict, account, task, conversation, user, team, route, tags}: verdict account|untagged|unknown|conflict."""
+    rules = rules or tag_rules.RESERVED
+    at = call["admitted_at"]
+    key = call["key_hash"] and registry.find("key", call["key_hash"].lower(), at, deadline)
+    policy = (key and key["tag_policy"]) or {"trust": "default", "require": [], "accounts": []}
+    tags = effective_tags(call, key["tags"] if key else ())
+    out = {"verdict": "account", "account": None, "task": None, "conversation": None, "route": None, "tags": tags,
+           "user": key["user"] if key else None, "team": key["team"] if key else None}
+    named = {what: tag_rules.named(tags, rules[what]) for what in ("account", "task", "conversation")}
+    if any(len(values) > 1 for values in named.values()):
+        return {**out, "verdict": "conflict"}
+    one = {what: values[0] if values else None for what, values in named.items()}
+    task = one["task"] and registry.find("task", one["task"], at, deadline)
+    out["task"] = one["task"]
+    out["conversation"] = one["conversation"] or (task["conversation_id"] if task else None)
+    talk = out["conversation"] and registry.find("conversation", out["conversation"], at, deadline)
+    sources = {
+        "tag": one["account"],
+        "task": task["account_id"] if task else None,
+        "conversation": talk["account_id"] if talk else None,
+    }
+    own = key["account_id"] if key else None
+    trust = policy["trust"]
+    if trust == "default":
+        trust = "own_account" if own else "any"
+    present = [account for account in sources.values() if account]
+    if len(set(present)) > 1:
+        return {**out, "verdict": "conflict"}
+    if trust == "own_account" and own and present and present[0] != own:
+        return {**out, "verdict": "conflict"}
+    if trust == "list" and present and present[0] not in policy["accounts"] and present[0] != own:
+        return {**out, "verdict": "conflict"}
+    if any(not any(tag["key"] == wanted for tag in tags) for wanted in policy["require"]):
+        return {**out, "verdict": "untagged"}
+    sources["key"] = own
+    for route in ("tag", "task", "conversation", "key"):
+        if sources[route]:
+            out["route"], out["account"] = route, sources[route]
+            break
+    else:
+        return {**out, "verdict": "untagged"}
+    if not is_id(out["account"]) or registry.find("account", out["account"], at, deadline) is None:
+        return {**out, "verdict": "unknown"}
+    return out

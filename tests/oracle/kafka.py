@@ -1,0 +1,73 @@
+"""Topics read from their first record to their end, as a read_committed reader sees them."""
+
+from dataclasses import dataclass, field
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+
+BATCH = 5000
+
+
+@dataclass(frozen=True)
+class Record:
+    topic: str
+    partition: int
+    offset: int
+    at: int  # UTC micros: the broker's append time where the topic has it
+    key: bytes | None
+    value: bytes | None
+    headers: dict = field(default_factory=dict, compare=False)
+
+    @property
+    def where(self):
+        return (self.topic, self.partition, self.offset)
+
+    @property
+    def name(self):
+        return f"{self.topic}/{self.partition}/{self.offset}"
+
+
+class Tail:
+    """Some topics' records, in order by partition. refresh() reads what has come since."""
+
+    def __init__(self, brokers, topics):
+        self.records = {topic: [] for topic in topics}
+        self.low = {}
+        self.consumer = Consumer({
+            "bootstrap.servers": brokers, "group.id": "spend-oracle-reader", "enable.auto.commit": False,
+            "isolation.level": "read_committed", "enable.partition.eof": True, "auto.offset.reset": "error",
+            "fetch.message.max.bytes": 9 << 20})
+        known = self.consumer.list_topics(timeout=30).topics
+        missing = [topic for topic in topics if topic not in known]
+        if missing:
+            raise KafkaException(f"topics are missing: {', '.join(missing)}")
+        self.next = {(topic, number): OFFSET_BEGINNING for topic in topics for number in known[topic].partitions}
+        for topic, number in self.next:
+            self.low[topic, number] = self.consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=30)[0]
+
+    def refresh(self, timeout_s=60.0):
+        """Reads on to the present end of each partition; how many records came."""
+        self.consumer.assign([TopicPartition(t, n, at) for (t, n), at in self.next.items()])
+        waiting, count = set(self.next), 0
+        while waiting:
+            messages = self.consumer.consume(BATCH, timeout=1.0)
+            timeout_s = timeout_s if messages else timeout_s - 1.0
+            if timeout_s <= 0:
+                raise TimeoutError(f"no end of {sorted(waiting)}")
+            for message in messages:
+                where = (message.topic(), message.partition())
+                if message.error():
+                    if message.error().code() != KafkaError._PARTITION_EOF:
+                        raise KafkaException(message.error())
+                    self.next[where] = message.offset()
+                    waiting.discard(where)
+                    continue
+                count += 1
+                self.next[where] = message.offset() + 1
+                self.records[message.topic()].append(Record(
+                    *where, message.offset(), message.timestamp()[1] * 1000, message.key(), message.value(),
+                    dict(message.headers() or ())))
+        self.consumer.unassign()
+        return count
+
+    def close(self):
+        self.consumer.close()

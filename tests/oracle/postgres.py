@@ -1,0 +1,117 @@
+"""The ledger's tables as rows, from one snapshot; what must hold in every snapshot; and the canonical dump."""
+
+import json
+
+import psycopg
+from psycopg.rows import dict_row
+
+US = "(extract(epoch FROM {0}) * 1000000)::bigint"
+CREDITS = ("top_up", "grant", "refund", "opening")
+TABLES = {
+    "account": "SELECT id, account_id, name FROM spend.account",
+    "balance": "SELECT a.account_id, b.amount_nanos, b.held_nanos, b.seq FROM spend.balance b"
+               " JOIN spend.account a ON a.id = b.account",
+    "entry": "SELECT a.account_id, e.account_seq, e.kind, e.amount_nanos, e.balance_after_nanos, e.call_id, e.external_id,"
+             " e.task, e.conversation, e.model, e.raw_nanos, e.markup_ppm, e.price_version, e.revision,"
+             f" {US.format('e.admitted_at')} AS admitted_at, {US.format('e.posted_at')} AS posted_at, e.cause"
+             " FROM spend.entry e JOIN spend.account a ON a.id = e.account ORDER BY a.account_id, e.account_seq",
+    "call": "SELECT c.call_id, a.account_id, c.task, c.conversation, c.reason, c.hash, c.identity_rank, c.measurement_rank,"
+            " c.attribution_rank, c.raw_nanos, c.billed_nanos, c.markup_ppm, c.price_version, c.price_key, c.revision,"
+            f" {US.format('c.admitted_at')} AS admitted_at, c.outcome, c.quality, c.tags"
+            " FROM spend.call c JOIN spend.account a ON a.id = c.account ORDER BY c.call_id",
+    "consumer_offset": "SELECT stream, topic, partition, next FROM spend.consumer_offset",
+}
+
+
+class Snapshot:
+    """Reads of one REPEATABLE READ transaction."""
+
+    def __init__(self, url):
+        self.connection = psycopg.connect(url, row_factory=dict_row)
+        self.connection.read_only = True
+        self.connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.connection.close()
+
+    def rows(self, table):
+        return self.connection.execute(TABLES[table]).fetchall()
+
+    def one(self, query):
+        return next(iter(self.connection.execute(query).fetchone().values()))
+
+    def tables(self):
+        return {table: self.rows(table) for table in TABLES}
+
+
+def invariants(tables):
+    """I4 and I5, that hold in every committed snapshot: each breach as a sentence."""
+    wrong = []
+    by_account, by_call = {}, {}
+    for entry in tables["entry"]:
+        by_account.setdefault(entry["account_id"], []).append(entry)
+        if entry["call_id"] is not None:
+            key = (entry["account_id"], entry["call_id"])
+            by_call[key] = by_call.get(key, 0) + entry["amount_nanos"]
+    for account, entries in by_account.items():
+        wrong += _chain(account, sorted(entries, key=lambda e: e["account_seq"]))
+    for balance in tables["balance"]:
+        entries = by_account.get(balance["account_id"], ())
+        total = sum(e["amount_nanos"] for e in entries)
+        if balance["amount_nanos"] != total:
+            wrong.append(f"account {balance['account_id']}: balance {balance['amount_nanos']}, its entries sum to {total}")
+        if balance["seq"] != len(entries):
+            wrong.append(f"account {balance['account_id']}: balance.seq {balance['seq']}, {len(entries)} entries")
+    with_balance = {b["account_id"] for b in tables["balance"]}
+    wrong += [f"account {account}: entries without a balance" for account in by_account if account not in with_balance]
+    for call in tables["call"]:
+        own = by_call.pop((call["account_id"], call["call_id"]), 0)
+        if own != -(call["billed_nanos"] or 0):
+            wrong.append(f"call {call['call_id']}: billed {call['billed_nanos']}, entries of {call['account_id']} sum to {own}")
+    wrong += [f"call {call}: {account} keeps {amount} of a bill that is not its own"
+              for (account, call), amount in by_call.items() if amount]
+    return wrong
+
+
+def _chain(account, entries):
+    wrong, balance = [], 0
+    for number, entry in enumerate(entries, 1):
+        balance += entry["amount_nanos"]
+        if entry["account_seq"] != number:
+            wrong.append(f"account {account}: account_seq {entry['account_seq']} where {number} is due")
+            break
+        if entry["balance_after_nanos"] != balance:
+            wrong.append(f"account {account} entry {number}: balance_after {entry['balance_after_nanos']}, is {balance}")
+        if entry["amount_nanos"] == 0:
+            wrong.append(f"account {account} entry {number}: an amount of zero")
+    return wrong
+
+
+def snapshot_breaches(url):
+    with Snapshot(url) as snapshot:
+        return invariants(snapshot.tables())
+
+
+def canonical(tables):
+    """I6: what no replay, order or repetition may change, as text: one JSON line a fact, sorted."""
+    sums = {}
+    for entry in tables["entry"]:
+        if entry["call_id"] is not None:
+            key = (str(entry["call_id"]), entry["account_id"])
+            sums[key] = sums.get(key, 0) + entry["amount_nanos"]
+    lines = [["call", str(c["call_id"]), c["hash"].hex(), c["account_id"], c["task"], c["conversation"], c["reason"],
+              c["raw_nanos"], c["billed_nanos"], c["markup_ppm"], c["price_version"], c["revision"], c["admitted_at"],
+              c["outcome"], c["quality"], sorted(c["tags"] or ())] for c in tables["call"]]
+    lines += [["entries", call, account, total] for (call, account), total in sums.items() if total]
+    lines += [["credit", e["account_id"], e["external_id"], e["kind"], e["amount_nanos"]]
+              for e in tables["entry"] if e["kind"] in CREDITS]
+    lines += [["balance", b["account_id"], b["amount_nanos"], b["held_nanos"]] for b in tables["balance"]]
+    return "".join(sorted(json.dumps(line, ensure_ascii=True) + "\n" for line in lines))
+
+
+def canonical_dump(url):
+    with Snapshot(url) as snapshot:
+        return canonical(snapshot.tables())
