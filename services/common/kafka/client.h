@@ -1,7 +1,7 @@
 /*
  * client: what producers and consumers share: configuration, error and log callbacks, cluster identity.
- * librdkafka stays in this room: other rooms see these types only. Threads: one owner a handle; callbacks run in the owner's poll.
- * Owns nothing global.
+ * librdkafka stays in this room: other rooms see these types only. Threads: one owner a handle; callbacks run
+ * in the owner's poll. Owns nothing global.
  */
 #ifndef SPEND_KAFKA_CLIENT_H
 #define SPEND_KAFKA_CLIENT_H
@@ -11,10 +11,15 @@
 
 struct kafka_settings {
     const char *brokers;
-    const char *client_id;          /* short */
-    const char *const *properties;  /* any librdkafka property, "k=v"; beats ours, except those our promises rest on: refused by name */
+    const char *client_id;         /* short */
+    const char *const *properties; /* any librdkafka property, "k=v"; beats ours, except those our promises
+                                      rest on: refused by name */
     size_t property_count;
 };
+
+/* For --check-config: brokers are given, the properties exist, are well-formed and not ours. Connects to
+ * nothing. */
+bool kafka_settings_check(const struct kafka_settings *settings, struct err *err) NODISCARD;
 
 struct kafka_header {
     struct strview name;
@@ -31,14 +36,17 @@ struct kafka_record {
     int64_t tag; /* the caller's own number, handed back with the delivery report */
 };
 
-/* The five CloudEvents headers (ce_id, ce_source, ce_type, ce_time, ce_specversion) that every record carries. */
+/* The five CloudEvents headers (ce_id, ce_source, ce_type, ce_time, ce_specversion) that every record
+ * carries. */
 #define KAFKA_CE_HEADERS 5
 struct kafka_ce {
     struct kafka_header header[KAFKA_CE_HEADERS];
     char id[96];
     char time[40];
 };
-/* type: "spend.call" ..; source: "spend-ingest/<instance>" ..; views into *ce and the arguments: keep both alive. */
-void kafka_ce_fill(struct kafka_ce *ce, const char *source, const char *type, struct strview id, int64_t time_us);
+/* type: "spend.call" ..; source: "spend-ingest/<instance>" ..; views into *ce and the arguments: keep both
+ * alive. */
+void kafka_ce_fill(struct kafka_ce *ce, const char *source, const char *type, struct strview id,
+                   int64_t time_us);
 
 #endif

@@ -1,7 +1,8 @@
 /*
- * producer: idempotent, acks=all, message.timeout.ms=0: a record waits for its broker as long as it takes. The delivery report is
- * the only proof. Bounded queue: full is an answer (ERR_FULL, FATE_RETRY), nothing is dropped.
- * Thread: one owner. Metrics: spend_kafka_delivered_total, spend_kafka_delivery_failed_total, spend_kafka_queue_full_total, by topic.
+ * producer: idempotent, acks=all, message.timeout.ms=0: a record waits for its broker as long as it takes.
+ * The delivery report is the only proof. Bounded queue: full is an answer (ERR_FULL, FATE_RETRY), nothing is
+ * dropped. Thread: one owner. Metrics: spend_kafka_delivered_total, spend_kafka_delivery_failed_total,
+ * spend_kafka_queue_full_total, by topic.
  */
 #ifndef SPEND_KAFKA_PRODUCER_H
 #define SPEND_KAFKA_PRODUCER_H
@@ -10,19 +11,22 @@
 
 struct producer;
 
-/* ok: on the broker, with its partition and offset. Otherwise err says why: possibly persisted, so send the same bytes again. */
-typedef void producer_report_fn(void *arg, int64_t tag, bool ok, int32_t partition, int64_t offset, const struct err *err);
+/* ok: on the broker, with its partition and offset. Otherwise err says why: possibly persisted, so send the
+ * same bytes again. */
+typedef void producer_report_fn(void *arg, int64_t tag, bool ok, int32_t partition, int64_t offset,
+                                const struct err *err);
 
 struct producer_options {
     struct kafka_settings kafka;
     int linger_ms;
-    int queue_records; /* most records waiting */
+    int queue_records;          /* most records waiting */
     producer_report_fn *report; /* may be NULL */
     void *report_arg;
 };
 
 bool producer_new(struct producer **out, const struct producer_options *options, struct err *err) NODISCARD;
-/* Does not wait: call producer_flush first, what is still queued is lost to this producer (and kept by the caller's journal). */
+/* Does not wait: call producer_flush first, what is still queued is lost to this producer (and kept by the
+ * caller's journal). */
 void producer_free(struct producer *p);
 
 bool producer_send(struct producer *p, const struct kafka_record *record, struct err *err) NODISCARD;
