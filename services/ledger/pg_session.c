@@ -1,0 +1,603 @@
+/*
+ * pg_session: libpq in non-blocking pipelines. Every wait is a poll with an end, so that a server that fell
+ * silent is a lost connection and not a stuck thread.
+ */
+#include "pg_session.h"
+
+#include "pg_fate.h"
+#include <assert.h>
+#include <endian.h>
+#include <libpq-fe.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <uthash.h>
+
+#define STATEMENTS_MAX 256
+#define PARAMETERS_MAX 96
+#define SILENCE_MS     120000 /* longer than any statement_timeout */
+#define COPY_CHUNK     (64 << 10)
+#define COPY_CHUNK_CAP (256 << 20)
+#define SETTINGS                                                                                             \
+    "SET search_path = spend, pg_temp; SET statement_timeout = '60s'; SET lock_timeout = '20s';"             \
+    "SET idle_in_transaction_session_timeout = '60s'; SET synchronous_commit = on; SET TimeZone = 'UTC';"
+#define SORTED_SETTINGS                                                                                      \
+    "SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_seqscan = off;"                       \
+    "SET plan_cache_mode = force_generic_plan;"
+
+struct statement {
+    char *sql;
+    char name[16];
+    bool prepared;
+    UT_hash_handle hh;
+};
+
+struct pg_session {
+    struct pg_session_options options;
+    PGconn *conn;
+    int64_t generation;
+    struct statement *statements;
+    bool commit_lost;
+    bool copying;
+    struct buffer chunk;
+    char sqlstate[6];
+};
+
+struct pg_rows {
+    PGresult *result;
+};
+
+bool pg_session_new(struct pg_session **out, const struct pg_session_options *options, struct err *err)
+{
+    char *why = NULL;
+    PQconninfoOption *parsed = PQconninfoParse(options->url, &why);
+    PQfreemem(why); /* it may quote the password */
+    if (parsed == NULL)
+        return err_set(
+            err, ERR_INVALID, FATE_FATAL,
+            "database-url is no connection string: write postgresql://user:password@host:port/database");
+    PQconninfoFree(parsed);
+    struct pg_session *s = calloc(1, sizeof *s);
+    if (s == NULL)
+        return err_set(err, ERR_MEMORY, FATE_FATAL, "postgres: out of memory");
+    s->options = *options;
+    buffer_init(&s->chunk, COPY_CHUNK_CAP);
+    *out = s;
+    return true;
+}
+
+static void statements_forget(struct pg_session *s)
+{
+    struct statement *st, *next;
+    HASH_ITER(hh, s->statements, st, next)
+    {
+        HASH_DEL(s->statements, st);
+        free(st->sql);
+        free(st);
+    }
+}
+
+static void disconnect(struct pg_session *s)
+{
+    PQfinish(s->conn);
+    s->conn = NULL;
+    s->copying = false;
+    buffer_clear(&s->chunk);
+    statements_forget(s);
+}
+
+void pg_session_free(struct pg_session *s)
+{
+    if (s == NULL)
+        return;
+    disconnect(s);
+    buffer_free(&s->chunk);
+    free(s);
+}
+
+int64_t pg_session_generation(const struct pg_session *s)
+{
+    return s->generation;
+}
+
+const char *pg_session_sqlstate(const struct pg_session *s)
+{
+    return s->sqlstate;
+}
+
+bool pg_session_commit_lost(const struct pg_session *s)
+{
+    return s->commit_lost;
+}
+
+/* One line without its newline; libpq's messages end in one. */
+static bool fail(struct pg_session *s, const char *sqlstate, const char *text, struct err *err)
+{
+    enum err_code code;
+    enum err_fate fate;
+    snprintf(s->sqlstate, sizeof s->sqlstate, "%s", sqlstate == NULL ? "" : sqlstate);
+    pg_fate_of(s->sqlstate, &code, &fate);
+    size_t len = strcspn(text, "\n");
+    return err_set(err, code, fate, "postgres: %.*s%s%s", (int)len, text, s->sqlstate[0] == '\0' ? "" : " ",
+                   s->sqlstate);
+}
+
+static bool fail_result(struct pg_session *s, const PGresult *result, struct err *err)
+{
+    const char *text = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
+    return fail(s, PQresultErrorField(result, PG_DIAG_SQLSTATE),
+                text == NULL ? PQresultErrorMessage(result) : text, err);
+}
+
+/* The connection is of no use any more. */
+static bool fail_lost(struct pg_session *s, struct err *err)
+{
+    const char *text = s->conn == NULL ? "not connected" : PQerrorMessage(s->conn);
+    bool result = fail(s, NULL, text[0] == '\0' ? "the server does not answer" : text, err);
+    disconnect(s);
+    return result;
+}
+
+/* Sends what waits and reads what comes, once. false: lost, or silent for too long. */
+static bool turn(PGconn *conn, bool reading)
+{
+    int unsent = PQflush(conn);
+    if (unsent < 0)
+        return false;
+    struct pollfd fd = {.fd = PQsocket(conn), .events = (short)(POLLIN | (unsent > 0 ? POLLOUT : 0))};
+    if (!reading && unsent == 0)
+        return true;
+    int ready = poll(&fd, 1, SILENCE_MS);
+    if (ready == 0)
+        return false;
+    return (fd.revents & (POLLIN | POLLERR | POLLHUP)) == 0 || PQconsumeInput(conn) == 1;
+}
+
+/* The next result; NULL between two statements. false: the connection is lost. */
+static bool next_result(struct pg_session *s, PGresult **result)
+{
+    for (;;) {
+        if (!PQisBusy(s->conn)) {
+            int unsent = PQflush(s->conn);
+            *result = unsent < 0 ? NULL : PQgetResult(s->conn);
+            return unsent >= 0 && PQstatus(s->conn) == CONNECTION_OK;
+        }
+        if (!turn(s->conn, true))
+            return false;
+    }
+}
+
+static void quiet(void *arg, const PGresult *notice)
+{
+    (void)arg;
+    (void)notice;
+}
+
+static PGconn *open_connection(const struct pg_session *s)
+{
+    const char *const names[] = {"dbname",           "application_name", "connect_timeout",
+                                 "client_encoding",  "keepalives_idle",  "keepalives_interval",
+                                 "keepalives_count", "tcp_user_timeout", NULL};
+    const char *const values[] = {
+        s->options.url, s->options.name, "10", "UTF8", "15", "5", "3", "30000", NULL};
+    return PQconnectdbParams(names, values, 1);
+}
+
+static bool connect_now(struct pg_session *s, struct err *err)
+{
+    s->conn = open_connection(s);
+    if (s->conn == NULL || PQstatus(s->conn) != CONNECTION_OK)
+        return fail_lost(s, err);
+    s->generation++;
+    PQsetNoticeReceiver(s->conn, quiet, NULL);
+    if (PQsetnonblocking(s->conn, 1) != 0)
+        return fail_lost(s, err);
+    if (!pg_session_script(s, SETTINGS, err) ||
+        (s->options.sorted_plans && !pg_session_script(s, SORTED_SETTINGS, err))) {
+        disconnect(s);
+        return false;
+    }
+    return true;
+}
+
+bool pg_session_ready(struct pg_session *s, struct err *err)
+{
+    pg_session_rollback(s);
+    if (s->conn != NULL && PQstatus(s->conn) == CONNECTION_OK)
+        return true;
+    disconnect(s);
+    return connect_now(s, err);
+}
+
+/* Pipelines ---------------------------------------------------------------------------------------------- */
+
+/* Reads up to the end of the pipeline, forgetting what comes. */
+static bool drain(struct pg_session *s)
+{
+    PGresult *result;
+    do {
+        if (!next_result(s, &result))
+            return false;
+        ExecStatusType status = PQresultStatus(result);
+        PQclear(result);
+        if (status == PGRES_PIPELINE_SYNC)
+            return PQexitPipelineMode(s->conn) == 1;
+    } while (true);
+}
+
+/* The result of one statement and the NULL that follows it. */
+static bool take_result(struct pg_session *s, PGresult **result)
+{
+    PGresult *end = NULL;
+    if (!next_result(s, result) || *result == NULL)
+        return false;
+    bool ok = next_result(s, &end) && end == NULL;
+    PQclear(end);
+    return ok;
+}
+
+static bool prepare(struct pg_session *s, struct statement *st, struct err *err)
+{
+    PGresult *result = NULL;
+    bool ok = false;
+    if (PQenterPipelineMode(s->conn) != 1 || PQsendPrepare(s->conn, st->name, st->sql, 0, NULL) != 1 ||
+        PQpipelineSync(s->conn) != 1 || !take_result(s, &result) || !drain(s)) {
+        PQclear(result);
+        return fail_lost(s, err);
+    }
+    ok = PQresultStatus(result) == PGRES_COMMAND_OK;
+    if (!ok)
+        (void)fail_result(s, result, err);
+    st->prepared = ok;
+    PQclear(result);
+    return ok;
+}
+
+/* The statement with this text, prepared on this connection. NULL: *err says why. */
+static struct statement *statement_of(struct pg_session *s, const char *sql, struct err *err)
+{
+    struct statement *st = NULL;
+    HASH_FIND_STR(s->statements, sql, st);
+    if (st == NULL) {
+        assert(HASH_COUNT(s->statements) < STATEMENTS_MAX); /* somebody writes values into SQL */
+        st = calloc(1, sizeof *st);
+        if (st == NULL || (st->sql = strdup(sql)) == NULL) {
+            free(st);
+            (void)err_set(err, ERR_MEMORY, FATE_FATAL, "postgres: out of memory");
+            return NULL;
+        }
+        snprintf(st->name, sizeof st->name, "s%u", HASH_COUNT(s->statements));
+        HASH_ADD_KEYPTR(hh, s->statements, st->sql, strlen(st->sql), st);
+    }
+    if (!st->prepared && !prepare(s, st, err))
+        return NULL;
+    return st;
+}
+
+static bool send_step(struct pg_session *s, const struct pg_step *step)
+{
+    const char *values[PARAMETERS_MAX];
+    int lengths[PARAMETERS_MAX];
+    int formats[PARAMETERS_MAX];
+    struct statement *st = NULL;
+    size_t count = step->args == NULL ? 0 : step->args->count;
+    const char *at = count == 0 ? NULL : step->args->bytes.data;
+    HASH_FIND_STR(s->statements, step->sql, st);
+    assert(st != NULL && count <= PARAMETERS_MAX);
+    for (size_t i = 0; i < count; i++) {
+        uint32_t len;
+        memcpy(&len, at, sizeof len);
+        len = be32toh(len);
+        at += sizeof len;
+        values[i] = len == UINT32_MAX ? NULL : at;
+        lengths[i] = len == UINT32_MAX ? 0 : (int)len;
+        formats[i] = 1;
+        at += lengths[i];
+    }
+    return PQsendQueryPrepared(s->conn, st->name, (int)count, values, lengths, formats, 1) == 1;
+}
+
+static bool result_is_good(struct pg_session *s, const struct pg_step *step, PGresult *result,
+                           struct err *err)
+{
+    ExecStatusType status = PQresultStatus(result);
+    bool commit = strcmp(step->sql, PG_COMMIT) == 0;
+    if (status != PGRES_COMMAND_OK && status != PGRES_TUPLES_OK) {
+        (void)fail_result(s, result, err);
+        /* a backend that is told to end may say so after it has committed */
+        s->commit_lost = commit && strncmp(s->sqlstate, "57P", 3) == 0;
+        return false;
+    }
+    /* COMMIT of a transaction that failed succeeds, and says ROLLBACK */
+    if (commit && strcmp(PQcmdStatus(result), PG_COMMIT) != 0)
+        return err_set(err, ERR_POSTGRES, FATE_RETRY, "postgres: COMMIT answered %s", PQcmdStatus(result));
+    return true;
+}
+
+/* Takes the result over. */
+static bool keep_rows(PGresult *result, struct pg_rows **rows, struct err *err)
+{
+    *rows = malloc(sizeof **rows);
+    if (*rows == NULL) {
+        PQclear(result);
+        return err_set(err, ERR_MEMORY, FATE_FATAL, "postgres: out of memory");
+    }
+    (*rows)->result = result;
+    return true;
+}
+
+/* Results of all steps. After the first that failed the server skips the others. */
+static bool collect(struct pg_session *s, struct pg_step *steps, size_t count, struct err *err)
+{
+    bool ok = true;
+    for (size_t i = 0; i < count; i++) {
+        PGresult *result = NULL;
+        if (!take_result(s, &result)) {
+            PQclear(result);
+            s->commit_lost = ok && strcmp(steps[count - 1].sql, PG_COMMIT) == 0;
+            return ok ? fail_lost(s, err) : fail_lost(s, NULL);
+        }
+        if (ok && result_is_good(s, &steps[i], result, err)) {
+            ok = keep_rows(result, &steps[i].rows, err);
+        } else {
+            ok = false;
+            PQclear(result);
+        }
+    }
+    if (!drain(s)) {
+        disconnect(s);
+        /* everything was answered, so it was done: the next user meets the lost connection */
+    }
+    return ok;
+}
+
+bool pg_session_run(struct pg_session *s, struct pg_step *steps, size_t count, struct err *err)
+{
+    s->commit_lost = false;
+    for (size_t i = 0; i < count; i++)
+        steps[i].rows = NULL;
+    if (s->conn == NULL)
+        return fail_lost(s, err);
+    for (size_t i = 0; i < count; i++) {
+        if (steps[i].args != NULL && steps[i].args->failed)
+            return err_set(err, ERR_FULL, FATE_FATAL, "postgres: parameters past %d bytes or out of memory",
+                           PG_FIELDS_BYTES);
+        if (statement_of(s, steps[i].sql, err) == NULL)
+            return false;
+    }
+    if (PQenterPipelineMode(s->conn) != 1)
+        return fail_lost(s, err);
+    for (size_t i = 0; i < count; i++) {
+        if (!send_step(s, &steps[i]))
+            return fail_lost(s, err);
+    }
+    if (PQpipelineSync(s->conn) != 1)
+        return fail_lost(s, err);
+    return collect(s, steps, count, err);
+}
+
+void pg_steps_free(struct pg_step *steps, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        pg_rows_free(steps[i].rows);
+        steps[i].rows = NULL;
+    }
+}
+
+bool pg_session_query(struct pg_session *s, const char *sql, const struct pg_fields *args,
+                      struct pg_rows **rows, struct err *err)
+{
+    struct pg_step step = {.sql = sql, .args = args};
+    bool ok = pg_session_run(s, &step, 1, err);
+    if (rows != NULL)
+        *rows = step.rows;
+    else
+        pg_rows_free(step.rows);
+    return ok;
+}
+
+bool pg_session_begin(struct pg_session *s, struct err *err)
+{
+    return pg_session_query(s, PG_BEGIN, NULL, NULL, err);
+}
+
+bool pg_session_commit(struct pg_session *s, struct err *err)
+{
+    return pg_session_query(s, PG_COMMIT, NULL, NULL, err);
+}
+
+void pg_session_rollback(struct pg_session *s)
+{
+    if (s->conn == NULL || (PQtransactionStatus(s->conn) == PQTRANS_IDLE && !s->copying))
+        return;
+    bool lost = s->commit_lost;
+    if (s->copying || !pg_session_query(s, "ROLLBACK", NULL, NULL, NULL))
+        disconnect(s); /* ends it as well */
+    s->commit_lost = lost;
+}
+
+/* COPY and scripts --------------------------------------------------------------------------------------- */
+
+/* All results of a simple-protocol text. *copy (may be NULL): it ended in COPY IN. */
+static bool simple_results(struct pg_session *s, bool *copy, struct err *err)
+{
+    bool ok = true;
+    for (;;) {
+        PGresult *result = NULL;
+        if (!next_result(s, &result)) {
+            PQclear(result);
+            return ok ? fail_lost(s, err) : fail_lost(s, NULL);
+        }
+        if (result == NULL)
+            return ok;
+        ExecStatusType status = PQresultStatus(result);
+        if (ok && status != PGRES_COMMAND_OK && status != PGRES_TUPLES_OK && status != PGRES_COPY_IN)
+            ok = fail_result(s, result, err);
+        PQclear(result);
+        if (status == PGRES_COPY_IN && copy != NULL) {
+            *copy = true;
+            return true;
+        }
+    }
+}
+
+bool pg_session_script(struct pg_session *s, const char *sql, struct err *err)
+{
+    if (s->conn == NULL || PQsendQuery(s->conn, sql) != 1)
+        return fail_lost(s, err);
+    return simple_results(s, NULL, err);
+}
+
+bool pg_copy_begin(struct pg_session *s, const char *sql, struct err *err)
+{
+    static const char head[] = "PGCOPY\n\377\r\n\0\0\0\0\0\0\0\0\0"; /* signature, flags, extension */
+    if (s->conn == NULL || PQsendQuery(s->conn, sql) != 1)
+        return fail_lost(s, err);
+    if (!simple_results(s, &s->copying, err))
+        return false;
+    assert(s->copying);
+    buffer_clear(&s->chunk);
+    return buffer_append(&s->chunk, head, sizeof head - 1) ||
+           err_set(err, ERR_MEMORY, FATE_FATAL, "postgres: out of memory");
+}
+
+static bool copy_send(struct pg_session *s, struct err *err)
+{
+    int sent;
+    while ((sent = PQputCopyData(s->conn, s->chunk.data, (int)s->chunk.len)) == 0) {
+        if (!turn(s->conn, false))
+            return fail_lost(s, err);
+    }
+    if (sent < 0)
+        return fail_lost(s, err);
+    buffer_clear(&s->chunk);
+    return true;
+}
+
+bool pg_copy_row(struct pg_session *s, const struct pg_fields *row, struct err *err)
+{
+    uint16_t count = htobe16((uint16_t)row->count);
+    if (row->failed || !buffer_append(&s->chunk, &count, sizeof count) ||
+        !buffer_append_sv(&s->chunk, buffer_view(&row->bytes)))
+        return err_set(err, ERR_FULL, FATE_FATAL, "postgres: a row past %d bytes or out of memory",
+                       COPY_CHUNK_CAP);
+    return s->chunk.len < COPY_CHUNK || copy_send(s, err);
+}
+
+bool pg_copy_end(struct pg_session *s, struct err *err)
+{
+    static const char tail[] = {'\377', '\377'};
+    int sent;
+    if (!buffer_append(&s->chunk, tail, sizeof tail))
+        return err_set(err, ERR_MEMORY, FATE_FATAL, "postgres: out of memory");
+    if (!copy_send(s, err))
+        return false;
+    while ((sent = PQputCopyEnd(s->conn, NULL)) == 0) {
+        if (!turn(s->conn, false))
+            return fail_lost(s, err);
+    }
+    s->copying = false;
+    if (sent < 0)
+        return fail_lost(s, err);
+    return simple_results(s, NULL, err);
+}
+
+void pg_session_wait(struct pg_session *s, int timeout_ms, int wake_fd)
+{
+    struct pollfd fds[2] = {{.fd = wake_fd, .events = POLLIN}, {.fd = -1, .events = POLLIN}};
+    PGnotify *note;
+    bool notified = false;
+    if (s->conn != NULL) {
+        fds[1].fd = PQsocket(s->conn);
+        while ((note = PQnotifies(s->conn)) != NULL) {
+            notified = true;
+            PQfreemem(note);
+        }
+    }
+    if (notified)
+        return;
+    int ready = poll(fds, 2, timeout_ms);
+    if (ready > 0 && fds[1].revents != 0) {
+        if (PQconsumeInput(s->conn) != 1)
+            disconnect(s);
+        while (s->conn != NULL && (note = PQnotifies(s->conn)) != NULL)
+            PQfreemem(note);
+    }
+}
+
+/* Results ------------------------------------------------------------------------------------------------ */
+
+size_t pg_rows_count(const struct pg_rows *r)
+{
+    return r == NULL ? 0 : (size_t)PQntuples(r->result);
+}
+
+int64_t pg_rows_affected(const struct pg_rows *r)
+{
+    int64_t n = 0;
+    return r != NULL && sv_to_i64(sv_of(PQcmdTuples(r->result)), &n) ? n : 0;
+}
+
+void pg_rows_free(struct pg_rows *r)
+{
+    if (r == NULL)
+        return;
+    PQclear(r->result);
+    free(r);
+}
+
+bool pg_is_null(const struct pg_rows *r, size_t row, int col)
+{
+    return PQgetisnull(r->result, (int)row, col) != 0;
+}
+
+struct strview pg_get(const struct pg_rows *r, size_t row, int col)
+{
+    assert(row < pg_rows_count(r) && col < PQnfields(r->result));
+    if (pg_is_null(r, row, col))
+        return SV_NULL;
+    return sv_of_bytes(PQgetvalue(r->result, (int)row, col), (size_t)PQgetlength(r->result, (int)row, col));
+}
+
+int64_t pg_get_i64(const struct pg_rows *r, size_t row, int col)
+{
+    return pg_get_opt_i64(r, row, col).v;
+}
+
+struct opt_i64 pg_get_opt_i64(const struct pg_rows *r, size_t row, int col)
+{
+    struct strview v = pg_get(r, row, col);
+    return sv_is_null(v) ? (struct opt_i64){0} : OPT_I64(pg_value_i64(v));
+}
+
+bool pg_get_bool(const struct pg_rows *r, size_t row, int col)
+{
+    return pg_value_bool(pg_get(r, row, col));
+}
+
+int64_t pg_get_time(const struct pg_rows *r, size_t row, int col)
+{
+    return pg_get_opt_time(r, row, col).v;
+}
+
+struct opt_i64 pg_get_opt_time(const struct pg_rows *r, size_t row, int col)
+{
+    struct strview v = pg_get(r, row, col);
+    return sv_is_null(v) ? (struct opt_i64){0} : OPT_I64(pg_value_time(v));
+}
+
+struct uuid pg_get_uuid(const struct pg_rows *r, size_t row, int col)
+{
+    return pg_value_uuid(pg_get(r, row, col));
+}
+
+struct strview pg_get_json(const struct pg_rows *r, size_t row, int col)
+{
+    return pg_value_json(pg_get(r, row, col));
+}
+
+struct pg_array pg_get_array(const struct pg_rows *r, size_t row, int col)
+{
+    return pg_value_array(pg_get(r, row, col));
+}
