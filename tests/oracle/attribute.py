@@ -43,13 +43,15 @@ def known_by(call, append_us):
 
 
 def effective_tags(call, bound):
-    """The call's tags and its key's, the same bytes once."""
-    out = [dict(tag, origins=list(tag["origins"])) for tag in call["tags"]]
+    """The caller's tags and its key's, the same bytes once. Only the registry says what is bound to a key."""
+    out = []
+    for tag in call["tags"]:
+        if tag["origins"] != ["key"]:
+            out.append(dict(tag, origins=[o for o in tag["origins"] if o != "key"]))
     for raw in bound:
         for tag in out:
             if tag["raw"] == raw:
-                if "key" not in tag["origins"]:
-                    tag["origins"] = [o for o in tag_rules.ORIGINS if o in (*tag["origins"], "key")]
+                tag["origins"] = [o for o in tag_rules.ORIGINS if o in (*tag["origins"], "key")]
                 break
         else:
             key, value = tag_rules.split(raw)
@@ -65,7 +67,7 @@ def attribute(call, registry, deadline, rules=None):
     """{verdict, account, task, conversation, user, team, route, tags}: verdict account|untagged|unknown|conflict."""
     rules = rules or tag_rules.RESERVED
     at = call["admitted_at"]
-    key = call["key_hash"] and registry.find("key", call["key_hash"].lower(), at, deadline)
+    key = call["key_hash"] and registry.find("key", call["key_hash"], at, deadline)
     policy = (key and key["tag_policy"]) or {"trust": "default", "require": [], "accounts": []}
     tags = effective_tags(call, key["tags"] if key else ())
     out = {"verdict": "account", "account": None, "task": None, "conversation": None, "route": None, "tags": tags,
@@ -87,22 +89,22 @@ def attribute(call, registry, deadline, rules=None):
     trust = policy["trust"]
     if trust == "default":
         trust = "own_account" if own else "any"
-    present = [account for account in sources.values() if account]
+    present = [account for account in sources.values() if account is not None]
+    if trust == "own_account" and own is not None:
+        present.append(own)
     if len(set(present)) > 1:
         return {**out, "verdict": "conflict"}
-    if trust == "own_account" and own and present and present[0] != own:
-        return {**out, "verdict": "conflict"}
-    if trust == "list" and present and present[0] not in policy["accounts"] and present[0] != own:
-        return {**out, "verdict": "conflict"}
-    if any(not any(tag["key"] == wanted for tag in tags) for wanted in policy["require"]):
-        return {**out, "verdict": "untagged"}
     sources["key"] = own
     for route in ("tag", "task", "conversation", "key"):
-        if sources[route]:
+        if sources[route] is not None:
             out["route"], out["account"] = route, sources[route]
             break
-    else:
+    if trust == "list" and out["account"] is not None and out["account"] not in policy["accounts"]:
+        return {**out, "verdict": "conflict"}
+    if any(not tag_rules.named(tags, wanted) for wanted in policy["require"]) or out["account"] is None:
         return {**out, "verdict": "untagged"}
-    if not is_id(out["account"]) or registry.find("account", out["account"], at, deadline) is None:
+    if not all(is_id(name) for name in (out["account"], out["task"], out["conversation"]) if name is not None):
+        return {**out, "verdict": "unknown"}
+    if registry.find("account", out["account"], at, deadline) is None:
         return {**out, "verdict": "unknown"}
     return out

@@ -115,12 +115,15 @@ class Folded:
 
 
 def movements(before, after):
-    """[(account, amount, kind)] for (account, billed) before and after; None = no bill, billed None = unpriced."""
-    old = before[1] if before and before[1] else 0
-    new = after[1] if after and after[1] else 0
-    if before is None or before[0] == after[0]:
-        if new == old:
-            return []
-        return [(after[0], old - new, "deduction" if old == 0 and (before is None or before[1] is None) else "adjustment")]
-    return [(account, amount, kind) for account, amount, kind in (
-        (before[0], old, "reversal"), (after[0], -new, "deduction")) if amount]
+    """[(account, amount, kind)] from one (account, billed) to the next; None = no bill, billed None = unpriced."""
+    old = (before and before[1]) or 0
+    new = (after and after[1]) or 0
+    if old and new and before[0] == after[0]:
+        return [(after[0], old - new, "adjustment")] if old != new else []
+    out = []
+    if old:
+        to_zero = after is not None and after[1] is not None and after[0] == before[0]
+        out.append((before[0], old, "adjustment" if to_zero else "reversal"))
+    if new:
+        out.append((after[0], -new, "deduction"))
+    return out
