@@ -1,0 +1,240 @@
+/*
+ * avro_codec: the frame around the codec: magic, fingerprint, size, and one function a record.
+ * A codec of our own, by tables over a closed set of schemas, and not avro-c, in both directions:
+ * avro-c 1.11.1 trusts lengths (so a second parser would have to run before it), keeps its last error in one
+ * place for all threads, and its schema resolution refuses the one change our schemas make, a nullable field
+ * added with a default ("Reader field .. doesn't appear in writer"). The tests decode and encode again with
+ * avro-c, as a second opinion.
+ */
+#include "spend/avro_codec.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "schemas/embedded.h"
+#include "spend/avro_map.h"
+
+#define MAGIC_0           0xC3
+#define MAGIC_1           0x01
+#define FRAME_BYTES       10
+#define FINGERPRINT_BYTES 8
+#define SHAPE_BYTES       (32 << 10)
+#define BOOK_ARENA_BYTES  (64 << 20)
+
+static const struct embedded_schema *schema_find(const char *name)
+{
+    for (size_t i = 0; i < embedded_schema_count; i++) {
+        if (strcmp(embedded_schemas[i].name, name) == 0)
+            return &embedded_schemas[i];
+    }
+    return NULL;
+}
+
+static const struct embedded_schema *schema_of(enum avro_record record)
+{
+    return schema_find(avro_maps[record].name);
+}
+
+static bool shape_check(const struct avro_map *map, const struct embedded_schema *schema,
+                        struct buffer *shape, struct err *err)
+{
+    if (schema == NULL)
+        return err_set(err, ERR_NOT_FOUND, FATE_FATAL, "avro: no schema is embedded for %s", map->name);
+    buffer_clear(shape);
+    if (!avro_map_shape(map, shape))
+        return err_set(err, ERR_FULL, FATE_FATAL, "avro: the shape of %s does not fit", map->name);
+    if (!sv_eq(buffer_view(shape), sv_of(schema->shape)))
+        return err_set(err, ERR_INVALID, FATE_FATAL, "avro: the table of %s is not its schema's", map->name);
+    return true;
+}
+
+bool avro_codec_open(struct err *err)
+{
+    struct buffer shape;
+    buffer_init(&shape, SHAPE_BYTES);
+    bool ok = true;
+    for (unsigned i = 0; ok && i < AVRO_RECORD_COUNT; i++)
+        ok = shape_check(&avro_maps[i], schema_of((enum avro_record)i), &shape, err);
+    buffer_free(&shape);
+    return ok;
+}
+
+const char *avro_codec_schema(enum avro_record record)
+{
+    return schema_of(record)->text;
+}
+
+uint64_t avro_codec_fingerprint(enum avro_record record)
+{
+    return schema_of(record)->fingerprint;
+}
+
+static bool encode(enum avro_record record, const void *value, struct buffer *out, struct err *err)
+{
+    const struct avro_map *map = &avro_maps[record];
+    size_t start = out->len;
+    uint64_t print = avro_codec_fingerprint(record);
+    uint8_t frame[FRAME_BYTES] = {MAGIC_0, MAGIC_1};
+    for (unsigned i = 0; i < FINGERPRINT_BYTES; i++)
+        frame[FRAME_BYTES - FINGERPRINT_BYTES + i] = (uint8_t)(print >> (8 * i));
+    if (!buffer_append(out, frame, sizeof frame))
+        return err_set(err, ERR_FULL, FATE_DEAD_LETTER, "%s: the record is too large", map->name);
+    bool ok = avro_write(map, value, out, err) || err_wrap(err, "%s", map->name);
+    if (ok && out->len - start > map->most_bytes)
+        ok = err_set(err, ERR_FULL, FATE_DEAD_LETTER, "%s: %zu bytes, the most is %zu", map->name,
+                     out->len - start, map->most_bytes);
+    if (!ok)
+        out->len = start;
+    return ok;
+}
+
+static bool unknown_print(const struct avro_map *map, uint64_t print, struct err *err)
+{
+    for (unsigned i = 0; i < AVRO_RECORD_COUNT; i++) {
+        if (avro_codec_fingerprint((enum avro_record)i) == print)
+            return err_set(err, ERR_INVALID, FATE_DEAD_LETTER, "%s: the bytes are of %s", map->name,
+                           avro_maps[i].name);
+    }
+    return err_set(err, ERR_INVALID, FATE_DEAD_LETTER, "%s: unknown schema fingerprint %016llx", map->name,
+                   (unsigned long long)print);
+}
+
+/* What follows the frame of this very record. */
+static bool body_of(enum avro_record record, struct strview bytes, struct strview *body, struct err *err)
+{
+    const struct avro_map *map = &avro_maps[record];
+    if (bytes.len > map->most_bytes)
+        return err_set(err, ERR_FULL, FATE_DEAD_LETTER, "%s: %zu bytes, the most is %zu", map->name,
+                       bytes.len, map->most_bytes);
+    if (bytes.len < FRAME_BYTES)
+        return err_set(err, ERR_INVALID, FATE_DEAD_LETTER, "%s: %zu bytes are no record", map->name,
+                       bytes.len);
+    if ((uint8_t)bytes.ptr[0] != MAGIC_0 || (uint8_t)bytes.ptr[1] != MAGIC_1)
+        return err_set(err, ERR_INVALID, FATE_DEAD_LETTER,
+                       "%s: no single-object encoding (it begins with C3 01)", map->name);
+    uint64_t print = 0;
+    for (unsigned i = 0; i < FINGERPRINT_BYTES; i++)
+        print |= (uint64_t)(uint8_t)bytes.ptr[FRAME_BYTES - FINGERPRINT_BYTES + i] << (8 * i);
+    if (print != avro_codec_fingerprint(record))
+        return unknown_print(map, print, err);
+    *body = (struct strview){bytes.ptr + FRAME_BYTES, bytes.len - FRAME_BYTES};
+    return true;
+}
+
+static bool decode(enum avro_record record, struct strview bytes, struct arena *a, void *out, struct err *err)
+{
+    const struct avro_map *map = &avro_maps[record];
+    struct strview body;
+    struct strview copy;
+    if (!body_of(record, bytes, &body, err))
+        return false;
+    /* One copy of all: the record's texts are views of it. */
+    if (!arena_dup(a, body, &copy))
+        return err_set(err, ERR_FULL, FATE_DEAD_LETTER, "%s: no room for %zu bytes", map->name, body.len);
+    return avro_read(map, copy, a, out, err) || err_wrap(err, "%s", map->name);
+}
+
+bool avro_encode_spend_call(const struct spend_call *v, struct buffer *out, struct err *err)
+{
+    return encode(AVRO_SPEND_CALL, v, out, err);
+}
+
+bool avro_encode_attributed_call(const struct attributed_call *v, struct buffer *out, struct err *err)
+{
+    return encode(AVRO_ATTRIBUTED_CALL, v, out, err);
+}
+
+bool avro_encode_dead_letter(const struct dead_letter *v, struct buffer *out, struct err *err)
+{
+    return encode(AVRO_DEAD_LETTER, v, out, err);
+}
+
+bool avro_encode_ledger_entry(const struct ledger_entry *v, struct buffer *out, struct err *err)
+{
+    return encode(AVRO_LEDGER_ENTRY, v, out, err);
+}
+
+bool avro_encode_registry_record(const struct registry_record *v, struct buffer *out, struct err *err)
+{
+    return encode(AVRO_REGISTRY_RECORD, v, out, err);
+}
+
+bool avro_encode_price_book(const struct price_book *v, struct buffer *out, struct err *err)
+{
+    return encode(AVRO_PRICE_BOOK, v, out, err);
+}
+
+bool avro_encode_instance(const struct instance *v, struct buffer *out, struct err *err)
+{
+    return encode(AVRO_INSTANCE, v, out, err);
+}
+
+bool avro_decode_spend_call(struct strview bytes, struct arena *a, struct spend_call *out, struct err *err)
+{
+    return decode(AVRO_SPEND_CALL, bytes, a, out, err);
+}
+
+bool avro_decode_attributed_call(struct strview bytes, struct arena *a, struct attributed_call *out,
+                                 struct err *err)
+{
+    return decode(AVRO_ATTRIBUTED_CALL, bytes, a, out, err);
+}
+
+bool avro_decode_dead_letter(struct strview bytes, struct arena *a, struct dead_letter *out, struct err *err)
+{
+    return decode(AVRO_DEAD_LETTER, bytes, a, out, err);
+}
+
+bool avro_decode_ledger_entry(struct strview bytes, struct arena *a, struct ledger_entry *out,
+                              struct err *err)
+{
+    return decode(AVRO_LEDGER_ENTRY, bytes, a, out, err);
+}
+
+bool avro_decode_registry_record(struct strview bytes, struct arena *a, struct registry_record *out,
+                                 struct err *err)
+{
+    return decode(AVRO_REGISTRY_RECORD, bytes, a, out, err);
+}
+
+bool avro_decode_instance(struct strview bytes, struct arena *a, struct instance *out, struct err *err)
+{
+    return decode(AVRO_INSTANCE, bytes, a, out, err);
+}
+
+/* Look-ups in a book are binary searches: an order that is wrong would look like a missing price. */
+static bool is_sorted(const struct price_book *b)
+{
+    for (size_t i = 0; i < b->entry_count; i++) {
+        const struct price_entry *e = &b->entries[i];
+        if (i > 0 && sv_cmp(b->entries[i - 1].key, e->key) >= 0)
+            return false;
+        for (size_t k = 1; k < e->rate_count; k++) {
+            if (sv_cmp(e->rates[k - 1].name, e->rates[k].name) >= 0)
+                return false;
+        }
+    }
+    return true;
+}
+
+bool avro_decode_price_book(struct strview bytes, struct price_book **out, struct err *err)
+{
+    struct price_book read;
+    struct arena arena;
+    arena_init(&arena, BOOK_ARENA_BYTES);
+    struct price_book *book = calloc(1, sizeof *book);
+    bool ok = book != NULL || err_set(err, ERR_MEMORY, FATE_RETRY, "PriceBook: out of memory");
+    ok = ok && decode(AVRO_PRICE_BOOK, bytes, &arena, &read, err);
+    if (ok && !is_sorted(&read))
+        ok = err_set(err, ERR_INVALID, FATE_DEAD_LETTER,
+                     "PriceBook: entries and rates are not in the order of their names");
+    if (ok) {
+        *book = read;
+        book->arena = arena;
+        *out = book;
+        return true;
+    }
+    arena_free(&arena);
+    free(book);
+    return false;
+}
