@@ -63,6 +63,12 @@ class State:
             raise Failed(f"{method} {path} answered {status}: {raw.decode(errors='replace')[:500]}")
         return json.loads(raw) if raw else None
 
+    def watermark_us(self):
+        """Up to when the attributor knows the configuration."""
+        _, _, raw = request("GET", f"http://127.0.0.1:{self.ports['attributor_admin']}/metrics")
+        rows = (line.split() for line in raw.decode().splitlines())
+        return next((int(row[1]) for row in rows if row[:1] == ["spend_attributor_config_watermark_us"]), 0)
+
     def balance(self, account):
         found = self.api("GET", f"/v1/accounts/{quote(account, safe='')}", missing_is_fine=True)
         return Decimal(found["balance"]) if found else Decimal(0)
@@ -114,7 +120,8 @@ def prepare(state, run):
               {"external_id": f"opening-{run}", "kind": "opening", "amount": "10", "note": "demo"})
     state.api("PUT", f"/v1/conversations/{conversation}", {"account_id": account})
     state.api("PUT", f"/v1/tasks/{task}", {"account_id": account, "conversation_id": conversation})
-    wait_for("the attributor hears of the new account", lambda: watermark_passed(state))
+    now_us = time.time_ns() // 1000
+    wait_for("the attributor hears of the new account", lambda: state.watermark_us() > now_us)
     return account, conversation, task
 
 
@@ -185,7 +192,7 @@ def read_callbacks(state):
 def silent_outage(state, run):
     account, conversation, task = prepare(state, run)
     before, suspense = state.balance(account), state.balance(SUSPENSE)
-    url = f"http://127.0.0.1:{state.ports['ingest_s0']}"
+    url = f"http://127.0.0.1:{state.ports['ingest_litellm']}"
     print(f"\nAccount {account} has {usd(before)}. Calls go caller -> spend-ingest ({url}) -> LiteLLM -> provider.\n"
           "This LiteLLM strips callers' tags and answers 200, as the upgrade did that left 6.5 days unbilled.")
     caller = Caller(url, f"sk-{state.secrets['litellm']}", "gpt-4o")
