@@ -71,22 +71,30 @@ ports_pick() {
 
 port() {
     [ -e "$STATE/ports" ] || ports_pick
+    grep -q "^$1=" "$STATE/ports" || port_single "$1"
     sed -n "s/^$1=//p" "$STATE/ports"
+}
+
+# port_single NAME: a free port beyond the blocks, remembered for NAME from now on.
+port_single() {
+    local new
+    for new in $(seq $((PORT_FIRST + 16 * PORT_BLOCKS)) 32767); do
+        if ! port_listens "$new" && ! grep -q "=$new\$" "$STATE/ports"; then
+            sed -i "/^$1=/d" "$STATE/ports"
+            echo "$1=$new" >>"$STATE/ports"
+            return
+        fi
+    done
+    die "no free port for $1"
 }
 
 # port_claim NAME: the remembered port of something that is about to start; another one when a stranger sits on it.
 port_claim() {
-    local old new
+    local old
     old=$(port "$1")
     port_listens "$old" || return 0
-    for new in $(seq $((PORT_FIRST + 16 * PORT_BLOCKS)) 32767); do
-        if ! port_listens "$new" && ! grep -q "=$new\$" "$STATE/ports"; then
-            say "port $old of $1 is taken by another program: using $new"
-            sed -i "s/^$1=.*/$1=$new/" "$STATE/ports"
-            return
-        fi
-    done
-    die "port $old of $1 is taken and no other is free"
+    port_single "$1"
+    say "port $old of $1 is taken by another program: using $(port "$1")"
 }
 
 # wait_for SECONDS COMMAND..: until the command succeeds; 1 when it does not in time.
