@@ -1,0 +1,713 @@
+/*
+ * rater: tables of cases on a small book, properties, and LiteLLM's own figures (cost_vectors.jsonl).
+ */
+#include "spend/rater.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+#include <jansson.h>
+
+#include "base/money.h"
+
+#define AT 1790000000000000LL
+
+/* How many of the 440 agree within 1e-12 USD. The others are listed by kind in docs/prices.md. */
+#define VECTORS       440
+#define VECTORS_AGREE 405
+
+static const char small_book[] =
+    "{"
+    "\"m\": {\"litellm_provider\": \"openai\", \"mode\": \"chat\","
+    "  \"input_cost_per_token\": 2.5e-06, \"output_cost_per_token\": 1e-05, \"cache_read_input_token_cost\": "
+    "1.25e-06,"
+    "  \"cache_creation_input_token_cost\": 3.75e-06, \"cache_creation_input_token_cost_above_1hr\": 6e-06,"
+    "  \"output_cost_per_reasoning_token\": 2e-05,"
+    "  \"input_cost_per_token_flex\": 1.25e-06, \"output_cost_per_token_priority\": 2e-05},"
+    "\"plain\": {\"input_cost_per_token\": 1e-06, \"output_cost_per_token\": 2e-06},"
+    "\"openai/m\": {\"input_cost_per_token\": 7e-06, \"output_cost_per_token\": 7e-06},"
+    "\"long\": {\"input_cost_per_token\": 1e-06, \"output_cost_per_token\": 2e-06, "
+    "\"cache_read_input_token_cost\": 1e-07,"
+    "  \"cache_creation_input_token_cost\": 1.25e-06, \"cache_creation_input_token_cost_above_1hr\": 2e-06,"
+    "  \"cache_creation_input_token_cost_above_1hr_above_200k_tokens\": 4e-06,"
+    "  \"input_cost_per_token_priority\": 5e-06, \"input_cost_per_token_above_200k_tokens_priority\": 9e-06,"
+    "  \"input_cost_per_token_above_128k_tokens\": 3e-06, \"input_cost_per_token_above_200k_tokens\": 4e-06,"
+    "  \"output_cost_per_token_above_200k_tokens\": 8e-06, "
+    "\"cache_read_input_token_cost_above_200k_tokens\": 4e-07},"
+    "\"huge\": {\"input_cost_per_token\": 1e-06, \"input_cost_per_token_above_512k_tokens\": 3e-06},"
+    "\"qwen\": {\"input_cost_per_token\": 1e-06, \"input_cost_per_token_above_256k_tokens\": 3e-06},"
+    "\"ranges\": {\"input_cost_per_token\": 1e-06, \"tiered_pricing\": [{\"range\": [0, 32000.0], "
+    "\"input_cost_per_token\": 1e-06},"
+    "  {\"range\": [32000.0, 128000.0], \"input_cost_per_token\": 2e-06}]},"
+    "\"clip\": {\"input_cost_per_token\": 0, \"output_cost_per_token\": 0, \"output_cost_per_image\": 0.04},"
+    "\"gift\": {\"input_cost_per_token\": 0, \"output_cost_per_token\": 0,"
+    "  \"search_context_cost_per_query\": {\"search_context_size_low\": 0.01}},"
+    "\"hourly\": {\"output_cost_per_second\": 0.001},"
+    "\"online\": {\"input_cost_per_token\": 1e-06, \"input_cost_per_request\": 0.005},"
+    "\"subscription\": {\"mode\": \"chat\"},"
+    "\"subs/m\": {\"mode\": \"chat\"},"
+    "\"dear\": {\"input_cost_per_token\": 9000, \"output_cost_per_token\": 9000},"
+    "\"half\": {\"input_cost_per_token\": 5e-10},"
+    "\"databricks/flat\": {\"input_cost_per_token\": 1e-06, \"output_cost_per_token\": 2e-06,"
+    "  \"cache_read_input_token_cost\": 1e-07, \"output_cost_per_reasoning_token\": 9e-06},"
+    "\"dashscope/q\": {\"input_cost_per_token\": 1e-06, \"output_cost_per_token\": 2e-06},"
+    "\"bedrock/b\": {\"input_cost_per_token\": 3e-06},"
+    "\"vertex_ai/g\": {\"input_cost_per_token\": 4e-06},"
+    "\"together-ai-up-to-4b\": {\"input_cost_per_token\": 1e-07, \"output_cost_per_token\": 1e-07},"
+    "\"together-ai-41.1b-80b\": {\"input_cost_per_token\": 9e-07, \"output_cost_per_token\": 9e-07},"
+    "\"together_ai/llama-405b\": {\"input_cost_per_token\": 3.5e-06, \"output_cost_per_token\": 3.5e-06}"
+    "}";
+
+struct fixture {
+    struct price_list *prices;
+    struct registry *registry;
+    const struct price_book *book;
+};
+
+static struct price_book *book_of(struct strview json, int64_t version, int64_t effective_from,
+                                  int64_t recorded_at)
+{
+    struct price_book *book = NULL;
+    struct price_import report;
+    struct err err = {0};
+    if (!price_book_parse(&book, json, &report, &err))
+        fail_msg("%s", err.text);
+    book->version = version;
+    book->effective_from = effective_from;
+    book->recorded_at = recorded_at;
+    return book;
+}
+
+static int set_up(void **state)
+{
+    static struct fixture f;
+    struct err err;
+    assert_true(price_list_new(&f.prices, &err));
+    assert_true(registry_new(&f.registry, &err));
+    struct price_book *book = book_of(SV_LIT(small_book), 3, 0, 10);
+    f.book = book;
+    assert_true(price_list_put(f.prices, book, &err));
+    *state = &f;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    struct fixture *f = *state;
+    price_list_free(f->prices);
+    registry_free(f->registry);
+    return 0;
+}
+
+static struct spend_call call_of(const char *model, int64_t input, int64_t output)
+{
+    struct spend_call call = {
+        .admitted_at = AT,
+        .received_at = AT,
+        .model_replied = sv_of(model),
+        .outcome = OUTCOME_COMPLETED,
+        .quality = QUALITY_FINAL,
+    };
+    call.usage.units[USAGE_INPUT] = OPT_I64(input);
+    call.usage.units[USAGE_OUTPUT] = OPT_I64(output);
+    return call;
+}
+
+static struct rate_result rate(const struct fixture *f, const struct spend_call *call)
+{
+    struct rate_result out;
+    struct err err = {0};
+    if (!rater_rate(call, f->registry, f->prices, AT, &out, &err))
+        fail_msg("%s", err.text);
+    return out;
+}
+
+static void assert_raw(const struct fixture *f, const struct spend_call *call, int64_t nanos)
+{
+    struct rate_result out = rate(f, call);
+    if (out.verdict != RATE_OK)
+        fail_msg("unpriced: %s", out.detail);
+    assert_int_equal(out.raw_nanos, nanos);
+    assert_int_equal(out.price_version, 3);
+}
+
+static void assert_unpriced(const struct fixture *f, const struct spend_call *call, const char *why)
+{
+    struct rate_result out = rate(f, call);
+    assert_int_equal(out.verdict, RATE_UNPRICED);
+    assert_int_equal(out.raw_nanos, 0);
+    assert_int_equal(out.line_count, 0);
+    if (strstr(out.detail, why) == NULL)
+        fail_msg("\"%s\" does not say \"%s\"", out.detail, why);
+}
+
+static void test_each_text_class_has_its_own_price(void **state)
+{
+    static const struct {
+        enum usage_class usage_class;
+        int64_t nanos; /* of 1,000 units */
+        const char *name;
+    } rows[] = {
+        {USAGE_INPUT, 2500000, "input_cost_per_token"},
+        {USAGE_CACHE_READ, 1250000, "cache_read_input_token_cost"},
+        {USAGE_CACHE_WRITE_5M, 3750000, "cache_creation_input_token_cost"},
+        {USAGE_CACHE_WRITE_1H, 6000000, "cache_creation_input_token_cost_above_1hr"},
+        {USAGE_OUTPUT, 10000000, "output_cost_per_token"},
+        {USAGE_REASONING, 20000000, "output_cost_per_reasoning_token"},
+    };
+    struct spend_call all = call_of("m", 0, 0);
+    int64_t sum = 0;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct spend_call call = call_of("m", 0, 0);
+        call.usage.units[rows[i].usage_class] = OPT_I64(1000);
+        all.usage.units[rows[i].usage_class] = OPT_I64(1000);
+        sum += rows[i].nanos;
+        struct rate_result out = rate(*state, &call);
+        assert_int_equal(out.verdict, RATE_OK);
+        assert_int_equal(out.rating, RATING_EXACT);
+        assert_int_equal(out.raw_nanos, rows[i].nanos);
+        assert_int_equal(out.line_count, 1);
+        assert_string_equal(out.lines[0].rate_name, rows[i].name);
+        assert_true(sv_eq(out.price_key, SV_LIT("m")));
+    }
+    assert_raw(*state, &all, sum);
+}
+
+static void test_reasoning_without_a_price_costs_as_output(void **state)
+{
+    struct spend_call call = call_of("plain", 0, 0);
+    call.usage.units[USAGE_REASONING] = OPT_I64(10);
+    struct rate_result out = rate(*state, &call);
+    assert_int_equal(out.raw_nanos, 20000);
+    assert_int_equal(out.rating, RATING_EXACT);
+    assert_string_equal(out.lines[0].rate_name, "output_cost_per_token");
+}
+
+static void test_cache_without_a_price_is_free_and_said_to_be_assumed(void **state)
+{
+    static const enum usage_class classes[] = {USAGE_CACHE_READ, USAGE_CACHE_WRITE_5M, USAGE_CACHE_WRITE_1H};
+    for (size_t i = 0; i < 3; i++) {
+        struct spend_call call = call_of("plain", 10, 0);
+        call.usage.units[classes[i]] = OPT_I64(100);
+        struct rate_result out = rate(*state, &call);
+        assert_int_equal(out.verdict, RATE_OK);
+        assert_int_equal(out.raw_nanos, 10000);
+        assert_int_equal(out.rating, RATING_ASSUMED);
+        assert_true(out.lines[1].assumed);
+        assert_non_null(strstr(out.detail, usage_class_name(classes[i])));
+    }
+}
+
+static void test_input_or_output_without_a_price_is_unpriced(void **state)
+{
+    struct spend_call call = call_of("half", 10, 1);
+    assert_unpriced(*state, &call, "no price for output");
+    call = call_of("half", 10, 0);
+    assert_raw(*state, &call, 5);
+    call = call_of("hourly", 10, 10);
+    assert_unpriced(*state, &call, "no price for input");
+}
+
+static void test_half_a_nano_rounds_to_even_once(void **state)
+{
+    static const int64_t rows[][2] = {{1, 0}, {2, 1}, {3, 2}, {4, 2}, {5, 2}, {7, 4}};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct spend_call call = call_of("half", rows[i][0], 0);
+        assert_raw(*state, &call, rows[i][1]);
+    }
+}
+
+static void test_thresholds_are_strict_and_switch_every_token(void **state)
+{
+    static const struct {
+        int64_t input, cached, output, nanos;
+    } rows[] = {
+        {128000, 0, 10, 128000 * 1000 + 10 * 2000},
+        {128001, 0, 10, 128001 * 3000LL + 10 * 2000},
+        {100000, 100000, 10, 100000 * 3000LL + 100000 * 100 + 10 * 2000},
+        {100000, 100001, 10, 100000 * 4000LL + 100001 * 400 + 10 * 8000},
+        {900000, 0, 300000, 900000 * 4000LL + 300000 * 8000LL},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct spend_call call = call_of("long", rows[i].input, rows[i].output);
+        call.usage.units[USAGE_CACHE_READ] = OPT_I64(rows[i].cached);
+        struct rate_result out = rate(*state, &call);
+        assert_int_equal(out.raw_nanos, rows[i].nanos);
+        assert_int_equal(out.rating, RATING_EXACT);
+    }
+}
+
+static void test_prices_litellm_does_not_read_are_named(void **state)
+{
+    struct spend_call call = call_of("long", 200001, 0);
+    call.service_tier = SV_LIT("priority");
+    struct rate_result out = rate(*state, &call);
+    assert_int_equal(out.raw_nanos, 200001 * 4000LL);
+    assert_int_equal(out.rating, RATING_ASSUMED);
+    assert_non_null(strstr(out.detail, "input_cost_per_token_above_200k_tokens_priority"));
+
+    call = call_of("long", 200001, 0);
+    call.usage.units[USAGE_CACHE_WRITE_1H] = OPT_I64(1);
+    out = rate(*state, &call);
+    assert_int_equal(out.raw_nanos, 200001 * 4000LL + 2000);
+    assert_int_equal(out.rating, RATING_ASSUMED);
+
+    call = call_of("qwen", 256001, 0);
+    out = rate(*state, &call);
+    assert_int_equal(out.raw_nanos, 256001 * 1000LL);
+    assert_int_equal(out.rating, RATING_ASSUMED);
+    call = call_of("qwen", 256000, 0);
+    assert_int_equal(rate(*state, &call).rating, RATING_EXACT);
+
+    call = call_of("online", 1, 0);
+    assert_int_equal(rate(*state, &call).rating, RATING_ASSUMED);
+}
+
+static void test_a_threshold_without_a_rule_is_unpriced_once_it_matters(void **state)
+{
+    struct spend_call call = call_of("huge", 512000, 0);
+    assert_raw(*state, &call, 512000 * 1000LL);
+    call = call_of("huge", 512001, 0);
+    assert_unpriced(*state, &call, "threshold");
+}
+
+static void test_service_tiers_take_their_price_else_the_plain_one(void **state)
+{
+    static const struct {
+        const char *tier;
+        const char *provider;
+        int64_t nanos; /* of 1,000 in and 1,000 out, key "m" */
+    } rows[] = {
+        {NULL, NULL, 12500000},          {"flex", NULL, 11250000},        {"FLEX", NULL, 11250000},
+        {"priority", NULL, 22500000},    {"default", NULL, 12500000},     {"batch", NULL, 12500000},
+        {"priority", "azure", 12500000}, {"flex", "anthropic", 12500000}, {"flex", "azure_ai", 12500000},
+        {"flex", "deepseek", 12500000},  {"flex", "bedrock", 11250000},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct spend_call call = call_of("m", 1000, 1000);
+        call.service_tier = sv_of(rows[i].tier);
+        call.provider = sv_of(rows[i].provider);
+        assert_raw(*state, &call, rows[i].nanos);
+    }
+}
+
+static void test_usage_without_a_rule_is_unpriced(void **state)
+{
+    for (int c = USAGE_AUDIO_IN; c < USAGE_COUNT; c++) {
+        struct spend_call call = call_of("m", 1, 1);
+        call.usage.units[c] = OPT_I64(1);
+        assert_unpriced(*state, &call, usage_class_name((enum usage_class)c));
+        call.usage.units[c] = OPT_I64(0);
+        assert_raw(*state, &call, 12500);
+    }
+}
+
+static void test_prices_by_ranges_are_unpriced_even_with_a_plain_price_beside_them(void **state)
+{
+    struct spend_call call = call_of("ranges", 1, 0);
+    assert_unpriced(*state, &call, "tiered_pricing");
+}
+
+static void test_tokens_at_zero_beside_a_price_by_image_are_unpriced(void **state)
+{
+    struct spend_call call = call_of("clip", 100, 100);
+    assert_unpriced(*state, &call, "another unit");
+    call = call_of("gift", 100, 100);
+    assert_raw(*state, &call, 0);
+    assert_int_equal(rate(*state, &call).rating, RATING_EXACT);
+}
+
+static void test_no_usage_is_free_for_a_failure_and_unpriced_otherwise(void **state)
+{
+    struct spend_call call = call_of("m", 0, 0);
+    call.usage = (struct usage){0};
+    for (int o = 0; o < OUTCOME_COUNT; o++) {
+        call.outcome = (enum spend_outcome)o;
+        struct rate_result out = rate(*state, &call);
+        if (o == OUTCOME_FAILED || o == OUTCOME_REJECTED) {
+            assert_int_equal(out.verdict, RATE_OK);
+            assert_int_equal(out.rating, RATING_FREE);
+            assert_int_equal(out.raw_nanos, 0);
+            assert_int_equal(out.price_version, 0);
+            assert_true(sv_is_null(out.price_key));
+        } else {
+            assert_unpriced(*state, &call, "no usage was reported");
+        }
+    }
+    call = call_of("m", 1000, 0);
+    call.outcome = OUTCOME_FAILED;
+    assert_raw(*state, &call, 2500000); /* what failed after it was used is paid */
+}
+
+static void test_zero_is_zero_and_not_null(void **state)
+{
+    struct spend_call call = call_of("m", 0, 0);
+    struct rate_result out = rate(*state, &call);
+    assert_int_equal(out.verdict, RATE_OK);
+    assert_int_equal(out.raw_nanos, 0);
+    assert_int_equal(out.line_count, 0);
+}
+
+static void test_look_up_order(void **state)
+{
+    static const struct {
+        const char *provider;
+        const char *model;
+        const char *key; /* NULL: none */
+    } rows[] = {
+        {NULL, "m", "m"},
+        {"openai", "m", "openai/m"},
+        {"other", "m", "m"},
+        {NULL, "openai/m", "openai/m"},
+        {NULL, "azure/m", "m"},
+        {NULL, "a/openai/m", "openai/m"},
+        {NULL, "a/b/m", NULL},
+        {"bedrock_converse", "b", "bedrock/b"},
+        {"vertex_ai-language-models", "g", "vertex_ai/g"},
+        {NULL, "g", NULL},
+        {NULL, "M", NULL},
+        {NULL, "", NULL},
+        {NULL, NULL, NULL},
+        {NULL, "m/", NULL},
+        {NULL, "subscription", NULL},
+        {"subs", "m", NULL}, /* its own entry has no price: the other m's is not its */
+        {"together_ai", "x/gemma-2b-it", "together-ai-up-to-4b"},
+        {"together_ai", "m-70B-chat", "together-ai-41.1b-80b"},
+        {"together_ai", "llama-405b", "together_ai/llama-405b"},
+        {"together_ai", "v3-70b", "together-ai-41.1b-80b"},
+        {"together_ai", "plain", "plain"},
+        {"together_ai", "x-8b", NULL}, /* no such size in this book, no such model either */
+        {NULL, "m-70b-chat", NULL},
+    };
+    const struct fixture *f = *state;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        const struct price_entry *e =
+            rater_find_entry(f->book, sv_of(rows[i].provider), sv_of(rows[i].model));
+        if ((e == NULL) != (rows[i].key == NULL) || (e != NULL && !sv_eq(e->key, sv_of(rows[i].key))))
+            fail_msg("row %zu: got " SV_FMT, i, e == NULL ? 4 : (int)e->key.len,
+                     e == NULL ? "none" : e->key.ptr);
+    }
+    char long_text[2000];
+    memset(long_text, 'x', sizeof long_text);
+    struct strview v = sv_of_bytes(long_text, sizeof long_text);
+    assert_null(rater_find_entry(f->book, v, SV_LIT("none")));
+    assert_null(rater_find_entry(f->book, SV_LIT("openai"), v));
+}
+
+static void put_alias(const struct fixture *f, const char *model, const char *price_key, int64_t recorded_at)
+{
+    struct registry_version v = {.recorded_at = recorded_at, .price_key = sv_of(price_key)};
+    struct registry_record r = {
+        .kind = REGISTRY_MODEL, .id = sv_of(model), .versions = &v, .version_count = 1};
+    struct err err;
+    assert_true(registry_put(f->registry, &r, &err));
+}
+
+static void test_the_replied_model_is_priced_and_the_requested_one_only_assumed(void **state)
+{
+    struct spend_call call = call_of("m", 1000, 0);
+    call.model_requested = SV_LIT("plain");
+    assert_raw(*state, &call, 2500000);
+    call.model_replied = SV_LIT("nobody");
+    struct rate_result out = rate(*state, &call);
+    assert_int_equal(out.raw_nanos, 1000000);
+    assert_int_equal(out.rating, RATING_ASSUMED);
+    assert_non_null(strstr(out.detail, "nobody"));
+    call.model_replied = SV_NULL; /* nothing replied a model: the requested one is the model */
+    out = rate(*state, &call);
+    assert_int_equal(out.rating, RATING_EXACT);
+    assert_int_equal(out.raw_nanos, 1000000);
+    call.model_requested = SV_NULL;
+    assert_unpriced(*state, &call, "names no model");
+    call.model_requested = SV_LIT("nobody either");
+    assert_unpriced(*state, &call, "nobody either");
+}
+
+static void test_an_alias_comes_before_the_model(void **state)
+{
+    const struct fixture *f = *state;
+    struct spend_call call = call_of("fast", 1000, 0);
+    assert_unpriced(f, &call, "fast");
+    put_alias(f, "fast", "plain", 10);
+    assert_raw(f, &call, 1000000);
+    put_alias(f, "fast", "azure/m", 10); /* not a key: looked up as a model is */
+    assert_raw(f, &call, 2500000);
+    put_alias(f, "m", "openai/m", 10);
+    call = call_of("m", 1000, 0);
+    assert_raw(f, &call, 7000000);
+    put_alias(f, "m", "nothing", 10);
+    struct rate_result out = rate(f, &call);
+    assert_int_equal(out.raw_nanos, 2500000);
+    assert_int_equal(out.rating, RATING_ASSUMED);
+    put_alias(f, "m", "openai/m", AT + 1); /* recorded too late for this call */
+    assert_raw(f, &call, 2500000);
+    put_alias(f, "m", NULL, 10);
+    assert_raw(f, &call, 2500000);
+    put_alias(f, "asked", "plain", 10);
+    call = call_of("nobody", 1000, 0);
+    call.model_requested = SV_LIT("asked");
+    out = rate(f, &call);
+    assert_int_equal(out.raw_nanos, 1000000);
+    assert_int_equal(out.rating, RATING_ASSUMED);
+    struct err err;
+    assert_true(rater_rate(&call, NULL, f->prices, AT, &out, &err));
+    assert_int_equal(out.verdict, RATE_UNPRICED); /* no registry: no alias */
+}
+
+static void test_the_book_in_force_and_known_then_is_the_one(void **state)
+{
+    const struct fixture *f = *state;
+    struct err err;
+    struct price_book *next = book_of(SV_LIT("{\"m\": {\"input_cost_per_token\": 1}}"), 4, AT - 5, AT + 5);
+    assert_true(price_list_put(f->prices, next, &err));
+    struct spend_call call = call_of("m", 1, 0);
+    assert_raw(f, &call, 2500);
+    struct rate_result out;
+    assert_true(rater_rate(&call, f->registry, f->prices, AT + 5, &out, &err));
+    assert_int_equal(out.raw_nanos, NANOS_PER_USD);
+    assert_int_equal(out.price_version, 4);
+    assert_true(rater_rate(&call, f->registry, f->prices, 9, &out, &err));
+    assert_int_equal(out.verdict, RATE_UNPRICED);
+    assert_int_equal(out.price_version, 0);
+    assert_string_equal(out.detail, "no price book was in force");
+}
+
+static void test_flat_providers_and_dashscope(void **state)
+{
+    struct spend_call call = call_of("flat", 10, 10);
+    call.provider = SV_LIT("databricks");
+    call.usage.units[USAGE_CACHE_READ] = OPT_I64(10);
+    call.usage.units[USAGE_REASONING] = OPT_I64(10);
+    assert_raw(*state, &call, 20 * 1000 + 20 * 2000);
+    call = call_of("q", 10, 0);
+    call.provider = SV_LIT("dashscope");
+    call.usage.units[USAGE_CACHE_READ] = OPT_I64(10);
+    assert_raw(*state, &call, 20 * 1000);
+    assert_int_equal(rate(*state, &call).rating, RATING_EXACT);
+}
+
+static void test_overflow_is_an_error_and_not_a_bill(void **state)
+{
+    const struct fixture *f = *state;
+    struct rate_result out;
+    struct err err;
+    struct spend_call call = call_of("dear", 1000000, 100000);
+    assert_false(rater_rate(&call, NULL, f->prices, AT, &out, &err));
+    assert_int_equal(err.code, ERR_OVERFLOW);
+    assert_int_equal(err.fate, FATE_DEAD_LETTER);
+    call = call_of("m", INT64_MAX, INT64_MAX);
+    assert_false(rater_rate(&call, NULL, f->prices, AT, &out, &err));
+    call.usage.units[USAGE_CACHE_READ] = OPT_I64(1); /* the prompt itself does not fit */
+    assert_false(rater_rate(&call, NULL, f->prices, AT, &out, &err));
+    call = call_of("m", -1, 0);
+    assert_false(rater_rate(&call, NULL, f->prices, AT, &out, &err));
+    call = call_of("dear", 1000000, 0); /* 9e9 USD still fits */
+    assert_raw(f, &call, 9000LL * 1000000 * NANOS_PER_USD);
+}
+
+static void test_a_given_entry_is_rated_without_look_up(void **state)
+{
+    const struct fixture *f = *state;
+    struct rate_result out;
+    struct err err;
+    struct spend_call call = call_of("whatever", 10, 0);
+    assert_true(rater_rate_with(&call, f->book, price_book_find(f->book, SV_LIT("plain")), &out, &err));
+    assert_int_equal(out.raw_nanos, 10000);
+    assert_int_equal(out.price_version, 3);
+    call.usage = (struct usage){0};
+    assert_true(rater_rate_with(&call, f->book, price_book_find(f->book, SV_LIT("plain")), &out, &err));
+    assert_int_equal(out.verdict, RATE_UNPRICED);
+}
+
+static void test_a_long_detail_is_cut_between_characters(void **state)
+{
+    char model[LIMIT_TEXT_BYTES + 1];
+    for (size_t i = 0; i + 2 < sizeof model; i += 2)
+        memcpy(model + i, "\xc3\xa9", 2);
+    struct spend_call call = call_of("m", 1, 0);
+    call.model_replied = sv_of_bytes(model, LIMIT_TEXT_BYTES);
+    struct rate_result out = rate(*state, &call);
+    assert_int_equal(out.verdict, RATE_UNPRICED);
+    assert_true(strlen(out.detail) < LIMIT_DETAIL_BYTES);
+    assert_true(strlen(out.detail) > LIMIT_DETAIL_BYTES - 4);
+    assert_true(sv_is_utf8(sv_of(out.detail)));
+    call.model_requested = SV_LIT("online"); /* two sentences, the first too long already */
+    out = rate(*state, &call);
+    assert_int_equal(out.rating, RATING_ASSUMED);
+    assert_true(sv_is_utf8(sv_of(out.detail)));
+}
+
+/* Any usage of any class: the bill is the exact sum of its lines, and more usage never costs less. */
+static void test_the_bill_is_the_rounded_sum_of_its_lines_and_grows(void **state)
+{
+    static const char *const models[] = {"m", "plain", "long", "dashscope/q"};
+    uint64_t seed = 20261123;
+    for (int round = 0; round < 20000; round++) {
+        struct spend_call call = call_of(models[round % 4], 0, 0);
+        for (int c = 0; c <= USAGE_REASONING; c++) {
+            seed = seed * 6364136223846793005ULL + 1442695040888963407ULL;
+            call.usage.units[c] = (struct opt_i64){(int64_t)(seed >> 33) % 90000, (seed >> 20) % 4 != 0};
+            if (!call.usage.units[c].has)
+                call.usage.units[c].v = 0;
+        }
+        call.usage.units[USAGE_INPUT].has = true;
+        struct rate_result out = rate(*state, &call);
+        assert_int_equal(out.verdict, RATE_OK);
+        int128 femtos = 0;
+        int64_t units = 0;
+        for (size_t i = 0; i < out.line_count; i++) {
+            femtos += (int128)out.lines[i].units * out.lines[i].femtos;
+            units += out.lines[i].units;
+        }
+        for (int c = 0; c < USAGE_COUNT; c++)
+            units -= call.usage.units[c].v;
+        assert_int_equal(units, 0); /* no unit lost, none twice */
+        int128 off = femtos - (int128)out.raw_nanos * FEMTOS_PER_NANO;
+        assert_true(off >= -FEMTOS_PER_NANO / 2 && off <= FEMTOS_PER_NANO / 2);
+        if (off == FEMTOS_PER_NANO / 2 || off == -FEMTOS_PER_NANO / 2)
+            assert_int_equal(out.raw_nanos % 2, 0);
+        call.usage.units[USAGE_OUTPUT] = OPT_I64(call.usage.units[USAGE_OUTPUT].v + 1);
+        assert_true(rate(*state, &call).raw_nanos >= out.raw_nanos);
+    }
+}
+
+/* LiteLLM's own figures */
+
+static int64_t number(const json_t *object, const char *name)
+{
+    return (int64_t)json_integer_value(json_object_get(object, name));
+}
+
+/* OpenAI's usage in disjoint classes. xai counts reasoning beside the completion, all others inside it. */
+static void usage_of(const json_t *u, const char *provider, struct usage *out)
+{
+    const json_t *in = json_object_get(u, "prompt_tokens_details");
+    const json_t *reply = json_object_get(u, "completion_tokens_details");
+    const json_t *written = json_object_get(in, "cache_creation_token_details");
+    int64_t cached = number(in, "cached_tokens");
+    int64_t creation = number(in, "cache_creation_tokens");
+    int64_t hour = number(written, "ephemeral_1h_input_tokens");
+    int64_t audio = number(in, "audio_tokens");
+    int64_t reasoning = number(reply, "reasoning_tokens");
+    int64_t spoken = number(reply, "audio_tokens");
+    int64_t inside = strcmp(provider, "xai") == 0 ? 0 : reasoning;
+    int64_t input = number(u, "prompt_tokens") - cached - creation - audio;
+    out->units[USAGE_INPUT] = OPT_I64(input < 0 ? 0 : input);
+    out->units[USAGE_CACHE_READ] = OPT_I64(cached);
+    out->units[USAGE_CACHE_WRITE_5M] = OPT_I64(creation - hour);
+    out->units[USAGE_CACHE_WRITE_1H] = OPT_I64(hour);
+    out->units[USAGE_OUTPUT] = OPT_I64(number(u, "completion_tokens") - inside - spoken);
+    out->units[USAGE_REASONING] = OPT_I64(reasoning);
+    out->units[USAGE_AUDIO_IN] = OPT_I64(audio);
+    out->units[USAGE_AUDIO_OUT] = OPT_I64(spoken);
+}
+
+static struct price_book *whole_book(void)
+{
+    static char text[4 << 20];
+    FILE *file = fopen(SPEND_TESTDATA "/litellm/model_prices.json", "r");
+    assert_non_null(file);
+    size_t len = fread(text, 1, sizeof text, file);
+    assert_int_equal(fclose(file), 0);
+    assert_true(len > 1 << 20 && len < sizeof text);
+    return book_of(sv_of_bytes(text, len), 1, 0, 1);
+}
+
+/* 1: agrees, 0: unpriced, -1: another figure. Compared before rounding to nanos. */
+static int compare_vector(const struct price_list *prices, const json_t *v)
+{
+    const char *provider = json_string_value(json_object_get(v, "provider"));
+    struct spend_call call = {.admitted_at = AT, .outcome = OUTCOME_COMPLETED};
+    call.model_replied = sv_of(json_string_value(json_object_get(v, "model")));
+    call.provider = sv_of(provider);
+    call.service_tier = sv_of(json_string_value(json_object_get(v, "service_tier")));
+    usage_of(json_object_get(v, "usage"), provider, &call.usage);
+    struct rate_result out;
+    struct err err;
+    assert_true(rater_rate(&call, NULL, prices, AT, &out, &err));
+    int64_t expected;
+    assert_true(
+        money_parse_decimal(sv_of(json_string_value(json_object_get(v, "cost"))), 15, &expected, NULL, &err));
+    if (out.verdict == RATE_UNPRICED) {
+        print_message("unpriced " SV_FMT "/" SV_FMT " (LiteLLM: %s): %s\n", SV_ARG(call.provider),
+                      SV_ARG(call.model_replied), json_string_value(json_object_get(v, "cost")), out.detail);
+        return 0;
+    }
+    int128 femtos = 0;
+    for (size_t i = 0; i < out.line_count; i++)
+        femtos += (int128)out.lines[i].units * out.lines[i].femtos;
+    int128 off = femtos - expected;
+    if (off <= 1000 && off >= -1000)
+        return 1;
+    print_message("differs  " SV_FMT "/" SV_FMT " tier " SV_FMT ": LiteLLM %s, here %lld nanos\n",
+                  SV_ARG(call.provider), SV_ARG(call.model_replied), SV_ARG(call.service_tier),
+                  json_string_value(json_object_get(v, "cost")), (long long)out.raw_nanos);
+    return -1;
+}
+
+static void test_litellm_cost_vectors_agree(void **state)
+{
+    (void)state;
+    struct price_list *prices;
+    struct err err;
+    char line[4096];
+    int agree = 0;
+    int differ = 0;
+    int count = 0;
+    assert_true(price_list_new(&prices, &err));
+    assert_true(price_list_put(prices, whole_book(), &err));
+    FILE *file = fopen(SPEND_TESTDATA "/litellm/cost_vectors.jsonl", "r");
+    assert_non_null(file);
+    for (; fgets(line, sizeof line, file) != NULL; count++) {
+        json_t *v = json_loads(line, 0, NULL);
+        assert_non_null(v);
+        int r = compare_vector(prices, v);
+        agree += r == 1;
+        differ += r == -1;
+        json_decref(v);
+    }
+    assert_int_equal(fclose(file), 0);
+    price_list_free(prices);
+    print_message("%d of %d vectors agree within 1e-12 USD, %d unpriced, %d differ\n", agree, count,
+                  count - agree - differ, differ);
+    assert_int_equal(count, VECTORS);
+    assert_true(agree >= VECTORS_AGREE);
+    assert_true(differ <= 1);
+}
+
+#define CASE(t) cmocka_unit_test_setup_teardown(t, set_up, tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        CASE(test_each_text_class_has_its_own_price),
+        CASE(test_reasoning_without_a_price_costs_as_output),
+        CASE(test_cache_without_a_price_is_free_and_said_to_be_assumed),
+        CASE(test_input_or_output_without_a_price_is_unpriced),
+        CASE(test_half_a_nano_rounds_to_even_once),
+        CASE(test_thresholds_are_strict_and_switch_every_token),
+        CASE(test_prices_litellm_does_not_read_are_named),
+        CASE(test_a_threshold_without_a_rule_is_unpriced_once_it_matters),
+        CASE(test_service_tiers_take_their_price_else_the_plain_one),
+        CASE(test_usage_without_a_rule_is_unpriced),
+        CASE(test_prices_by_ranges_are_unpriced_even_with_a_plain_price_beside_them),
+        CASE(test_tokens_at_zero_beside_a_price_by_image_are_unpriced),
+        CASE(test_no_usage_is_free_for_a_failure_and_unpriced_otherwise),
+        CASE(test_zero_is_zero_and_not_null),
+        CASE(test_look_up_order),
+        CASE(test_the_replied_model_is_priced_and_the_requested_one_only_assumed),
+        CASE(test_an_alias_comes_before_the_model),
+        CASE(test_the_book_in_force_and_known_then_is_the_one),
+        CASE(test_flat_providers_and_dashscope),
+        CASE(test_overflow_is_an_error_and_not_a_bill),
+        CASE(test_a_given_entry_is_rated_without_look_up),
+        CASE(test_a_long_detail_is_cut_between_characters),
+        CASE(test_the_bill_is_the_rounded_sum_of_its_lines_and_grows),
+        cmocka_unit_test(test_litellm_cost_vectors_agree),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
