@@ -2,7 +2,6 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
@@ -47,14 +46,13 @@ static void test_text_of_known_times(void **state)
 static void test_every_day_agrees_with_the_c_library(void **state)
 {
     (void)state;
-    for (int64_t day = -719528; day < 2932896; day += 1 + (day > 60000 ? 13 : 0)) {
+    for (int64_t day = -354285; day < 2932896; day += 1 + (day > 60000 ? 13 : 0)) {
         time_t seconds = (time_t)(day * 86400 + 45296);
         struct tm tm;
         assert_non_null(gmtime_r(&seconds, &tm));
         char want[CLOCK_TEXT_MAX];
         char text[CLOCK_TEXT_MAX];
-        (void)snprintf(want, sizeof want, "%04d-%02d-%02dT%02d:%02d:%02d.000007Z", tm.tm_year + 1900,
-                       tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec);
+        assert_int_equal(strftime(want, sizeof want, "%Y-%m-%dT%H:%M:%S.000007Z", &tm), 27);
         (void)clock_format((int64_t)seconds * US_PER_SECOND + 7, text);
         assert_string_equal(text, want);
         int64_t back = 0;

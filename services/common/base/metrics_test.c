@@ -193,7 +193,7 @@ static void test_our_bugs_abort(void **state)
         assert_true(pid >= 0);
         if (pid == 0) {
             (void)signal(SIGABRT, SIG_DFL);
-            (void)freopen("/dev/null", "w", stderr);
+            (void)close(STDERR_FILENO); /* the message is expected */
             bugs[i]();
             _exit(0);
         }

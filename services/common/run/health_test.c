@@ -115,7 +115,7 @@ static void test_more_names_than_there_is_room_for_abort(void **state)
     assert_true(pid >= 0);
     if (pid == 0) {
         (void)signal(SIGABRT, SIG_DFL);
-        (void)freopen("/dev/null", "w", stderr);
+        (void)close(STDERR_FILENO); /* the message is expected */
         static char names[HEALTH_MAX + 1][8];
         for (size_t i = 0; i <= HEALTH_MAX; i++) {
             (void)snprintf(names[i], sizeof names[i], "p%zu", i);
