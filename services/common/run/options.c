@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SECRET_FILE_BYTES 65536
+#define SECRET_FILE_BYTES 16384
 #define ROWS_MAX          128
 
 enum {
@@ -194,7 +194,7 @@ static bool read_file(struct parse *p, const char *path, const char **out)
     }
     len = fread(text, 1, SECRET_FILE_BYTES + 1, file);
     if (ferror(file) != 0 || len > SECRET_FILE_BYTES) {
-        refuse(p->err, "cannot read %s: %s", path, len > SECRET_FILE_BYTES ? "over 64 KiB" : strerror(errno));
+        refuse(p->err, "cannot read %s: %s", path, len > SECRET_FILE_BYTES ? "over 16 KiB" : strerror(errno));
         goto done;
     }
     if (len > 0 && text[len - 1] == '\n')
