@@ -123,7 +123,6 @@ int main(int argc, char **argv)
         exit_code = EXIT_FAILURE;
     }
     admin_http_stop();
-    avro_codec_close();
 done:
     arena_free(&memory);
     return exit_code;

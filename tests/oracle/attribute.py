@@ -46,8 +46,8 @@ def effective_tags(call, bound):
     """The caller's tags and its key's, the same bytes once. Only the registry says what is bound to a key."""
     out = []
     for tag in call["tags"]:
-        if tag["origins"] != ["key"]:
-            out.append(dict(tag, origins=[o for o in tag["origins"] if o != "key"]))
+        if not tag_rules.is_bound(tag):
+            out.append(dict(tag, origins=[o for o in tag_rules.ORIGINS if o in tag["origins"] and o != "key"]))
     for raw in bound:
         for tag in out:
             if tag["raw"] == raw:

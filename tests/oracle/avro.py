@@ -1,7 +1,7 @@
 """Avro, from the schema text alone: canonical form, CRC-64-AVRO fingerprint, single-object framing, decode and encode.
 
 Refuses what avro-c must never see: bytes left over, lengths past the end, unknown enum or union branches, counts over a
-cap, numbers that do not fit. Strings keep every byte (surrogateescape), since ids are compared byte for byte.
+cap, numbers that do not fit, texts that are no UTF-8 or have a NUL.
 """
 
 import json
@@ -136,13 +136,17 @@ class Schema:
     def _read_array(self, items, reader):
         out = []
         while (count := reader.long()) != 0:
+            end = None
             if count < 0:
-                count = -count
-                if reader.long() < 0:
+                count, size = -count, reader.long()
+                if size < 0:
                     raise AvroError("negative block size")
+                end = reader.at + size
             if len(out) + count > COUNT_CAP or count > len(reader.data) - reader.at:
                 raise AvroError(f"{count} items")
             out += [self._read(items, reader) for _ in range(count)]
+            if end is not None and end != reader.at:
+                raise AvroError("a block of another size than it says")
         return out
 
     def _write(self, schema, value, out):
@@ -215,7 +219,15 @@ class _Reader:
         if kind == "long":
             return self.long()
         data = self.take(self.long())
-        return data if kind == "bytes" else data.decode("utf-8", "surrogateescape")
+        if kind == "bytes":
+            return data
+        try:
+            text = data.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise AvroError("a text that is no UTF-8") from error
+        if "\0" in text:
+            raise AvroError("a text with a NUL")
+        return text
 
 
 def _write_long(value, out):

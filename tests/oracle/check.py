@@ -307,8 +307,8 @@ def topic_of(decision):
 
 
 def plain_call(call, call_tags):
-    """A call for comparison: tags in one form, and a usage object that had to be left out counts as there."""
-    tags = sorted((t["raw"], t["key"], t["value"], tuple(sorted(t["origins"]))) for t in call_tags)
+    """A call for comparison: its tags in one form."""
+    tags = sorted((t["raw"], t["key"] or "", t["value"] or "", tuple(sorted(set(t["origins"])))) for t in call_tags)
     return {**call, "tags": tags}
 
 

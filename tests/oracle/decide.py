@@ -13,6 +13,7 @@ TEXTS = ("source_id", "instance", "path", "upstream", "model_requested", "model_
          "user_agent", "upstream_call_id")
 COUNTS = ("boot", "seq", "upstream_status", "upstream_retries", "upstream_fallbacks", "ttfb_us", "duration_us",
           "request_bytes", "reply_bytes")
+ORIGINS_MOST = 16
 OPERATIONS = ("chat", "completion", "responses", "messages", "embeddings", "rerank", "image", "speech", "transcription",
               "batch", "fine_tune", "other")
 
@@ -37,7 +38,7 @@ def check_call(call):
         raise Malformed("key_hash")
     for tag in call["tags"]:
         check_tag(tag)
-    if sum(tag["origins"] != ["key"] for tag in call["tags"]) > tags.TAGS or len(call["tags"]) > 2 * tags.TAGS:
+    if sum(not tags.is_bound(tag) for tag in call["tags"]) > tags.TAGS or len(call["tags"]) > 2 * tags.TAGS:
         raise Malformed("tags")
 
 
@@ -60,7 +61,7 @@ def check_tag(tag):
         raise Malformed("tag")
     if (tag["key"], tag["value"]) != tags.split(raw):
         raise Malformed("tag key or value")
-    if any(origin not in tags.ORIGINS for origin in tag["origins"]):
+    if len(tag["origins"]) > ORIGINS_MOST or any(origin not in tags.ORIGINS for origin in tag["origins"]):
         raise Malformed("tag origin")
 
 

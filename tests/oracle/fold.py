@@ -6,7 +6,7 @@ import struct
 
 from . import money
 from .rater import CLASSES
-from .tags import octets
+from .tags import is_bound, octets
 
 SOURCES = ("proxy_log", "events_api", "gateway")
 OUTCOMES = ("rejected", "failed", "unknown", "aborted", "completed")
@@ -28,7 +28,7 @@ def _number(value):
 
 def own_tags(call):
     """The tags that the caller sent: those of origin key alone are the registry's, not the call's."""
-    return [tag["raw"] for tag in call["tags"] if tag["origins"] != ["key"]]
+    return [tag["raw"] for tag in call["tags"] if not is_bound(tag)]
 
 
 def call_hash(call):

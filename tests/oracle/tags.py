@@ -19,6 +19,11 @@ def split(raw):
     return None, None
 
 
+def is_bound(tag):
+    """Only the registry's: the caller did not send it."""
+    return set(tag["origins"]) == {"key"}
+
+
 def is_utf8(text):
     """No lone bytes (surrogateescape shows them as surrogates) and no surrogates."""
     return not any(0xD800 <= ord(c) <= 0xDFFF for c in text)
