@@ -181,36 +181,32 @@ static bool read_flags(struct parse *p)
 static bool read_file(struct parse *p, const char *path, const char **out)
 {
     bool ok = false;
-    char *text = arena_alloc(p->memory, SECRET_FILE_BYTES + 2);
+    struct buffer room;
+    struct strview copy = SV_NULL;
+    buffer_init(&room, SECRET_FILE_BYTES + 1);
+    char *text = buffer_reserve(&room, SECRET_FILE_BYTES + 1);
     FILE *file = fopen(path, "re");
-    size_t len = 0;
+    size_t len = text == NULL || file == NULL ? 0 : fread(text, 1, SECRET_FILE_BYTES + 1, file);
     if (text == NULL) {
         no_memory(p->err);
         goto done;
     }
-    if (file == NULL) {
+    if (file == NULL || ferror(file) != 0) {
         refuse(p->err, "cannot read %s: %s", path, strerror(errno));
         goto done;
     }
-    len = fread(text, 1, SECRET_FILE_BYTES + 1, file);
-    if (ferror(file) != 0 || len > SECRET_FILE_BYTES) {
-        refuse(p->err, "cannot read %s: %s", path, len > SECRET_FILE_BYTES ? "over 16 KiB" : strerror(errno));
+    len -= len > 0 && text[len - 1] == '\n';
+    len -= len > 0 && text[len - 1] == '\r';
+    if (len == 0 || len > SECRET_FILE_BYTES || memchr(text, '\0', len) != NULL) {
+        refuse(p->err, "%s is empty, over 16 KiB or holds a NUL byte", path);
         goto done;
     }
-    if (len > 0 && text[len - 1] == '\n')
-        len--;
-    if (len > 0 && text[len - 1] == '\r')
-        len--;
-    text[len] = '\0';
-    if (len == 0 || strlen(text) != len) {
-        refuse(p->err, "%s is empty or holds a NUL byte", path);
-        goto done;
-    }
-    *out = text;
-    ok = true;
+    ok = arena_dup(p->memory, (struct strview){text, len}, &copy) || no_memory(p->err);
+    *out = copy.ptr;
 done:
     if (file != NULL)
         (void)fclose(file);
+    buffer_free(&room);
     return ok;
 }
 

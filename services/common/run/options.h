@@ -97,7 +97,7 @@ enum options_verdict {
 /*
  * Fills *options (a struct of OPTION_FIELDs). Strings lie in *memory, argv or the environment: keep them
  * alive. argv is reordered (operands last). --help, --version, --check-config and --print-options=md|json are
- * answered in *out. A secret's file has at most 16 KiB; 256 KiB of *memory are plenty.
+ * answered in *out. A secret's file has at most 16 KiB; 64 KiB of *memory are plenty for real ones.
  */
 enum options_verdict options_parse(const struct options_spec *spec, int argc, char **argv, void *options,
                                    struct arena *memory, struct options_rest *rest, struct buffer *out,
