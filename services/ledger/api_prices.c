@@ -1,0 +1,265 @@
+#include "api_prices.h"
+
+#include "api_config.h"
+#include "api_view.h"
+#include "base/clock.h"
+#include "base/money.h"
+#include "pg_session.h"
+#include "price_import.h"
+#include "price_store.h"
+#include "spend/rater.h"
+
+#define SOURCE_BYTES 200
+
+/* The newest book; NULL when there is none. */
+static bool newest_book(struct api_request *r, const struct price_book **out, struct err *err)
+{
+    struct pg_rows *rows = NULL;
+    *out = NULL;
+    if (!pg_session_query(r->pg, "SELECT coalesce(max(version), 0) FROM price_book", NULL, &rows, err))
+        return false;
+    int64_t version = pg_get_i64(rows, 0, 0);
+    pg_rows_free(rows);
+    return version == 0 || price_store_book(r->prices, r->pg, version, out, err);
+}
+
+static bool in_force_now(struct api_request *r, const struct price_book **out, struct err *err)
+{
+    struct pg_rows *rows = NULL;
+    *out = NULL;
+    if (!pg_session_query(r->pg,
+                          "SELECT version FROM price_book WHERE effective_from <= clock_timestamp()"
+                          " ORDER BY effective_from DESC, recorded_at DESC LIMIT 1",
+                          NULL, &rows, err))
+        return false;
+    int64_t version = pg_get_i64(rows, 0, 0);
+    bool none = pg_rows_count(rows) == 0;
+    pg_rows_free(rows);
+    return none || price_store_book(r->prices, r->pg, version, out, err);
+}
+
+struct wish {
+    bool dry_run;
+    struct strview source;
+    struct opt_i64 effective_from;
+};
+
+static bool read_wish(struct api_request *r, struct wish *wish)
+{
+    struct strview dry = api_query_get(r, "dry_run");
+    struct strview from = api_query_get(r, "effective_from");
+    wish->source = api_query_get(r, "source");
+    if (sv_is_null(wish->source))
+        wish->source = SV_LIT("");
+    if (!api_query_end(r))
+        return false;
+    wish->dry_run = sv_eq(dry, SV_LIT("true"));
+    if (!sv_is_null(dry) && !wish->dry_run && !sv_eq(dry, SV_LIT("false")))
+        return api_refuse(r, 400, "invalid", "use true or false", "dry_run is neither true nor false");
+    if (wish->source.len > SOURCE_BYTES || sv_has_control(wish->source))
+        return api_refuse(r, 400, "invalid", "use at most 200 bytes of printable UTF-8",
+                          "source is malformed");
+    wish->effective_from.has = !sv_is_null(from);
+    if (wish->effective_from.has && !clock_parse(from, &wish->effective_from.v))
+        return api_refuse(r, 400, "invalid", "give a time like 2026-11-23T07:00:00Z, with + encoded as %2B",
+                          "effective_from is no RFC 3339 time");
+    return true;
+}
+
+static void view_import(struct api_request *r, const struct price_import_draft *draft, int64_t version,
+                        struct opt_i64 effective_from, bool dry_run)
+{
+    json_write_open(&r->json, '{');
+    json_write_key(&r->json, "version");
+    json_write_i64(&r->json, version);
+    api_view_time(&r->json, "effective_from", effective_from);
+    json_write_key(&r->json, "dry_run");
+    json_write_bool(&r->json, dry_run);
+    json_write_key(&r->json, "unchanged");
+    json_write_bool(&r->json, draft->same);
+    price_import_view(&r->json, draft);
+    json_write_close(&r->json, '}');
+}
+
+/* Compares again under the lock: another import may have come first. */
+static bool put(struct api_request *r, struct price_import_draft *draft, const struct wish *wish,
+                struct err *err)
+{
+    struct config_stamp stamp;
+    const struct price_book *newest;
+    int64_t effective_from = 0;
+    if (!pg_session_begin(r->pg, err) || !config_write_begin(r->pg, &stamp, err) ||
+        !newest_book(r, &newest, err))
+        return false;
+    price_import_compare(draft, newest);
+    if (draft->same) {
+        view_import(r, draft, newest->version, OPT_I64(newest->effective_from), false);
+        return true;
+    }
+    if (newest != NULL && !api_config_effective(r, stamp.recorded_at, wish->effective_from, &effective_from))
+        return false;
+    if (!price_import_put(r->pg, draft, &stamp, effective_from, wish->source, api_role_name(r->role), err) ||
+        !pg_session_commit(r->pg, err))
+        return false;
+    view_import(r, draft, draft->book->version, OPT_I64(effective_from), false);
+    return true;
+}
+
+static bool import(struct api_request *r, struct price_import_draft *draft, const struct wish *wish,
+                   struct err *err)
+{
+    const struct price_book *newest;
+    if (!newest_book(r, &newest, err))
+        return false;
+    price_import_compare(draft, newest);
+    if (draft->same) {
+        view_import(r, draft, newest->version, OPT_I64(newest->effective_from), wish->dry_run);
+        return true;
+    }
+    if (!wish->dry_run)
+        return put(r, draft, wish, err);
+    view_import(r, draft, draft->before + 1, wish->effective_from, true);
+    return true;
+}
+
+bool api_prices_post(struct api_request *r, struct err *err)
+{
+    struct wish wish = {.dry_run = false};
+    struct price_import_draft draft = {.book = NULL};
+    struct err why = {0};
+    if (!read_wish(r, &wish))
+        return false;
+    if (!price_import_read(&draft, r->body, &why))
+        return api_refuse(r, 400, "invalid_prices",
+                          "send a LiteLLM price file, unchanged; nothing of this one was taken", "%s",
+                          why.text);
+    bool ok = import(r, &draft, &wish, err);
+    if (!ok && !r->refused && err->fate == FATE_DEAD_LETTER)
+        api_refuse(r, 400, "invalid_prices", "send a smaller price file; nothing of this one was taken", "%s",
+                   err->text);
+    price_import_free(&draft);
+    return ok;
+}
+
+bool api_prices_list(struct api_request *r, struct err *err)
+{
+    static const char sql[] =
+        "SELECT b.version, b.effective_from, b.recorded_at, b.source, b.sha256, (b.report->>'added')::bigint,"
+        " (b.report->>'changed')::bigint, (b.report->>'removed')::bigint,"
+        " (SELECT count(*) FROM price AS p WHERE p.version = b.version)"
+        " FROM price_book AS b WHERE b.version > $1 ORDER BY b.version LIMIT $2::bigint";
+    static const char *const counts[] = {"added", "changed", "removed", "entries"};
+    struct api_page page;
+    struct pg_fields args;
+    struct pg_rows *rows = NULL;
+    int64_t after = 0;
+    char key[MONEY_TEXT_MAX];
+    size_t len = 0;
+    if (!api_page_read(r, "prices", &page) || !api_query_end(r))
+        return false;
+    if (!sv_is_null(page.after) && !sv_to_i64(page.after, &after))
+        return api_refuse(r, 400, "invalid", "pass the \"next\" of this very list, unchanged",
+                          "the cursor is malformed");
+    pg_fields_init(&args);
+    pg_put_i64(&args, after);
+    pg_put_i64(&args, page.limit + 1);
+    bool ok = pg_session_query(r->pg, sql, &args, &rows, err);
+    size_t found = pg_rows_count(rows);
+    bool more = found > (size_t)page.limit;
+    json_write_open(&r->json, '{');
+    json_write_key(&r->json, "items");
+    json_write_open(&r->json, '[');
+    for (size_t i = 0; i < (more ? (size_t)page.limit : found); i++) {
+        len = money_format_scaled(pg_get_i64(rows, i, 0), 0, key);
+        json_write_open(&r->json, '{');
+        json_write_key(&r->json, "version");
+        json_write_i64(&r->json, pg_get_i64(rows, i, 0));
+        api_view_time(&r->json, "effective_from", pg_get_opt_time(rows, i, 1));
+        api_view_time(&r->json, "recorded_at", pg_get_opt_time(rows, i, 2));
+        api_view_text(&r->json, "source", pg_get(rows, i, 3));
+        api_view_text(&r->json, "sha256", pg_get(rows, i, 4));
+        for (int k = 0; k < 4; k++) {
+            json_write_key(&r->json, counts[k]);
+            json_write_i64(&r->json, pg_get_i64(rows, i, 5 + k));
+        }
+        json_write_close(&r->json, '}');
+    }
+    json_write_close(&r->json, ']');
+    api_page_next(r, "prices", (struct strview){key, len}, more);
+    json_write_close(&r->json, '}');
+    pg_rows_free(rows);
+    pg_fields_free(&args);
+    return ok;
+}
+
+/* The entry a call of this model would be priced by, if its provider is not known: through the alias, as the
+ * rater. */
+static const struct price_entry *find_entry(const struct price_book *book, struct strview alias,
+                                            struct strview model)
+{
+    const struct price_entry *entry = sv_is_null(alias) ? NULL : price_book_find(book, alias);
+    if ((entry == NULL || entry->rate_count == 0) && !sv_is_null(alias))
+        entry = rater_find_entry(book, SV_NULL, alias);
+    return entry != NULL ? entry : rater_find_entry(book, SV_NULL, model);
+}
+
+static void view_entry(struct json_write *w, const struct price_entry *entry)
+{
+    char text[MONEY_TEXT_MAX];
+    api_view_text(w, "price_key", entry->key);
+    api_view_text(w, "provider", entry->provider);
+    api_view_text(w, "mode", entry->mode);
+    json_write_key(w, "rates");
+    json_write_open(w, '[');
+    for (size_t i = 0; i < entry->rate_count; i++) {
+        size_t len = money_format_scaled(entry->rates[i].femtos, 15, text);
+        json_write_open(w, '{');
+        api_view_text(w, "name", entry->rates[i].name);
+        api_view_text(w, "price", (struct strview){text, len});
+        json_write_close(w, '}');
+    }
+    json_write_close(w, ']');
+}
+
+static bool find_book(struct api_request *r, const struct price_book **book, struct err *err)
+{
+    int64_t version;
+    *book = NULL;
+    if (sv_eq(r->param[0], SV_LIT("current")))
+        return in_force_now(r, book, err);
+    if (!sv_to_i64(r->param[0], &version) || version < 1)
+        return api_refuse(r, 400, "invalid", "use a version of GET /v1/prices, or current",
+                          "the version is malformed");
+    return price_store_book(r->prices, r->pg, version, book, err) || err->code == ERR_NOT_FOUND;
+}
+
+bool api_prices_get_model(struct api_request *r, struct err *err)
+{
+    const struct price_book *book;
+    struct registry_fact fact;
+    struct strview alias = SV_NULL;
+    bool aliased;
+    if (!api_query_end(r) || !find_book(r, &book, err) ||
+        !registry_rows_one(r->pg, REGISTRY_MODEL, r->param[1], r->arena, &fact, &aliased, err))
+        return false;
+    if (book == NULL)
+        return api_refuse(r, 404, "not_found", "GET /v1/prices lists what there is",
+                          "there is no such price book");
+    if (aliased)
+        alias = fact.record.versions[fact.record.version_count - 1].price_key;
+    const struct price_entry *entry = find_entry(book, alias, r->param[1]);
+    if (entry == NULL)
+        return api_refuse(
+            r, 404, "not_found",
+            "give the model an alias: PUT /v1/models/{alias} {\"price_key\": ..}, or import a newer file",
+            "price book %lld has no price for \"" SV_FMT "\"", (long long)book->version, SV_ARG(r->param[1]));
+    json_write_open(&r->json, '{');
+    api_view_text(&r->json, "model", r->param[1]);
+    api_view_text(&r->json, "alias_of", alias);
+    json_write_key(&r->json, "version");
+    json_write_i64(&r->json, book->version);
+    api_view_time(&r->json, "effective_from", OPT_I64(book->effective_from));
+    view_entry(&r->json, entry);
+    json_write_close(&r->json, '}');
+    return true;
+}

@@ -1,0 +1,107 @@
+#include "api_route.h"
+
+#include "api_account.h"
+#include "api_call.h"
+#include "api_credit.h"
+#include "api_dead_letter.h"
+#include "api_entry.h"
+#include "api_facts.h"
+#include "api_prices.h"
+#include "api_task.h"
+#include "api_time.h"
+#include "base/limits.h"
+
+#define SEGMENTS_MAX 6
+
+#define ROUTE(verb, path, handler)                                                                           \
+    {                                                                                                        \
+        .method = API_##verb, .pattern = (path), .handle = (handler)                                         \
+    }
+
+const struct api_route api_routes[] = {
+    {.method = API_GET, .pattern = "/v1/time", .handle = api_time_get, .ingest = true},
+    ROUTE(GET, "/v1/accounts", api_account_list),
+    ROUTE(GET, "/v1/accounts/{}", api_account_get),
+    ROUTE(PUT, "/v1/accounts/{}", api_account_put),
+    ROUTE(POST, "/v1/accounts/{}/credits", api_credit_post),
+    ROUTE(GET, "/v1/accounts/{}/entries", api_entry_list),
+    ROUTE(GET, "/v1/tiers", api_tier_list),
+    ROUTE(GET, "/v1/tiers/{}", api_tier_get),
+    ROUTE(PUT, "/v1/tiers/{}", api_tier_put),
+    ROUTE(GET, "/v1/keys", api_key_list),
+    ROUTE(GET, "/v1/keys/{}", api_key_get),
+    ROUTE(PUT, "/v1/keys/{}", api_key_put),
+    ROUTE(GET, "/v1/tasks", api_task_list),
+    ROUTE(GET, "/v1/tasks/{}", api_task_get),
+    ROUTE(PUT, "/v1/tasks/{}", api_task_put),
+    ROUTE(POST, "/v1/tasks/{}/finish", api_task_finish),
+    ROUTE(GET, "/v1/tasks/{}/bill", api_task_bill),
+    ROUTE(GET, "/v1/conversations", api_conversation_list),
+    ROUTE(GET, "/v1/conversations/{}", api_conversation_get),
+    ROUTE(PUT, "/v1/conversations/{}", api_conversation_put),
+    ROUTE(GET, "/v1/models", api_model_list),
+    ROUTE(GET, "/v1/models/{}", api_model_get),
+    ROUTE(PUT, "/v1/models/{}", api_model_put),
+    ROUTE(GET, "/v1/prices", api_prices_list),
+    {.method = API_POST,
+     .pattern = "/v1/prices",
+     .handle = api_prices_post,
+     .body_cap = LIMIT_PRICE_BOOK_BYTES},
+    ROUTE(GET, "/v1/prices/{}/models/{}", api_prices_get_model),
+    ROUTE(GET, "/v1/calls/{}", api_call_get),
+    ROUTE(GET, "/v1/dead-letters", api_dead_letter_list),
+};
+const size_t api_route_count = sizeof api_routes / sizeof api_routes[0];
+
+/* The pattern's segments stand in the path's order; {} takes any one segment. */
+static bool matches(const char *pattern, const struct strview *part, size_t count, struct api_request *r)
+{
+    struct strview rest = sv_of(pattern + 1);
+    size_t i = 0;
+    r->param_count = 0;
+    for (; !sv_is_null(rest); i++) {
+        struct strview want = sv_cut(rest, '/', &rest);
+        if (i == count)
+            return false;
+        if (sv_eq(want, SV_LIT("{}")))
+            r->param[r->param_count++] = part[i];
+        else if (!sv_eq(want, part[i]))
+            return false;
+    }
+    return i == count;
+}
+
+const struct api_route *api_route_find(struct api_request *r, struct strview path)
+{
+    struct strview part[SEGMENTS_MAX];
+    size_t count;
+    bool path_known = false;
+    if (!api_path_split(r, path, part, SEGMENTS_MAX, &count))
+        return NULL;
+    for (size_t i = 0; i < api_route_count; i++) {
+        if (!matches(api_routes[i].pattern, part, count, r))
+            continue;
+        if (api_routes[i].method == r->method)
+            return &api_routes[i];
+        path_known = true;
+    }
+    if (path_known)
+        api_refuse(r, 405, "method_not_allowed", "see docs/openapi.yaml for what this path answers",
+                   "this path does not answer that method");
+    else
+        api_refuse(r, 404, "not_found", "see docs/openapi.yaml for the paths", "no such path");
+    return NULL;
+}
+
+bool api_route_allows(struct api_request *r, const struct api_route *route)
+{
+    if (r->role == API_NOBODY)
+        return api_refuse(r, 401, "unauthorized",
+                          "send \"Authorization: Bearer TOKEN\" with the operator's or the reader's token",
+                          "no valid token came with the request");
+    if (r->role == API_OPERATOR || (r->role == API_READER && route->method == API_GET) ||
+        (r->role == API_INGEST && route->ingest))
+        return true;
+    return api_refuse(r, 403, "forbidden", "use the operator's token", "the %s token may not do this",
+                      api_role_name(r->role));
+}

@@ -1,0 +1,75 @@
+#include "config_write.h"
+
+#include "pg_session.h"
+#include "spend/avro_codec.h"
+#include <inttypes.h>
+#include <stdio.h>
+
+#define RECORD_BYTES (1 << 20)
+
+bool config_write_begin(struct pg_session *pg, struct config_stamp *stamp, struct err *err)
+{
+    struct pg_rows *rows = NULL;
+    if (!pg_session_query(pg, "SELECT recorded_at, version FROM config_begin()", NULL, &rows, err))
+        return false;
+    stamp->recorded_at = pg_get_time(rows, 0, 0);
+    stamp->version = pg_get_i64(rows, 0, 1);
+    pg_rows_free(rows);
+    return true;
+}
+
+bool config_write_audit(struct pg_session *pg, const char *actor, const char *action, struct strview object,
+                        struct strview detail, struct err *err)
+{
+    struct pg_fields args;
+    pg_fields_init(&args);
+    pg_put_str(&args, actor);
+    pg_put_str(&args, action);
+    pg_put_text(&args, object);
+    pg_put_json(&args, detail);
+    bool ok =
+        pg_session_query(pg, "INSERT INTO admin_audit (role, action, object, detail) VALUES ($1, $2, $3, $4)",
+                         &args, NULL, err);
+    pg_fields_free(&args);
+    return ok;
+}
+
+static bool to_outbox(struct pg_session *pg, const char *topic, struct strview key, struct strview value,
+                      int64_t recorded_at, struct err *err)
+{
+    struct pg_fields args;
+    pg_fields_init(&args);
+    pg_put_str(&args, topic);
+    pg_put_text(&args, key);
+    pg_put_bytes(&args, value);
+    pg_put_time(&args, recorded_at);
+    bool ok = pg_session_query(
+        pg, "INSERT INTO config_outbox (topic, key, value, recorded_at) VALUES ($1, $2, $3, $4)", &args, NULL,
+        err);
+    pg_fields_free(&args);
+    return ok;
+}
+
+bool config_write_record(struct pg_session *pg, const struct config_stamp *stamp,
+                         const struct registry_record *record, struct err *err)
+{
+    struct buffer key, value;
+    buffer_init(&key, LIMIT_ID_BYTES + 64 + LIMIT_TEXT_BYTES);
+    buffer_init(&value, RECORD_BYTES);
+    bool ok = avro_encode_registry_record(record, &value, err);
+    if (ok && !buffer_printf(&key, "%s:" SV_FMT, registry_kind_name(record->kind), SV_ARG(record->id)))
+        ok = err_set(err, ERR_FULL, FATE_FATAL, "config: the key of a registry record is too long");
+    ok = ok &&
+         to_outbox(pg, "spend.registry", buffer_view(&key), buffer_view(&value), stamp->recorded_at, err);
+    buffer_free(&key);
+    buffer_free(&value);
+    return ok;
+}
+
+bool config_write_book(struct pg_session *pg, const struct config_stamp *stamp, int64_t version,
+                       struct strview record, struct err *err)
+{
+    char key[32];
+    int len = snprintf(key, sizeof key, "%" PRId64, version);
+    return to_outbox(pg, "spend.prices", (struct strview){key, (size_t)len}, record, stamp->recorded_at, err);
+}

@@ -1,0 +1,177 @@
+#include "price_import.h"
+
+#include "base/limits.h"
+#include "base/money.h"
+#include "pg_session.h"
+#include "spend/avro_codec.h"
+
+#define REPORT_BYTES (4 << 20)
+
+bool price_import_read(struct price_import_draft *draft, struct strview file, struct err *err)
+{
+    *draft = (struct price_import_draft){.book = NULL};
+    return price_book_parse(&draft->book, file, &draft->report, err);
+}
+
+void price_import_compare(struct price_import_draft *draft, const struct price_book *newest)
+{
+    draft->before = newest == NULL ? 0 : newest->version;
+    draft->same = newest != NULL && sv_eq(newest->sha256, draft->book->sha256);
+    price_book_diff(newest, draft->book, &draft->diff);
+}
+
+void price_import_free(struct price_import_draft *draft)
+{
+    price_book_free(draft->book);
+    draft->book = NULL;
+}
+
+static void view_count(struct json_write *w, const char *key, size_t n)
+{
+    json_write_key(w, key);
+    json_write_i64(w, (int64_t)n);
+}
+
+static void view_notes(struct json_write *w, const char *key, const struct price_import_note *notes,
+                       size_t count)
+{
+    json_write_key(w, key);
+    json_write_open(w, '[');
+    for (size_t i = 0; i < count; i++) {
+        json_write_open(w, '{');
+        json_write_key(w, "key");
+        json_write_sv(w, notes[i].key);
+        json_write_key(w, "name");
+        json_write_sv(w, notes[i].name);
+        json_write_key(w, "what");
+        json_write_str(w, notes[i].what);
+        json_write_close(w, '}');
+    }
+    json_write_close(w, ']');
+}
+
+void price_import_view(struct json_write *w, const struct price_import_draft *draft)
+{
+    view_count(w, "added", draft->diff.added);
+    view_count(w, "changed", draft->diff.changed);
+    view_count(w, "removed", draft->diff.removed);
+    view_notes(w, "rounded", draft->report.rounded, draft->report.rounded_count);
+    view_notes(w, "skipped", draft->report.skipped, draft->report.skipped_count);
+}
+
+static bool put_book(struct pg_session *pg, const struct price_book *book, const struct config_stamp *stamp,
+                     struct strview report, struct strview record, struct err *err)
+{
+    struct pg_fields args;
+    pg_fields_init(&args);
+    pg_put_i64(&args, book->version);
+    pg_put_time(&args, book->effective_from);
+    pg_put_time(&args, book->recorded_at);
+    pg_put_text(&args, book->source);
+    pg_put_text(&args, book->sha256);
+    pg_put_json(&args, report);
+    pg_put_bytes(&args, record);
+    pg_put_i64(&args, stamp->version);
+    bool ok = pg_session_query(
+        pg,
+        "INSERT INTO price_book (version, effective_from, recorded_at, source, sha256, report,"
+        " record, config_version) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+        &args, NULL, err);
+    pg_fields_free(&args);
+    return ok;
+}
+
+static bool copy_entry(struct pg_session *pg, int64_t version, const struct price_entry *e,
+                       struct pg_fields *row, struct arena *scratch, struct err *err)
+{
+    arena_reset(scratch);
+    struct strview *names = arena_alloc(scratch, (e->rate_count + 1) * sizeof *names);
+    int64_t *femtos = arena_alloc(scratch, (e->rate_count + 1) * sizeof *femtos);
+    if (names == NULL || femtos == NULL)
+        return err_set(err, ERR_FULL, FATE_DEAD_LETTER, "price file: an entry has too many prices");
+    for (size_t i = 0; i < e->rate_count; i++) {
+        names[i] = e->rates[i].name;
+        femtos[i] = e->rates[i].femtos;
+    }
+    pg_fields_clear(row);
+    pg_put_i64(row, version);
+    pg_put_text(row, e->key);
+    pg_put_text(row, e->provider);
+    pg_put_text(row, e->mode);
+    pg_put_text_array(row, names, e->rate_count);
+    pg_put_i64_array(row, femtos, e->rate_count);
+    return pg_copy_row(pg, row, err);
+}
+
+static bool put_prices(struct pg_session *pg, const struct price_book *book, struct err *err)
+{
+    struct pg_fields row;
+    struct arena scratch;
+    pg_fields_init(&row);
+    arena_init(&scratch, LIMIT_PRICE_BOOK_BYTES);
+    bool ok = pg_copy_begin(
+        pg, "COPY price (version, key, provider, mode, names, femtos) FROM STDIN (FORMAT binary)", err);
+    for (size_t i = 0; ok && i < book->entry_count; i++)
+        ok = copy_entry(pg, book->version, &book->entries[i], &row, &scratch, err);
+    ok = ok && pg_copy_end(pg, err);
+    pg_fields_free(&row);
+    arena_free(&scratch);
+    return ok;
+}
+
+/* The audit keeps what was put in and from where; the report is in the book's row. */
+static bool audit(struct pg_session *pg, const struct price_book *book, const char *actor, struct err *err)
+{
+    char text[MONEY_TEXT_MAX];
+    struct buffer detail;
+    struct json_write w;
+    buffer_init(&detail, REPORT_BYTES);
+    json_write_init(&w, &detail);
+    json_write_open(&w, '{');
+    json_write_key(&w, "source");
+    json_write_sv(&w, book->source);
+    json_write_key(&w, "sha256");
+    json_write_sv(&w, book->sha256);
+    json_write_close(&w, '}');
+    size_t len = money_format_scaled(book->version, 0, text);
+    bool ok = json_write_ok(&w) && config_write_audit(pg, actor, "post prices", (struct strview){text, len},
+                                                      buffer_view(&detail), err);
+    buffer_free(&detail);
+    return ok;
+}
+
+bool price_import_put(struct pg_session *pg, struct price_import_draft *draft,
+                      const struct config_stamp *stamp, int64_t effective_from, struct strview source,
+                      const char *actor, struct err *err)
+{
+    bool ok = false;
+    struct price_book *book = draft->book;
+    struct buffer record, report;
+    struct json_write w;
+    buffer_init(&record, LIMIT_PRICE_BOOK_BYTES);
+    buffer_init(&report, REPORT_BYTES);
+    json_write_init(&w, &report);
+    book->version = draft->before + 1;
+    book->effective_from = effective_from;
+    book->recorded_at = stamp->recorded_at;
+    if (!arena_dup(&book->arena, source, &book->source)) {
+        err_set(err, ERR_FULL, FATE_DEAD_LETTER, "price file: too large");
+        goto done;
+    }
+    json_write_open(&w, '{');
+    price_import_view(&w, draft);
+    json_write_close(&w, '}');
+    if (!json_write_ok(&w)) {
+        err_set(err, ERR_FULL, FATE_DEAD_LETTER, "price file: its report is too long");
+        goto done;
+    }
+    ok = avro_encode_price_book(book, &record, err) &&
+         put_book(pg, book, stamp, buffer_view(&report), buffer_view(&record), err) &&
+         put_prices(pg, book, err) &&
+         config_write_book(pg, stamp, book->version, buffer_view(&record), err) &&
+         audit(pg, book, actor, err);
+done:
+    buffer_free(&record);
+    buffer_free(&report);
+    return ok;
+}
