@@ -5,7 +5,7 @@ import json
 import os
 import sys
 
-from . import postgres
+from .dump import canonical_dump
 from .money import usd
 from .oracle import Oracle
 
@@ -43,7 +43,7 @@ def report(judgement, wrong, as_json):
 def main():
     options = arguments()
     if options.dump:
-        sys.stdout.write(postgres.canonical_dump(options.database_url))
+        sys.stdout.write(canonical_dump(options.database_url))
         return 0
     with Oracle(options.brokers, options.database_url, options.provider_log, options.driver_log) as oracle:
         late = []

@@ -203,7 +203,7 @@ class Judgement:
         calls = {text_id(call_id): folded.measured[0] for call_id, folded in self.calls.items()}
         unnamed = []
         for line in self.world.provider:
-            if line.get("kind") != "chat" or line.get("usage_sent") is None:
+            if line.get("kind") != "chat":
                 continue
             ref = (line.get("order") or {}).get("ref")
             call_id = self.world.driver.get(ref) or line.get("call_id")
@@ -211,14 +211,21 @@ class Judgement:
                 unnamed.append(line)
             elif call_id not in calls:
                 self.wrong.say("provider", f"{line.get('id')} was served for {call_id}, which nobody recorded")
-            elif usage_of(calls[call_id]) != usage_sent(line):
-                self.wrong.say("provider", f"{call_id}: recorded {usage_of(calls[call_id])}, "
-                                           f"the provider sent {usage_sent(line)}")
-        sent = Counter(usage_sent(line) for line in unnamed)
+            else:
+                self._compare_served(call_id, calls[call_id], line)
+        sent = Counter(usage_sent(line) for line in unnamed if line.get("usage_sent"))
         held = Counter(usage_of(call) for call in calls.values() if call["quality"] == "final")
-        if unnamed and (missing := sent - held):
+        if missing := sent - held:
             self.wrong.say("provider", f"{sum(missing.values())} answers of the provider have no call with their usage, "
                                        f"one is {next(iter(missing))}")
+
+    def _compare_served(self, call_id, call, line):
+        """A call that ended well has the usage that was sent; one that was cut off, or whose ingest died, may not."""
+        if line.get("usage_sent") is None or call["outcome"] != "completed":
+            return
+        if call["quality"] != "final" or usage_of(call) != usage_sent(line):
+            self.wrong.say("provider", f"{call_id}: recorded {usage_of(call)} as {call['quality']}, "
+                                       f"the provider sent {usage_sent(line)}")
 
     # -- Postgres: one current bill a call
 

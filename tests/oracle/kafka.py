@@ -1,5 +1,6 @@
 """Topics read from their first record to their end, as a read_committed reader sees them."""
 
+import time
 from dataclasses import dataclass, field
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
@@ -42,7 +43,18 @@ class Tail:
             raise KafkaException(f"topics are missing: {', '.join(missing)}")
         self.next = {(topic, number): OFFSET_BEGINNING for topic in topics for number in known[topic].partitions}
         for topic, number in self.next:
-            self.low[topic, number] = self.consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=30)[0]
+            self.low[topic, number] = self._low(TopicPartition(topic, number))
+
+    def _low(self, partition, timeout_s=30):
+        """Its first offset; a leader that is just being chosen is waited for."""
+        end = time.monotonic() + timeout_s
+        while True:
+            try:
+                return self.consumer.get_watermark_offsets(partition, timeout=timeout_s)[0]
+            except KafkaException as failed:
+                if time.monotonic() >= end:
+                    raise failed
+                time.sleep(0.2)
 
     def refresh(self, timeout_s=60.0):
         """Reads on to the present end of each partition; how many records came."""
