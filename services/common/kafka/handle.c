@@ -12,6 +12,8 @@
 #include "base/log.h"
 #include "kafka/consumer.h"
 
+#define QUIET_TICKS 2 /* one may fall between two connections to the same broker */
+
 /* Refused in settings.properties: exactly-once, order and isolation rest on them. */
 static const char *const fixed[] = {
     "acks",
@@ -183,7 +185,10 @@ static int on_stats(rd_kafka_t *rk, char *json, size_t len, void *opaque)
     (void)rk;
     static const char up[] = "\"state\":\"UP\"";
     struct kafka_handle *h = opaque;
-    set_connected(h, memmem(json, len, up, sizeof up - 1) != NULL);
+    bool is_up = memmem(json, len, up, sizeof up - 1) != NULL;
+    h->quiet_ticks = is_up ? 0 : h->quiet_ticks + 1;
+    if (is_up || h->quiet_ticks >= QUIET_TICKS)
+        set_connected(h, is_up);
     if (h->tick != NULL)
         h->tick(h->owner);
     return 0; /* librdkafka frees json */

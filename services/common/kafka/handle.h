@@ -27,6 +27,7 @@ struct kafka_handle {
     rd_kafka_t *rk;
     char client[HANDLE_CLIENT_MAX];
     bool is_connected;
+    int quiet_ticks; /* statistics in a row that showed no broker up */
     struct metric *connected;
     void (*tick)(void *owner); /* once a second while the owner polls; may be NULL */
     void *owner;

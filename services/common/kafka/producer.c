@@ -117,6 +117,8 @@ bool producer_send(struct producer *p, const struct kafka_record *record, struct
         return true;
     if (code == RD_KAFKA_RESP_ERR__QUEUE_FULL)
         topic_counters_add(&p->full, record->topic);
+    if (producer_is_fatal(p, err))
+        return false;
     return handle_err(err, code, "%s: not queued", record->topic);
 }
 

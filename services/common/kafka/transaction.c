@@ -50,7 +50,9 @@ static bool answer(struct transaction *t, rd_kafka_error_t *failed, const char *
     bool must_abort = !is_fatal && rd_kafka_error_txn_requires_abort(failed) != 0;
     *again = !is_fatal && !must_abort && rd_kafka_error_is_retriable(failed) != 0;
     enum err_code code = is_fatal ? ERR_STATE : ERR_KAFKA;
-    enum err_fate fate = *again || must_abort ? FATE_RETRY : FATE_FATAL;
+    enum err_fate fate = FATE_FATAL;
+    if (*again || (must_abort && handle_fate(rd_kafka_error_code(failed)) != FATE_FATAL))
+        fate = FATE_RETRY; /* an abort mends neither a missing topic nor a missing right */
     (void)err_set(err, *again ? ERR_TIMEOUT : code, fate, "kafka transaction: %s: %s: %s", what,
                   rd_kafka_error_name(failed), rd_kafka_error_string(failed));
     rd_kafka_error_destroy(failed);
