@@ -124,7 +124,8 @@ static bool path_put(struct import *im, size_t at, struct strview name)
         return refuse(im, "a name that is too long");
     if (dot > 0)
         im->path[at] = '.';
-    memcpy(im->path + at + dot, name.ptr, name.len);
+    if (name.len > 0)
+        memcpy(im->path + at + dot, name.ptr, name.len);
     im->path[at + dot + name.len] = '\0';
     return true;
 }
@@ -159,7 +160,7 @@ static bool take_nested(struct import *im, const struct json_value *container, b
         return refuse(im, "prices nested too deep");
     for (size_t i = 0;; i++) {
         char digits[24];
-        struct strview name;
+        struct strview name = SV_NULL;
         if (container->kind == JSON_KIND_OBJECT) {
             if (!json_scan_member(&im->scan, &key, &v))
                 break;
@@ -213,7 +214,7 @@ static bool take_entry(struct import *im)
     struct json_value v;
     im->rates.count = 0;
     while (json_scan_member(&im->scan, &key, &v)) {
-        struct strview name;
+        struct strview name = SV_NULL;
         im->path[0] = '\0';
         if (!take_text(im, &key, &name) || !path_put(im, 0, name))
             return false;

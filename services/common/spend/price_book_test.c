@@ -52,7 +52,7 @@ static int64_t femtos_of(const char *number, bool *exact)
         shift -= point;
     }
     if (*p == 'e' || *p == 'E')
-        shift += atoi(p + 1);
+        shift += (int)strtol(p + 1, NULL, 10);
     *exact = true;
     for (; shift > 0; shift--)
         digits *= 10;

@@ -213,7 +213,7 @@ static void test_parts_folded_apart_join_by_the_greater_rank(void **state)
 static struct sample sample_of(enum spend_source source, enum spend_outcome outcome,
                                enum spend_quality quality, uint8_t hash)
 {
-    struct sample s = {.account = 1, .billed = OPT_I64(hash * 1000)};
+    struct sample s = {.account = 1, .billed = OPT_I64(hash * 1000LL)};
     s.hash[0] = hash;
     s.call.source = source;
     s.call.outcome = outcome;

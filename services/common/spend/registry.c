@@ -90,12 +90,12 @@ void registry_free(struct registry *r)
     if (r == NULL)
         return;
     for (size_t kind = 0; kind < REGISTRY_HEARTBEAT; kind++) {
-        struct fact *fact;
-        struct fact *next;
-        HASH_ITER(hh, r->facts[kind], fact, next)
-        {
-            HASH_DEL(r->facts[kind], fact);
+        struct fact *fact = r->facts[kind];
+        HASH_CLEAR(hh, r->facts[kind]); /* the table; the facts stay linked */
+        while (fact != NULL) {
+            struct fact *next = fact->hh.next;
             free(fact);
+            fact = next;
         }
     }
     free(r);

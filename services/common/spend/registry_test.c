@@ -212,7 +212,7 @@ static void test_what_no_ledger_writes_is_refused(void **state)
 static void test_thousands_of_facts_are_found_again(void **state)
 {
     (void)state;
-    char id[16];
+    char id[32];
     for (int i = 0; i < 5000; i++) {
         struct registry_version v = {.account_id = sv_of(id)};
         (void)snprintf(id, sizeof id, "task-%d", i % 4000);

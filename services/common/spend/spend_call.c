@@ -120,12 +120,11 @@ bool spend_operation_parse(struct strview text, enum spend_operation *out)
 
 const char *tag_origin_name(unsigned bit)
 {
-    for (unsigned i = 0; i < TAG_ORIGIN_COUNT; i++) {
-        if (bit == 1U << i)
-            return origins[i];
-    }
-    assert(!"one bit of enum tag_origin");
-    return "";
+    unsigned i = 0;
+    while (i < TAG_ORIGIN_COUNT && bit != 1U << i)
+        i++;
+    assert(i < TAG_ORIGIN_COUNT);
+    return origins[i];
 }
 
 bool tag_origin_parse(struct strview text, unsigned *bit)
