@@ -311,8 +311,8 @@ static bool charges_otherwise(const struct price_entry *entry)
         struct strview name = entry->rates[i].name;
         for (size_t k = 0; k < sizeof units / sizeof units[0] && entry->rates[i].femtos > 0; k++) {
             size_t len = strlen(units[k]);
-            if (name.len > len && memcmp(name.ptr + name.len - len, units[k], len) == 0 && name.ptr[0] != 's')
-                return true; /* search_context_cost_per_query is for searches, beside the tokens */
+            if (name.len > len && memcmp(name.ptr + name.len - len, units[k], len) == 0)
+                return true;
         }
     }
     return false;
@@ -398,17 +398,17 @@ static bool apply(const struct spend_call *call, const struct price_entry *entry
         return unpriced(out, "no rule yet for usage of the class ", sv_of(usage_class_name(missing)));
     for (size_t i = 0; i < entry->rate_count; i++) {
         if (sv_starts_with(entry->rates[i].name, SV_LIT("tiered_pricing.")))
-            return unpriced(out, "no rule yet for tiered_pricing", SV_NULL);
+            return unpriced(out, "no rule yet for tiered_pricing", SV_LIT(""));
     }
     if (!find_threshold(&r))
-        return unpriced(out, "no rule for a threshold of the entry", SV_NULL);
+        return unpriced(out, "no rule for a threshold of the entry", SV_LIT(""));
     if (!price_classes(&r, &missing))
         return unpriced(out, "the entry has no price for ", sv_of(usage_class_name(missing)));
     note_ignored(&r);
     if (!sum_lines(out, err))
         return false;
     if (out->raw_nanos == 0 && out->line_count > 0 && charges_otherwise(entry))
-        return unpriced(out, "the entry charges by another unit than the call reports", SV_NULL);
+        return unpriced(out, "the entry charges by another unit than the call reports", SV_LIT(""));
     return true;
 }
 
@@ -429,7 +429,7 @@ static bool needs_no_price(const struct spend_call *call, struct rate_result *ou
         say(out, "%s without usage", spend_outcome_name(call->outcome));
         return true;
     }
-    return unpriced(out, "no usage was reported", SV_NULL);
+    return unpriced(out, "no usage was reported", SV_LIT(""));
 }
 
 bool rater_rate_with(const struct spend_call *call, const struct price_book *book,
@@ -479,7 +479,7 @@ bool rater_rate(const struct spend_call *call, const struct registry *registry,
     if (needs_no_price(call, out))
         return true;
     if (book == NULL)
-        return unpriced(out, "no price book was in force", SV_NULL);
+        return unpriced(out, "no price book was in force", SV_LIT(""));
     struct lookup l = {.call = call, .registry = registry, .book = book, .known_by = known_by, .out = out};
     const struct price_entry *entry = find_model(&l, call->model_replied);
     if (entry == NULL) {
@@ -494,6 +494,6 @@ bool rater_rate(const struct spend_call *call, const struct registry *registry,
         return apply(call, entry, out, err);
     struct strview model = sv_is_empty(call->model_replied) ? call->model_requested : call->model_replied;
     if (sv_is_empty(model))
-        return unpriced(out, "the call names no model", SV_NULL);
+        return unpriced(out, "the call names no model", SV_LIT(""));
     return unpriced(out, "no price for the model ", model);
 }
