@@ -47,6 +47,8 @@ bool outbox_copy_put(struct pg_session *pg, struct pg_fields *scratch, const str
                  (long long)letter->origin.offset, letter->kind == DEAD_KIND_NOTICE ? "/notice" : "");
         pg_fields_clear(scratch);
         pg_put_str(scratch, dead_reasons[reason].topic);
+        if (key.len > OUTBOX_KEY_BYTES)
+            key.len = OUTBOX_KEY_BYTES;
         pg_put_bytes(scratch, key);
         pg_put_bytes(scratch, buffer_view(&value));
         pg_put_str(scratch, id);

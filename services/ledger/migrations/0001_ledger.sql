@@ -117,7 +117,7 @@ CREATE TABLE call (
     service_tier text,
     upstream_status int,
     reported_cost_nanos bigint,
-    rating text,          -- null: unpriced
+    rating text,          -- null: unpriced, or a dead letter
     price_version bigint,
     price_key text,
     rater_version int,
@@ -182,7 +182,7 @@ CREATE TABLE outbox (
     ce_type text,
     ce_time timestamptz,
     CHECK ((accounts IS NULL) <> (topic IS NULL))
-);
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
 ALTER TABLE outbox ALTER accounts SET STORAGE EXTERNAL, ALTER first_seqs SET STORAGE EXTERNAL,
     ALTER counts SET STORAGE EXTERNAL, ALTER value SET STORAGE EXTERNAL;
 
@@ -303,7 +303,7 @@ CREATE TABLE config_outbox (
     key text NOT NULL,
     value bytea NOT NULL,  -- as it goes out
     recorded_at timestamptz NOT NULL
-);
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
 
 CREATE FUNCTION config_notify() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

@@ -1,0 +1,311 @@
+/*
+ * apply_loop: fill, apply, again. While Postgres is away the partitions are paused and what was read is kept.
+ */
+#include "apply_loop.h"
+
+#include "apply_slot.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/metrics.h"
+#include "batch_apply.h"
+#include "kafka/consumer.h"
+#include "pg_session.h"
+#include "run/health.h"
+#include "run/lifecycle.h"
+#include "worker.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define POLL_MS       200
+#define BATCH_BYTES   (16LL << 20) /* values held at once, over all partitions */
+#define FETCH_BYTES   (1 << 20)
+#define CLUSTER_ID_MS 5000
+#define LOOP_AGE_US   (150 * US_PER_SECOND) /* a statement may wait for a minute */
+#define GROUP_BYTES   128
+#define PART          "apply"
+
+static const char *const topics[] = {"spend.attributed", "spend.dlq.untagged", "spend.dlq.unknown",
+                                     "spend.dlq.conflict", "spend.dlq.unpriced"};
+#define TOPIC_COUNT (sizeof topics / sizeof topics[0])
+
+struct apply_loop {
+    const struct apply_loop_options *options;
+    struct pg_session *pg;
+    struct batch_apply *batch;
+    struct consumer *consumer;
+    struct health_loop *health;
+    struct apply_slots slots;
+    bool paused;
+    int tries; /* in a row that failed */
+    struct metric *postgres_up, *retries, *lost;
+};
+
+/* Where partitions begin --------------------------------------------------------------------------------- */
+
+static const char offset_insert_sql[] =
+    "INSERT INTO consumer_offset (stream, topic, partition, next, cluster_id) VALUES ($1, $2, $3, 0, $4) "
+    "ON CONFLICT DO NOTHING";
+static const char offset_select_sql[] =
+    "SELECT next, cluster_id FROM consumer_offset WHERE stream = $1 AND topic = $2 AND partition = $3";
+
+/* The stored offset; a partition that was never read gets a row and 0. */
+static bool read_offset(struct apply_loop *l, const struct consumer_partition *part, struct strview cluster,
+                        int64_t *next, struct err *err)
+{
+    struct pg_fields key, row;
+    pg_fields_init(&key);
+    pg_fields_init(&row);
+    pg_put_str(&key, l->options->stream);
+    pg_put_str(&key, part->topic);
+    pg_put_i32(&key, part->partition);
+    pg_put_str(&row, l->options->stream);
+    pg_put_str(&row, part->topic);
+    pg_put_i32(&row, part->partition);
+    pg_put_text(&row, cluster);
+    struct pg_step steps[] = {{.sql = offset_insert_sql, .args = &row},
+                              {.sql = offset_select_sql, .args = &key}};
+    bool ok = pg_session_run(l->pg, steps, 2, err);
+    if (ok && !sv_eq(pg_get(steps[1].rows, 0, 1), cluster))
+        ok = err_set(err, ERR_CONFLICT, FATE_FATAL,
+                     "%s/%d was read from Kafka cluster " SV_FMT " and this is " SV_FMT
+                     ": connect to that cluster, or start a new stream (--stream)",
+                     part->topic, part->partition, SV_ARG(pg_get(steps[1].rows, 0, 1)), SV_ARG(cluster));
+    if (ok)
+        *next = pg_get_i64(steps[1].rows, 0, 0);
+    pg_steps_free(steps, 2);
+    pg_fields_free(&key);
+    pg_fields_free(&row);
+    return ok;
+}
+
+/* Records between what was applied and what is still there would be money lost in silence. */
+static bool check_bounds(struct apply_loop *l, const struct consumer_partition *part, int64_t next,
+                         struct err *err)
+{
+    int64_t low = 0;
+    int64_t high = 0;
+    if (next == 0)
+        return true;
+    if (!consumer_bounds(l->consumer, part->topic, part->partition, &low, &high, err))
+        return false;
+    if (next < low)
+        return err_set(err, ERR_STATE, FATE_FATAL,
+                       "%s/%d: %lld records after offset %lld were deleted before they were applied: bring "
+                       "them back, or "
+                       "accept the loss by setting next = %lld in consumer_offset",
+                       part->topic, part->partition, (long long)(low - next), (long long)next,
+                       (long long)low);
+    return next <= high || err_set(err, ERR_STATE, FATE_FATAL,
+                                   "%s/%d ends at %lld and %lld was applied: the topic was made anew, start "
+                                   "a new stream (--stream)",
+                                   part->topic, part->partition, (long long)high, (long long)next);
+}
+
+static bool begin_partition(struct apply_loop *l, struct consumer_partition *part, struct err *err)
+{
+    int64_t next = 0;
+    struct strview cluster = consumer_cluster_id(l->consumer, CLUSTER_ID_MS);
+    if (sv_is_empty(cluster))
+        return err_set(err, ERR_KAFKA, FATE_RETRY, "the cluster's id is not known yet");
+    if (!pg_session_ready(l->pg, err) || !read_offset(l, part, cluster, &next, err) ||
+        !check_bounds(l, part, next, err))
+        return false;
+    part->offset = next == 0 ? CONSUMER_OFFSET_BEGINNING : next;
+    return apply_slots_add(&l->slots, part->topic, part->partition, next, err);
+}
+
+static bool on_assigned(void *arg, struct consumer_partition *parts, size_t count, struct err *err)
+{
+    struct apply_loop *l = arg;
+    int tries = 0;
+    apply_slots_clear(&l->slots);
+    for (size_t i = 0; i < count;) {
+        health_beat(l->health);
+        if (begin_partition(l, &parts[i], err)) {
+            i++;
+            continue;
+        }
+        if (err->fate == FATE_FATAL)
+            return false;
+        metric_set(l->postgres_up, 0);
+        log_warn("assignment_waits", LOG_ERR(err), LOG_END);
+        if (!worker_back_off(&tries))
+            return err_set(err, ERR_STATE, FATE_FATAL, "stopped while waiting for Postgres");
+    }
+    l->paused = false;
+    metric_set(l->postgres_up, 1);
+    health_ready(PART, true, NULL);
+    return true;
+}
+
+static void on_revoked(void *arg, const struct consumer_partition *parts, size_t count, bool lost)
+{
+    struct apply_loop *l = arg;
+    (void)parts;
+    (void)count;
+    (void)lost;
+    apply_slots_clear(&l->slots);
+}
+
+/* Fill and apply ----------------------------------------------------------------------------------------- */
+
+static void pause_all(struct apply_loop *l, bool paused)
+{
+    struct err err;
+    if (l->paused == paused)
+        return;
+    l->paused = paused;
+    for (size_t i = 0; i < l->slots.count; i++) {
+        const struct apply_slot *s = &l->slots.slot[i];
+        if (!consumer_pause(l->consumer, s->topic, s->partition, paused, &err))
+            log_warn("pause_failed", LOG_ERR(&err), LOG_END);
+    }
+}
+
+/* Takes what has piled up and waits for nothing but the first record. */
+static bool fill(struct apply_loop *l, struct err *err)
+{
+    struct consumer_message message;
+    int wait_ms = POLL_MS;
+    while (l->slots.bytes < BATCH_BYTES && apply_slots_longest(&l->slots) < l->options->batch_max) {
+        if (!consumer_poll(l->consumer, wait_ms, &message, err))
+            return err->code == ERR_NONE;
+        if (!apply_slots_keep(&l->slots, &message, err))
+            return false;
+        wait_ms = 0;
+    }
+    return true;
+}
+
+/* Somebody else moved this partition: what we hold of it is not ours to apply. */
+static bool read_again(struct apply_loop *l, struct apply_slot *slot, struct err *err)
+{
+    metric_add(l->lost, 1);
+    log_warn("offset_moved_by_another", LOG_STR("topic", slot->topic), LOG_INT("partition", slot->partition),
+             LOG_INT("next", slot->expected), LOG_END);
+    apply_slots_drop(&l->slots, slot, slot->count);
+    return consumer_seek(l->consumer, slot->topic, slot->partition,
+                         slot->expected == 0 ? CONSUMER_OFFSET_BEGINNING : slot->expected, err) ||
+           err->fate == FATE_RETRY;
+}
+
+static bool apply_one(struct apply_loop *l, struct apply_slot *slot, struct err *err)
+{
+    enum batch_verdict verdict;
+    struct batch batch = {
+        .topic = slot->topic,
+        .partition = slot->partition,
+        .dead = strcmp(slot->topic, topics[0]) != 0,
+        .expected = slot->expected,
+        .records = slot->records,
+        .count = slot->count < l->options->batch_max ? slot->count : l->options->batch_max,
+    };
+    size_t given = batch.count;
+    bool ok = batch_apply_run(l->batch, &batch, &verdict, err);
+    slot->expected = batch.expected;
+    apply_slots_drop(&l->slots, slot, given - batch.count);
+    if (!ok)
+        return false;
+    if (verdict == BATCH_LOST)
+        return read_again(l, slot, err);
+    const struct consumer_partition done = {slot->topic, slot->partition, slot->expected};
+    consumer_commit_async(l->consumer, &done, 1);
+    return true;
+}
+
+static bool apply_all(struct apply_loop *l, struct err *err)
+{
+    for (size_t i = 0; i < l->slots.count; i++) {
+        health_beat(l->health);
+        if (l->slots.slot[i].count > 0 && !apply_one(l, &l->slots.slot[i], err))
+            return false;
+    }
+    return true;
+}
+
+/* Postgres is away or refused for now: nothing is lost, nothing more is read, the group still hears of us. */
+static bool wait_and_serve(struct apply_loop *l, struct err *err)
+{
+    struct consumer_message message;
+    metric_add(l->retries, 1);
+    metric_set(l->postgres_up, 0);
+    health_ready(PART, false, err->text);
+    log_warn("batch_waits", LOG_INT("tries", l->tries), LOG_ERR(err), LOG_END);
+    pause_all(l, true);
+    if (!worker_back_off(&l->tries))
+        return true;
+    while (consumer_poll(l->consumer, 0, &message, err)) {
+        if (!apply_slots_keep(&l->slots, &message, err))
+            return false;
+    }
+    return err->code == ERR_NONE;
+}
+
+static bool turn(struct apply_loop *l, struct err *err)
+{
+    health_beat(l->health);
+    if (l->tries == 0 && !fill(l, err))
+        return false;
+    if (!apply_all(l, err))
+        return err->fate == FATE_RETRY && wait_and_serve(l, err);
+    if (l->tries > 0) {
+        l->tries = 0;
+        metric_set(l->postgres_up, 1);
+        health_ready(PART, true, NULL);
+        pause_all(l, false);
+    }
+    return true;
+}
+
+static void open_metrics(struct apply_loop *l)
+{
+    l->postgres_up = metric_gauge("spend_ledger_postgres_up", "1 while batches reach Postgres", NULL, NULL);
+    l->retries = metric_counter("spend_ledger_batch_retries_total", "batches that had to wait for Postgres",
+                                NULL, NULL);
+    l->lost = metric_counter("spend_ledger_offset_lost_total",
+                             "batches dropped since another ledger applied them", NULL, NULL);
+}
+
+static bool open_parts(struct apply_loop *l, const char *group, struct err *err)
+{
+    const struct apply_loop_options *o = l->options;
+    const struct pg_session_options session = {
+        .url = o->database_url, .name = "spend-ledger/apply", .sorted_plans = true};
+    const struct consumer_options consumer = {
+        .kafka = o->kafka,
+        .group = group,
+        .member = o->replica,
+        .fetch_bytes = FETCH_BYTES,
+        .queue_records = (int)o->batch_max,
+        .assigned = on_assigned,
+        .revoked = on_revoked,
+        .arg = l,
+    };
+    if (!pg_session_new(&l->pg, &session, err))
+        return false;
+    const struct batch_apply_options batch = {.pg = l->pg, .stream = o->stream};
+    return batch_apply_new(&l->batch, &batch, err) && consumer_new(&l->consumer, &consumer, err) &&
+           consumer_subscribe(l->consumer, topics, TOPIC_COUNT, err);
+}
+
+bool apply_loop_run(void *arg, struct err *err)
+{
+    char group[GROUP_BYTES];
+    struct apply_loop l = {.options = arg};
+    snprintf(group, sizeof group, "spend-ledger-%s", l.options->stream);
+    open_metrics(&l);
+    l.health = health_loop_start(PART, LOOP_AGE_US);
+    bool ok = open_parts(&l, group, err);
+    while (ok && !lifecycle_is_stopping())
+        ok = turn(&l, err);
+    ok = ok || lifecycle_is_stopping();
+    health_ready(PART, false, "stopped");
+    apply_slots_clear(&l.slots); /* librdkafka waits for messages that are still held */
+    consumer_free(l.consumer);
+    apply_slots_free(&l.slots);
+    batch_apply_free(l.batch);
+    pg_session_free(l.pg);
+    health_loop_end(l.health);
+    return ok;
+}

@@ -1,0 +1,115 @@
+/*
+ * apply_slot: arrays that double.
+ */
+#include "apply_slot.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define FIRST_ROOM 64
+
+static bool full(struct err *err)
+{
+    return err_set(err, ERR_MEMORY, FATE_FATAL, "apply_slot: out of memory");
+}
+
+bool apply_slots_add(struct apply_slots *s, const char *topic, int32_t partition, int64_t expected,
+                     struct err *err)
+{
+    if (s->count == s->room) {
+        size_t room = s->room == 0 ? FIRST_ROOM : s->room * 2;
+        struct apply_slot *grown = realloc(s->slot, room * sizeof *grown);
+        if (grown == NULL)
+            return full(err);
+        s->slot = grown;
+        s->room = room;
+    }
+    char *copy = strdup(topic);
+    if (copy == NULL)
+        return full(err);
+    s->slot[s->count++] = (struct apply_slot){.topic = copy, .partition = partition, .expected = expected};
+    return true;
+}
+
+static struct apply_slot *find(const struct apply_slots *s, const char *topic, int32_t partition)
+{
+    for (size_t i = 0; i < s->count; i++) {
+        if (s->slot[i].partition == partition && strcmp(s->slot[i].topic, topic) == 0)
+            return &s->slot[i];
+    }
+    return NULL;
+}
+
+static bool grow(struct apply_slot *slot)
+{
+    size_t room = slot->room == 0 ? FIRST_ROOM : slot->room * 2;
+    struct consumer_message *messages = realloc(slot->messages, room * sizeof *messages);
+    if (messages == NULL)
+        return false;
+    slot->messages = messages;
+    struct input_record *records = realloc(slot->records, room * sizeof *records);
+    if (records == NULL)
+        return false;
+    slot->records = records;
+    slot->room = room;
+    return true;
+}
+
+bool apply_slots_keep(struct apply_slots *s, struct consumer_message *message, struct err *err)
+{
+    struct apply_slot *slot = find(s, message->topic, message->partition);
+    bool ok = slot == NULL || slot->count < slot->room || grow(slot);
+    if (slot == NULL || !ok) {
+        consumer_message_free(message);
+        return ok || full(err);
+    }
+    slot->messages[slot->count] = *message;
+    slot->records[slot->count] = (struct input_record){
+        .offset = message->offset,
+        .timestamp_us = message->timestamp_us,
+        .key = message->key,
+        .value = message->value,
+    };
+    slot->count++;
+    s->bytes += (int64_t)message->value.len;
+    return true;
+}
+
+void apply_slots_drop(struct apply_slots *s, struct apply_slot *slot, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        s->bytes -= (int64_t)slot->records[i].value.len;
+        consumer_message_free(&slot->messages[i]);
+    }
+    slot->count -= n;
+    if (n == 0 || slot->count == 0)
+        return;
+    memmove(slot->messages, slot->messages + n, slot->count * sizeof *slot->messages);
+    memmove(slot->records, slot->records + n, slot->count * sizeof *slot->records);
+}
+
+size_t apply_slots_longest(const struct apply_slots *s)
+{
+    size_t longest = 0;
+    for (size_t i = 0; i < s->count; i++)
+        longest = s->slot[i].count > longest ? s->slot[i].count : longest;
+    return longest;
+}
+
+void apply_slots_clear(struct apply_slots *s)
+{
+    for (size_t i = 0; i < s->count; i++) {
+        apply_slots_drop(s, &s->slot[i], s->slot[i].count);
+        free(s->slot[i].topic);
+        free(s->slot[i].messages);
+        free(s->slot[i].records);
+    }
+    s->count = 0;
+}
+
+void apply_slots_free(struct apply_slots *s)
+{
+    apply_slots_clear(s);
+    free(s->slot);
+    *s = (struct apply_slots){0};
+}

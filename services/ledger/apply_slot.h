@@ -1,0 +1,38 @@
+/*
+ * apply_slot: the records read and not yet applied, by (topic, partition), and the offset that stands in
+ * Postgres. Owns the messages kept. Refuses to reorder: records of a slot are in offset order.
+ */
+#ifndef SPEND_LEDGER_APPLY_SLOT_H
+#define SPEND_LEDGER_APPLY_SLOT_H
+
+#include "batch_apply.h"
+#include "kafka/consumer.h"
+
+struct apply_slot {
+    char *topic;
+    int32_t partition;
+    int64_t expected; /* next, as it stands in consumer_offset */
+    struct consumer_message *messages;
+    struct input_record *records; /* beside messages */
+    size_t count;
+    size_t room;
+};
+
+struct apply_slots {
+    struct apply_slot *slot;
+    size_t count;
+    size_t room;
+    int64_t bytes; /* of all values kept */
+};
+
+bool apply_slots_add(struct apply_slots *s, const char *topic, int32_t partition, int64_t expected,
+                     struct err *err) NODISCARD;
+/* Takes the message over, also on failure. A partition without slot: it is dropped. */
+bool apply_slots_keep(struct apply_slots *s, struct consumer_message *message, struct err *err) NODISCARD;
+/* Forgets the first n records. */
+void apply_slots_drop(struct apply_slots *s, struct apply_slot *slot, size_t n);
+size_t apply_slots_longest(const struct apply_slots *s);
+void apply_slots_clear(struct apply_slots *s); /* no slots any more */
+void apply_slots_free(struct apply_slots *s);
+
+#endif

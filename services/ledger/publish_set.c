@@ -1,0 +1,205 @@
+/*
+ * publish_set: statements on outbox, publisher and entry.
+ */
+#include "publish_set.h"
+
+#include "spend/dead_letter.h"
+#include <stdlib.h>
+#include <string.h>
+
+#define SET_ENTRIES 20000 /* aimed at: a Kafka transaction has 10 s */
+
+static const char oldest_sql[] =
+    "SELECT coalesce(min(pub_seq), 0), (SELECT pub_seq FROM publisher) FROM outbox "
+    "WHERE pub_seq IS NOT NULL";
+static const char size_sql[] =
+    "SELECT id, coalesce((SELECT sum(n) FROM unnest(counts) AS n), 1)::bigint FROM outbox "
+    "WHERE pub_seq IS NULL ORDER BY id LIMIT 1000";
+static const char number_sql[] = "UPDATE publisher SET pub_seq = pub_seq + 1 RETURNING pub_seq";
+static const char assign_sql[] = "UPDATE outbox SET pub_seq = (SELECT pub_seq FROM publisher) "
+                                 "WHERE pub_seq IS NULL AND id <= $1";
+static const char letters_sql[] = "SELECT topic, key, value, ce_id, ce_time FROM outbox "
+                                  "WHERE pub_seq = $1 AND topic IS NOT NULL ORDER BY id";
+static const char ranges_sql[] =
+    "SELECT sum(n)::bigint FROM outbox, unnest(counts) AS n WHERE pub_seq = $1 AND accounts IS NOT NULL";
+/* OFFSET 0 keeps the ranges together; each is one index range of entry */
+static const char entries_sql[] =
+    "SELECT a.account_id, e.account_seq, e.kind, e.amount_nanos, e.balance_after_nanos, e.call_id, "
+    "e.external_id, "
+    "e.task, e.conversation, e.model, e.raw_nanos, e.markup_ppm, e.price_version, e.revision, e.admitted_at, "
+    "e.posted_at, e.cause FROM (SELECT r.* FROM outbox AS o, unnest(o.accounts, o.first_seqs, o.counts) "
+    "AS r (account, first_seq, n) WHERE o.pub_seq = $1 OFFSET 0) AS r JOIN account AS a ON a.id = r.account "
+    "JOIN entry AS e ON e.account = r.account AND e.account_seq >= r.first_seq AND e.account_seq < "
+    "r.first_seq + r.n "
+    "ORDER BY e.account, e.account_seq";
+
+bool publish_set_standing(struct pg_session *pg, int64_t *last, int64_t *oldest, struct err *err)
+{
+    struct pg_rows *rows = NULL;
+    if (!pg_session_query(pg, oldest_sql, NULL, &rows, err))
+        return false;
+    *oldest = pg_get_i64(rows, 0, 0);
+    *last = pg_get_i64(rows, 0, 1);
+    pg_rows_free(rows);
+    return true;
+}
+
+static bool query_i64(struct pg_session *pg, const char *sql, int64_t arg, struct pg_rows **rows,
+                      struct err *err)
+{
+    struct pg_fields args;
+    pg_fields_init(&args);
+    pg_put_i64(&args, arg);
+    bool ok = pg_session_query(pg, sql, &args, rows, err);
+    pg_fields_free(&args);
+    return ok;
+}
+
+bool publish_set_raise(struct pg_session *pg, int64_t raise_to, struct err *err)
+{
+    return query_i64(pg, "UPDATE publisher SET pub_seq = $1 WHERE pub_seq < $1", raise_to, NULL, err);
+}
+
+bool publish_set_delete(struct pg_session *pg, int64_t pub_seq, struct err *err)
+{
+    return query_i64(pg, "DELETE FROM outbox WHERE pub_seq <= $1", pub_seq, NULL, err);
+}
+
+/* The id up to which a set takes: at least one row, and about SET_ENTRIES entries. 0: nothing is there. */
+static bool choose_end(struct pg_session *pg, int64_t *id, struct err *err)
+{
+    struct pg_rows *rows = NULL;
+    int64_t entries = 0;
+    *id = 0;
+    if (!pg_session_query(pg, size_sql, NULL, &rows, err))
+        return false;
+    for (size_t i = 0; i < pg_rows_count(rows) && entries < SET_ENTRIES; i++) {
+        *id = pg_get_i64(rows, i, 0);
+        entries += pg_get_i64(rows, i, 1);
+    }
+    pg_rows_free(rows);
+    return true;
+}
+
+/* Rows that became visible meanwhile with a smaller id join: still a prefix of one snapshot. */
+static bool number_new(struct pg_session *pg, int64_t *pub_seq, struct err *err)
+{
+    int64_t id;
+    struct pg_fields args;
+    *pub_seq = 0;
+    if (!choose_end(pg, &id, err))
+        return false;
+    if (id == 0)
+        return true;
+    pg_fields_init(&args);
+    pg_put_i64(&args, id);
+    struct pg_step steps[] = {
+        {.sql = PG_BEGIN}, {.sql = number_sql}, {.sql = assign_sql, .args = &args}, {.sql = PG_COMMIT}};
+    bool ok = pg_session_run(pg, steps, 4, err);
+    if (ok)
+        *pub_seq = pg_get_i64(steps[1].rows, 0, 0);
+    pg_steps_free(steps, 4);
+    pg_fields_free(&args);
+    return ok;
+}
+
+static bool read_set(struct pg_session *pg, struct publish_set *s, struct err *err)
+{
+    struct pg_rows *total = NULL;
+    bool ok = query_i64(pg, letters_sql, s->pub_seq, &s->letters, err) &&
+              query_i64(pg, ranges_sql, s->pub_seq, &total, err) &&
+              query_i64(pg, entries_sql, s->pub_seq, &s->entries, err);
+    if (ok && pg_get_i64(total, 0, 0) != (int64_t)pg_rows_count(s->entries))
+        ok = err_set(err, ERR_STATE, FATE_FATAL,
+                     "outbox set %lld names %lld entries and %zu are there: the database was "
+                     "tampered with",
+                     (long long)s->pub_seq, (long long)pg_get_i64(total, 0, 0), pg_rows_count(s->entries));
+    pg_rows_free(total);
+    return ok;
+}
+
+bool publish_set_next(struct pg_session *pg, struct publish_set *out, struct err *err)
+{
+    int64_t last;
+    *out = (struct publish_set){0};
+    if (!publish_set_standing(pg, &last, &out->pub_seq, err))
+        return false;
+    if (out->pub_seq == 0 && !number_new(pg, &out->pub_seq, err))
+        return false;
+    if (out->pub_seq == 0 || read_set(pg, out, err))
+        return true;
+    publish_set_free(out);
+    return false;
+}
+
+void publish_set_free(struct publish_set *s)
+{
+    pg_rows_free(s->letters);
+    pg_rows_free(s->entries);
+    *s = (struct publish_set){0};
+}
+
+size_t publish_set_letters(const struct publish_set *s)
+{
+    return pg_rows_count(s->letters);
+}
+
+size_t publish_set_entries(const struct publish_set *s)
+{
+    return pg_rows_count(s->entries);
+}
+
+bool publish_set_letter(const struct publish_set *s, size_t i, struct publish_letter *out, struct err *err)
+{
+    struct strview topic = pg_get(s->letters, i, 0);
+    *out = (struct publish_letter){
+        .key = pg_get(s->letters, i, 1),
+        .value = pg_get(s->letters, i, 2),
+        .ce_id = pg_get(s->letters, i, 3),
+        .ce_time = pg_get_time(s->letters, i, 4),
+    };
+    for (size_t r = 0; r < DEAD_REASON_COUNT; r++) {
+        if (sv_eq(topic, sv_of(dead_reasons[r].topic)))
+            out->topic = dead_reasons[r].topic;
+    }
+    return out->topic != NULL ||
+           err_set(err, ERR_INVALID, FATE_FATAL, "outbox: no topic " SV_FMT " is ours", SV_ARG(topic));
+}
+
+static bool parse_cause(struct strview text, enum entry_cause *out)
+{
+    for (int i = 0; i < CAUSE_COUNT; i++) {
+        if (sv_eq(text, sv_of(entry_cause_name((enum entry_cause)i)))) {
+            *out = (enum entry_cause)i;
+            return true;
+        }
+    }
+    return false;
+}
+
+bool publish_set_entry(const struct publish_set *s, size_t i, struct ledger_entry *out, struct err *err)
+{
+    const struct pg_rows *r = s->entries;
+    *out = (struct ledger_entry){
+        .account_id = pg_get(r, i, 0),
+        .account_seq = pg_get_i64(r, i, 1),
+        .amount_nanos = pg_get_i64(r, i, 3),
+        .balance_after_nanos = pg_get_i64(r, i, 4),
+        .has_call_id = !pg_is_null(r, i, 5),
+        .external_id = pg_get(r, i, 6),
+        .task_id = pg_get(r, i, 7),
+        .conversation_id = pg_get(r, i, 8),
+        .model = pg_get(r, i, 9),
+        .raw_nanos = pg_get_opt_i64(r, i, 10),
+        .markup_ppm = pg_get_opt_i64(r, i, 11),
+        .price_version = pg_get_opt_i64(r, i, 12),
+        .revision = (int32_t)pg_get_i64(r, i, 13),
+        .admitted_at = pg_get_opt_time(r, i, 14),
+        .posted_at = pg_get_time(r, i, 15),
+    };
+    if (out->has_call_id)
+        out->call_id = pg_get_uuid(r, i, 5);
+    return (entry_kind_parse(pg_get(r, i, 2), &out->kind) && parse_cause(pg_get(r, i, 16), &out->cause)) ||
+           err_set(err, ERR_INVALID, FATE_FATAL, "entry " SV_FMT " %lld has a kind or cause that is none",
+                   SV_ARG(out->account_id), (long long)out->account_seq);
+}

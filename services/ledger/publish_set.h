@@ -1,0 +1,48 @@
+/*
+ * publish_set: the outbox as the publisher sees it: numbered sets (pub_seq) that go to Kafka whole and in
+ * order. A set is a prefix, by id, of what one snapshot shows unpublished. Ids are taken under the balances'
+ * locks, so of two rows about one account the earlier is in the same set or an earlier one.
+ */
+#ifndef SPEND_LEDGER_PUBLISH_SET_H
+#define SPEND_LEDGER_PUBLISH_SET_H
+
+#include "pg_session.h"
+#include "spend/ledger_entry.h"
+
+struct publish_set {
+    int64_t pub_seq; /* 0: nothing to publish */
+    struct pg_rows *letters;
+    struct pg_rows *entries; /* by account, account_seq */
+};
+
+/* A record of the set that goes out as it stands. */
+struct publish_letter {
+    const char *topic; /* one of the table of reasons */
+    struct strview key;
+    struct strview value;
+    struct strview ce_id;
+    int64_t ce_time;
+};
+
+/* The oldest set that was numbered and not published, else a new one, else none. */
+bool publish_set_next(struct pg_session *pg, struct publish_set *out, struct err *err) NODISCARD;
+void publish_set_free(struct publish_set *s);
+
+size_t publish_set_letters(const struct publish_set *s);
+bool publish_set_letter(const struct publish_set *s, size_t i, struct publish_letter *out,
+                        struct err *err) NODISCARD;
+size_t publish_set_entries(const struct publish_set *s);
+bool publish_set_entry(const struct publish_set *s, size_t i, struct ledger_entry *out,
+                       struct err *err) NODISCARD;
+
+/* The set and all before it are on Kafka. */
+bool publish_set_delete(struct pg_session *pg, int64_t pub_seq, struct err *err) NODISCARD;
+
+/*
+ * What stands at start: the last number given, and the oldest set that may or may not be on Kafka (0: none).
+ * raise_to: numbers go on after it.
+ */
+bool publish_set_standing(struct pg_session *pg, int64_t *last, int64_t *oldest, struct err *err) NODISCARD;
+bool publish_set_raise(struct pg_session *pg, int64_t raise_to, struct err *err) NODISCARD;
+
+#endif
