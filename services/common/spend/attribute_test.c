@@ -182,6 +182,8 @@ static void test_the_rule_as_a_table(void **state)
         {"task=", "k-needs", "untagged", NULL, NULL, NULL},
         {"task", "k-needs", "untagged", NULL, NULL, NULL},
         {"task=t", "k-needs", "key", "acme", "t", NULL},
+        {"account_id=acme,conversation=C-beta", "k-needs", "conflict", NULL, NULL,
+         "C-beta"},                                                             /* after conflict */
         {"account_id=nobody", "k-needs", "untagged", NULL, NULL, NULL},         /* before unknown */
         {"account_id=a,account_id=b", "k-needs", "conflict", NULL, NULL, NULL}, /* after conflict */
         /* unknown */

@@ -104,7 +104,7 @@ static bool take_rate(struct import *im, struct strview number)
     bool was_rounded = false;
     if (!money_parse_decimal(number, RATE_SCALE, &rate.femtos, &was_rounded, &err))
         return refuse(im, err.text);
-    if (rate.femtos < 0 || number.ptr[0] == '-')
+    if (number.ptr[0] == '-') /* also one that rounds to zero */
         return refuse(im, "a price below zero");
     if (!arena_dup(&im->book->arena, sv_of(im->path), &rate.name))
         return out_of_memory(im);
