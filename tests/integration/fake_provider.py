@@ -122,6 +122,15 @@ def usage_of(order, text):
     }
 
 
+def tags_seen(document):
+    """What of the body can carry tags, as it arrived: with the headers, the whole truth about a call's tags."""
+    places = {"root": document.get("tags"), "user": document.get("user")}
+    for name in ("metadata", "litellm_metadata"):
+        inner = document.get(name)
+        places[name] = inner.get("tags") if isinstance(inner, dict) else None
+    return {name: value for name, value in places.items() if value is not None}
+
+
 class Provider:
     def __init__(self, log, callbacks):
         self.log_file, self.callbacks_file = log, callbacks
@@ -225,6 +234,7 @@ class Chat:
         options = document.get("stream_options")
         self.is_stream = bool(document.get("stream"))
         self.asked_usage = isinstance(options, dict) and options.get("include_usage") is True
+        self.tags_seen = tags_seen(document)
         self.created = int(time.time())
         length = int(order.get("bytes", 0)) or 24
         self.text = ("This is a fake answer. " * (length // 23 + 1))[:length]
@@ -232,7 +242,7 @@ class Chat:
     def log(self, outcome, status=200):
         sent = self.usage if outcome == "finished" and (not self.is_stream or self.asked_usage) else None
         self.provider.log(self.request, kind="chat", status=status, outcome=outcome, id=self.id, model=self.model, order=self.order,
-                          stream=self.is_stream, asked_usage=self.asked_usage, usage=self.usage, usage_sent=sent)
+                          tags_seen=self.tags_seen, stream=self.is_stream, asked_usage=self.asked_usage, usage=self.usage, usage_sent=sent)
 
     def fail(self, status):
         self.usage = None

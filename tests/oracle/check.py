@@ -13,6 +13,7 @@ from .attribute import Registry
 from .decide import decide
 from .postgres import CREDITS, invariants
 from .rater import RATER_VERSION, Prices
+from .tags import TagSet
 
 DEAD_REASONS = ("untagged", "unknown", "conflict", "unpriced", "malformed")
 DEAD_TOPICS = {f"spend.dlq.{reason}": reason for reason in DEAD_REASONS}
@@ -213,6 +214,7 @@ class Judgement:
                 self.wrong.say("provider", f"{line.get('id')} was served for {call_id}, which nobody recorded")
             else:
                 self._compare_served(call_id, calls[call_id], line)
+                self._compare_tags(call_id, calls[call_id], line)
         sent = Counter(usage_sent(line) for line in unnamed if line.get("usage_sent"))
         held = Counter(usage_of(call) for call in calls.values() if call["quality"] == "final")
         if missing := sent - held:
@@ -226,6 +228,12 @@ class Judgement:
         if call["quality"] != "final" or usage_of(call) != usage_sent(line):
             self.wrong.say("provider", f"{call_id}: recorded {usage_of(call)} as {call['quality']}, "
                                        f"the provider sent {usage_sent(line)}")
+
+    def _compare_tags(self, call_id, call, line):
+        """What reached the provider is in the record. A proxy between may have taken tags away, never added any."""
+        recorded = {tag["raw"] for tag in call["tags"]}
+        if not call["tags_truncated"] and (missing := tags_served(line) - recorded):
+            self.wrong.say("provider", f"{call_id}: the provider saw the tags {sorted(missing)}, which were not recorded")
 
     # -- Postgres: one current bill a call
 
@@ -329,6 +337,25 @@ def usage_sent(line):
     cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
     reasoning = (usage.get("completion_tokens_details") or {}).get("reasoning_tokens") or 0
     return (usage["prompt_tokens"] - cached, cached, usage["completion_tokens"] - reasoning, reasoning)
+
+
+def tags_served(line):
+    """The tags in what the provider's log says of the request: header lines and the body's places."""
+    found = TagSet()
+    for name, value in line.get("headers") or ():
+        if name.lower() == "x-litellm-tags":
+            found.add_list(value.encode("latin-1").decode("utf-8", "surrogateescape"), "header")
+    seen = line.get("tags_seen") or {}
+    for place in ("root", "metadata", "litellm_metadata"):
+        value = seen.get(place)
+        if isinstance(value, str):
+            found.add_list(value, place)
+        for item in value if isinstance(value, list) else ():
+            if isinstance(item, str):
+                found.add_item(item, place)
+    if isinstance(seen.get("user"), str):
+        found.add_user(seen["user"])
+    return {tag["raw"] for tag in found.tags}
 
 
 def task_sums(calls):
