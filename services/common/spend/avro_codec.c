@@ -79,7 +79,7 @@ static bool encode(enum avro_record record, const void *value, struct buffer *ou
         frame[FRAME_BYTES - FINGERPRINT_BYTES + i] = (uint8_t)(print >> (8 * i));
     if (!buffer_append(out, frame, sizeof frame))
         return err_set(err, ERR_FULL, FATE_DEAD_LETTER, "%s: the record is too large", map->name);
-    bool ok = avro_write(map, value, out, err) || err_wrap(err, "%s", map->name);
+    bool ok = avro_map_write(map, value, out, err) || err_wrap(err, "%s", map->name);
     if (ok && out->len - start > map->most_bytes)
         ok = err_set(err, ERR_FULL, FATE_DEAD_LETTER, "%s: %zu bytes, the most is %zu", map->name,
                      out->len - start, map->most_bytes);
@@ -131,7 +131,7 @@ static bool decode(enum avro_record record, struct strview bytes, struct arena *
     /* One copy of all: the record's texts are views of it. */
     if (!arena_dup(a, body, &copy))
         return err_set(err, ERR_FULL, FATE_DEAD_LETTER, "%s: no room for %zu bytes", map->name, body.len);
-    return avro_read(map, copy, a, out, err) || err_wrap(err, "%s", map->name);
+    return avro_map_read(map, copy, a, out, err) || err_wrap(err, "%s", map->name);
 }
 
 bool avro_encode_spend_call(const struct spend_call *v, struct buffer *out, struct err *err)

@@ -52,10 +52,12 @@ extern const struct avro_map avro_maps[AVRO_RECORD_COUNT];
 /* The map as schemas/generate.py writes a schema's shape. false: the buffer is full. */
 bool avro_map_shape(const struct avro_map *map, struct buffer *out) NODISCARD;
 
-/* A body without frame. Encoding leaves what it wrote when it fails: the caller drops it. */
-bool avro_write(const struct avro_map *map, const void *value, struct buffer *out, struct err *err) NODISCARD;
+/* A body without frame (avro_read and avro_write are names of avro-c's). Encoding leaves what it wrote when
+ * it fails: the caller drops it. */
+bool avro_map_write(const struct avro_map *map, const void *value, struct buffer *out,
+                    struct err *err) NODISCARD;
 /* Fills *value; texts are views of body, arrays lie in the arena. Every byte must be used. */
-bool avro_read(const struct avro_map *map, struct strview body, struct arena *a, void *value,
-               struct err *err) NODISCARD;
+bool avro_map_read(const struct avro_map *map, struct strview body, struct arena *a, void *value,
+                   struct err *err) NODISCARD;
 
 #endif

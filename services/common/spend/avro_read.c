@@ -324,7 +324,8 @@ static bool read_record(struct reader *r, const struct avro_map *map, char *base
     return true;
 }
 
-bool avro_read(const struct avro_map *map, struct strview body, struct arena *a, void *value, struct err *err)
+bool avro_map_read(const struct avro_map *map, struct strview body, struct arena *a, void *value,
+                   struct err *err)
 {
     struct reader r = {.at = body.ptr, .end = body.ptr + body.len, .arena = a, .err = err};
     memset(value, 0, map->c_size);

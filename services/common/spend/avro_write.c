@@ -152,7 +152,7 @@ static bool put_array(const struct avro_field *f, const char *base, struct buffe
     for (size_t i = 0; i < count; i++) {
         struct strview text;
         if (f->kind == AVRO_RECORDS) {
-            if (!avro_write(f->map, items + i * f->map->c_size, out, err))
+            if (!avro_map_write(f->map, items + i * f->map->c_size, out, err))
                 return err_wrap(err, "%s", f->name);
             continue;
         }
@@ -205,7 +205,7 @@ static bool put_field(const struct avro_field *f, const char *base, struct buffe
     case AVRO_WORD:
         return put_word(f, at, out, err);
     case AVRO_RECORD:
-        return avro_write(f->map, at, out, err) || err_wrap(err, "%s", f->name);
+        return avro_map_write(f->map, at, out, err) || err_wrap(err, "%s", f->name);
     case AVRO_RECORDS:
     case AVRO_TEXTS:
         return put_array(f, base, out, err);
@@ -215,7 +215,7 @@ static bool put_field(const struct avro_field *f, const char *base, struct buffe
     return invalid(f, "has no kind", err);
 }
 
-bool avro_write(const struct avro_map *map, const void *value, struct buffer *out, struct err *err)
+bool avro_map_write(const struct avro_map *map, const void *value, struct buffer *out, struct err *err)
 {
     const char *base = value;
     for (size_t i = 0; i < map->count; i++) {
