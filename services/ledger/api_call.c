@@ -1,7 +1,7 @@
 #include "api_call.h"
 
 #include "api_entry.h"
-#include "api_view.h"
+#include "api_rows.h"
 #include "base/log.h"
 #include "base/money.h"
 #include "pg_session.h"
@@ -14,134 +14,70 @@
 #define FEMTOS_PER_USD 1000000000000000LL
 #define AMOUNT_BYTES   64
 
-#define COLUMNS                                                                                              \
-    "a.account_id, c.raw_nanos, c.billed_nanos, c.markup_ppm, c.revision, c.conflicted, c.admitted_at, "     \
-    "c.received_at,"                                                                                         \
-    " c.source, c.source_id, c.operation, c.model_requested, c.key_hash, c.stream, c.tags, c.tag_origins, "  \
-    "c.outcome,"                                                                                             \
-    " c.quality, c.model_replied, c.provider, c.service_tier, c.upstream_status, c.reported_cost_nanos, "    \
-    "c.rating,"                                                                                              \
-    " c.price_version, c.price_key, c.rater_version, c.task, c.conversation, c.user_id, c.team, c.route, "   \
-    "c.reason,"                                                                                              \
-    " c.detail, c.first_seen, c.origin_topic, c.origin_partition, c.origin_offset, c.record_topic, "         \
-    "c.record_partition,"                                                                                    \
-    " c.record_offset, c.usage_input, c.usage_cache_read, c.usage_cache_write_5m, c.usage_cache_write_1h,"   \
-    " c.usage_output, c.usage_reasoning, c.usage_audio_in, c.usage_audio_out, c.usage_image_in, "            \
-    "c.usage_image_out,"                                                                                     \
-    " c.usage_images, c.usage_characters, c.usage_seconds_milli, c.usage_requests"
+/* A tag's origin bits (enum tag_origin) as words. */
+#define ORIGINS                                                                                              \
+    "(SELECT coalesce(json_agg((SELECT coalesce(json_agg(w.word ORDER BY w.bit), '[]') FROM "                \
+    "unnest(ARRAY['header',"                                                                                 \
+    "'root','metadata','litellm_metadata','user','key','event']) WITH ORDINALITY AS w(word, bit)"            \
+    " WHERE (o.bits >> (w.bit - 1)::int) & 1 = 1) ORDER BY o.n), '[]')"                                      \
+    " FROM unnest(c.tag_origins) WITH ORDINALITY AS o(bits, n))"
+#define USAGE                                                                                                \
+    "json_build_object('input', c.usage_input, 'cache_read', c.usage_cache_read, 'cache_write_5m',"          \
+    " c.usage_cache_write_5m, 'cache_write_1h', c.usage_cache_write_1h, 'output', c.usage_output, "          \
+    "'reasoning',"                                                                                           \
+    " c.usage_reasoning, 'audio_in', c.usage_audio_in, 'audio_out', c.usage_audio_out, 'image_in', "         \
+    "c.usage_image_in,"                                                                                      \
+    " 'image_out', c.usage_image_out, 'images', c.usage_images, 'characters', c.usage_characters, "          \
+    "'seconds_milli',"                                                                                       \
+    " c.usage_seconds_milli, 'requests', c.usage_requests)"
+/* By time, for the table's own index on it: a call knows when its entries were posted. */
+#define ENTRIES                                                                                              \
+    "(SELECT coalesce(json_agg(" API_ENTRY_JSON " ORDER BY e.posted_at, e.account, e.account_seq), '[]')"    \
+    " FROM entry AS e JOIN account AS a ON a.id = e.account"                                                 \
+    " WHERE e.posted_at = ANY (c.posted_at) AND e.call_id = c.call_id)"
+
+static const char call_sql[] =
+    "SELECT (SELECT row_to_json(x)::text FROM (SELECT c.call_id,"
+    " CASE WHEN c.reason IS NULL THEN 'billed' ELSE 'dead' END AS state, c.reason, c.detail,"
+    " rfc3339(c.first_seen) AS first_seen, c.conflicted, c.source, c.source_id, c.operation, c.stream,"
+    " c.model_requested, c.model_replied, c.provider, c.service_tier, c.outcome, c.quality, "
+    "c.upstream_status,"
+    " c.key_hash, rfc3339(c.admitted_at) AS admitted_at, rfc3339(c.received_at) AS received_at, "
+    "c.tags, " ORIGINS
+    " AS tag_origins, a.account_id, c.task, c.conversation, c.user_id AS user, c.team, c.route, " USAGE
+    " AS usage, usd(c.raw_nanos) AS raw, usd(c.billed_nanos) AS billed, factor(c.markup_ppm) AS markup,"
+    " usd(c.reported_cost_nanos) AS reported_cost, c.rating, c.price_version, c.price_key, c.rater_version, "
+    "c.revision, " ENTRIES " AS entries,"
+    " json_build_object('topic', c.origin_topic, 'partition', c.origin_partition, 'offset', c.origin_offset) "
+    "AS origin,"
+    " json_build_object('topic', c.record_topic, 'partition', c.record_partition, 'offset', c.record_offset) "
+    "AS record"
+    ") AS x), c.reason, c.raw_nanos, c.price_version, c.price_key, c.provider, c.service_tier, c.outcome,"
+    " ARRAY[c.usage_input, c.usage_cache_read, c.usage_cache_write_5m, c.usage_cache_write_1h, "
+    "c.usage_output,"
+    " c.usage_reasoning, c.usage_audio_in, c.usage_audio_out, c.usage_image_in, c.usage_image_out, "
+    "c.usage_images,"
+    " c.usage_characters, c.usage_seconds_milli, c.usage_requests]"
+    " FROM call AS c JOIN account AS a ON a.id = c.account WHERE c.call_id = $1";
 
 enum column {
-    COL_ACCOUNT,
+    COL_MEMBERS,
+    COL_REASON,
     COL_RAW,
-    COL_BILLED,
-    COL_MARKUP,
-    COL_REVISION,
-    COL_CONFLICTED,
-    COL_ADMITTED,
-    COL_RECEIVED,
-    COL_SOURCE,
-    COL_SOURCE_ID,
-    COL_OPERATION,
-    COL_MODEL_REQUESTED,
-    COL_KEY_HASH,
-    COL_STREAM,
-    COL_TAGS,
-    COL_TAG_ORIGINS,
-    COL_OUTCOME,
-    COL_QUALITY,
-    COL_MODEL_REPLIED,
-    COL_PROVIDER,
-    COL_SERVICE_TIER,
-    COL_UPSTREAM_STATUS,
-    COL_REPORTED_COST,
-    COL_RATING,
     COL_PRICE_VERSION,
     COL_PRICE_KEY,
-    COL_RATER_VERSION,
-    COL_TASK,
-    COL_CONVERSATION,
-    COL_USER,
-    COL_TEAM,
-    COL_ROUTE,
-    COL_REASON,
-    COL_DETAIL,
-    COL_FIRST_SEEN,
-    COL_ORIGIN_TOPIC,
-    COL_ORIGIN_PARTITION,
-    COL_ORIGIN_OFFSET,
-    COL_RECORD_TOPIC,
-    COL_RECORD_PARTITION,
-    COL_RECORD_OFFSET,
-    COL_USAGE, /* the first of USAGE_COUNT */
+    COL_PROVIDER,
+    COL_SERVICE_TIER,
+    COL_OUTCOME,
+    COL_USAGE,
 };
 
-static void view_int(struct json_write *w, const char *key, struct opt_i64 n)
-{
-    json_write_key(w, key);
-    if (n.has)
-        json_write_i64(w, n.v);
-    else
-        json_write_null(w);
-}
-
-static void view_texts(struct json_write *w, const struct pg_rows *row, const enum column *columns,
-                       const char *const *names, size_t count)
-{
-    for (size_t i = 0; i < count; i++)
-        api_view_text(w, names[i], pg_get(row, 0, (int)columns[i]));
-}
-
-/* "tags": the set as it came; "tag_origins": where each stood. */
-static void view_tags(struct json_write *w, const struct pg_rows *row)
-{
-    struct pg_array tags = pg_get_array(row, 0, COL_TAGS);
-    struct pg_array origins = pg_get_array(row, 0, COL_TAG_ORIGINS);
-    struct strview tag, bits;
-    json_write_key(w, "tags");
-    json_write_open(w, '[');
-    while (pg_array_next(&tags, &tag))
-        json_write_sv(w, tag);
-    json_write_close(w, ']');
-    json_write_key(w, "tag_origins");
-    json_write_open(w, '[');
-    while (pg_array_next(&origins, &bits)) {
-        int64_t set = pg_value_i64(bits);
-        json_write_open(w, '[');
-        for (unsigned i = 0; i < TAG_ORIGIN_COUNT; i++) {
-            if ((set & (1LL << i)) != 0)
-                json_write_str(w, tag_origin_name(1U << i));
-        }
-        json_write_close(w, ']');
-    }
-    json_write_close(w, ']');
-}
-
-static void view_offset(struct json_write *w, const struct pg_rows *row, const char *key, enum column topic)
-{
-    json_write_key(w, key);
-    json_write_open(w, '{');
-    api_view_text(w, "topic", pg_get(row, 0, (int)topic));
-    view_int(w, "partition", pg_get_opt_i64(row, 0, (int)topic + 1));
-    view_int(w, "offset", pg_get_opt_i64(row, 0, (int)topic + 2));
-    json_write_close(w, '}');
-}
-
-static void view_usage(struct json_write *w, const struct pg_rows *row)
-{
-    json_write_key(w, "usage");
-    json_write_open(w, '{');
-    for (int i = 0; i < USAGE_COUNT; i++)
-        view_int(w, usage_class_name((enum usage_class)i), pg_get_opt_i64(row, 0, COL_USAGE + i));
-    json_write_close(w, '}');
-}
-
-/* units x femtos as exact decimal USD; an int128 has 39 digits at most. */
+/* units x femtos as exact decimal USD. */
 static struct strview exact_usd(int128 femtos, char out[AMOUNT_BYTES])
 {
     int64_t whole = (int64_t)(femtos / FEMTOS_PER_USD);
     int64_t part = (int64_t)(femtos % FEMTOS_PER_USD);
-    int len = snprintf(out, AMOUNT_BYTES, "%" PRId64 ".%015" PRId64, whole, part);
-    size_t end = (size_t)len;
+    size_t end = (size_t)snprintf(out, AMOUNT_BYTES, "%" PRId64 ".%015" PRId64, whole, part);
     while (out[end - 1] == '0')
         end--;
     if (out[end - 1] == '.')
@@ -151,55 +87,61 @@ static struct strview exact_usd(int128 femtos, char out[AMOUNT_BYTES])
 
 static void view_line(struct json_write *w, const struct rate_line *line)
 {
-    char price[MONEY_TEXT_MAX];
-    char amount[AMOUNT_BYTES];
-    size_t len = money_format_scaled(line->femtos, 15, price);
+    char text[AMOUNT_BYTES];
     json_write_open(w, '{');
-    api_view_text(w, "class", sv_of(usage_class_name(line->usage_class)));
-    view_int(w, "units", OPT_I64(line->units));
-    api_view_text(w, "price", (struct strview){price, len});
-    api_view_text(w, "amount", exact_usd((int128)line->units * line->femtos, amount));
-    api_view_text(w, "rate", sv_of(line->rate_name));
+    json_write_key(w, "class");
+    json_write_str(w, usage_class_name(line->usage_class));
+    json_write_key(w, "units");
+    json_write_i64(w, line->units);
+    json_write_key(w, "price");
+    json_write_sv(w, exact_usd(line->femtos, text));
+    json_write_key(w, "amount");
+    json_write_sv(w, exact_usd((int128)line->units * line->femtos, text));
+    json_write_key(w, "rate");
+    json_write_str(w, line->rate_name);
     json_write_key(w, "assumed");
     json_write_bool(w, line->assumed);
     json_write_close(w, '}');
 }
 
-static bool outcome_of(struct strview name, enum spend_outcome *out)
+static void read_call(const struct pg_rows *row, struct spend_call *call)
 {
+    struct pg_array usage = pg_get_array(row, 0, COL_USAGE);
+    struct strview units;
+    *call = (struct spend_call){.provider = pg_get(row, 0, COL_PROVIDER),
+                                .service_tier = pg_get(row, 0, COL_SERVICE_TIER),
+                                .outcome = OUTCOME_COMPLETED};
     for (int i = 0; i < OUTCOME_COUNT; i++) {
-        if (sv_eq(name, sv_of(spend_outcome_name((enum spend_outcome)i)))) {
-            *out = (enum spend_outcome)i;
-            return true;
-        }
+        if (sv_eq(pg_get(row, 0, COL_OUTCOME), sv_of(spend_outcome_name((enum spend_outcome)i))))
+            call->outcome = (enum spend_outcome)i;
     }
-    return false;
+    for (int i = 0; i < USAGE_COUNT && pg_array_next(&usage, &units); i++) {
+        if (!sv_is_null(units))
+            call->usage.units[i] = OPT_I64(pg_value_i64(units));
+    }
 }
 
-/* Rates the stored inputs again with the book that priced them. *ok: the result is the stored amount. */
+/* Rates the stored inputs again with the book that priced them. *ok: the result is the stored amount, to the
+ * nano. */
 static bool rate_again(struct api_request *r, const struct pg_rows *row, struct rate_result *out, bool *ok,
                        struct err *err)
 {
-    struct spend_call call = {.provider = pg_get(row, 0, COL_PROVIDER),
-                              .service_tier = pg_get(row, 0, COL_SERVICE_TIER),
-                              .model_requested = pg_get(row, 0, COL_MODEL_REQUESTED),
-                              .model_replied = pg_get(row, 0, COL_MODEL_REPLIED)};
+    struct spend_call call;
     const struct price_book *book;
+    struct err why;
     *ok = false;
-    for (int i = 0; i < USAGE_COUNT; i++)
-        call.usage.units[i] = pg_get_opt_i64(row, 0, COL_USAGE + i);
     if (pg_is_null(row, 0, COL_RAW) || pg_is_null(row, 0, COL_PRICE_VERSION) ||
-        pg_is_null(row, 0, COL_PRICE_KEY) || !outcome_of(pg_get(row, 0, COL_OUTCOME), &call.outcome))
+        pg_is_null(row, 0, COL_PRICE_KEY))
         return true;
     if (!price_store_book(r->prices, r->pg, pg_get_i64(row, 0, COL_PRICE_VERSION), &book, err))
         return err->code == ERR_NOT_FOUND;
     const struct price_entry *entry = price_book_find(book, pg_get(row, 0, COL_PRICE_KEY));
-    struct err why;
+    read_call(row, &call);
     *ok = entry != NULL && rater_rate_with(&call, book, entry, out, &why) && out->verdict == RATE_OK &&
           out->raw_nanos == pg_get_i64(row, 0, COL_RAW);
     if (!*ok)
         log_warn("api_lines_differ", LOG_INT("price_version", book->version),
-                 LOG_INT("raw_nanos", pg_get_i64(row, 0, COL_RAW)), LOG_END);
+                 LOG_SV("price_key", pg_get(row, 0, COL_PRICE_KEY)), LOG_END);
     return true;
 }
 
@@ -213,6 +155,8 @@ static bool view_lines(struct api_request *r, const struct pg_rows *row, struct 
         return err_set(err, ERR_MEMORY, FATE_RETRY, "call: out of memory");
     if (!rate_again(r, row, rated, &adds_up, err))
         return false;
+    json_write_key(&r->json, "rating_detail");
+    json_write_sv(&r->json, !adds_up || rated->detail[0] == '\0' ? SV_NULL : sv_of(rated->detail));
     json_write_key(&r->json, "lines");
     if (!adds_up) {
         json_write_null(&r->json);
@@ -222,75 +166,6 @@ static bool view_lines(struct api_request *r, const struct pg_rows *row, struct 
     for (size_t i = 0; i < rated->line_count; i++)
         view_line(&r->json, &rated->lines[i]);
     json_write_close(&r->json, ']');
-    api_view_text(&r->json, "rating_detail", rated->detail[0] == '\0' ? SV_NULL : sv_of(rated->detail));
-    return true;
-}
-
-static void view_fate(struct json_write *w, const struct pg_rows *row)
-{
-    enum dead_reason reason;
-    bool dead = !pg_is_null(row, 0, COL_REASON);
-    api_view_text(w, "state", sv_of(dead ? "dead" : "billed"));
-    api_view_text(w, "reason", pg_get(row, 0, COL_REASON));
-    api_view_text(w, "detail", pg_get(row, 0, COL_DETAIL));
-    if (dead && dead_reason_parse(pg_get(row, 0, COL_REASON), &reason))
-        api_view_text(w, "hint", sv_of(dead_reasons[reason].remedy));
-    else
-        api_view_text(w, "hint", SV_NULL);
-    api_view_time(w, "first_seen", pg_get_opt_time(row, 0, COL_FIRST_SEEN));
-    json_write_key(w, "conflicted");
-    json_write_bool(w, pg_get_bool(row, 0, COL_CONFLICTED));
-}
-
-static void view_seen(struct json_write *w, const struct pg_rows *row)
-{
-    static const enum column texts[] = {
-        COL_SOURCE,   COL_SOURCE_ID,    COL_OPERATION, COL_MODEL_REQUESTED, COL_MODEL_REPLIED,
-        COL_PROVIDER, COL_SERVICE_TIER, COL_OUTCOME,   COL_QUALITY,         COL_KEY_HASH};
-    static const char *const names[] = {"source",        "source_id", "operation",    "model_requested",
-                                        "model_replied", "provider",  "service_tier", "outcome",
-                                        "quality",       "key_hash"};
-    view_texts(w, row, texts, names, sizeof texts / sizeof texts[0]);
-    json_write_key(w, "stream");
-    json_write_bool(w, pg_get_bool(row, 0, COL_STREAM));
-    view_int(w, "upstream_status", pg_get_opt_i64(row, 0, COL_UPSTREAM_STATUS));
-    api_view_time(w, "admitted_at", pg_get_opt_time(row, 0, COL_ADMITTED));
-    api_view_time(w, "received_at", pg_get_opt_time(row, 0, COL_RECEIVED));
-}
-
-static void view_bill(struct json_write *w, const struct pg_rows *row)
-{
-    static const enum column texts[] = {COL_ACCOUNT, COL_TASK,  COL_CONVERSATION, COL_USER,
-                                        COL_TEAM,    COL_ROUTE, COL_RATING,       COL_PRICE_KEY};
-    static const char *const names[] = {"account_id", "task",  "conversation", "user",
-                                        "team",       "route", "rating",       "price_key"};
-    view_texts(w, row, texts, names, sizeof texts / sizeof texts[0]);
-    api_view_usd(w, "raw", pg_get_opt_i64(row, 0, COL_RAW));
-    api_view_usd(w, "billed", pg_get_opt_i64(row, 0, COL_BILLED));
-    api_view_usd(w, "reported_cost", pg_get_opt_i64(row, 0, COL_REPORTED_COST));
-    api_view_markup(w, "markup", pg_get_i64(row, 0, COL_MARKUP));
-    view_int(w, "price_version", pg_get_opt_i64(row, 0, COL_PRICE_VERSION));
-    view_int(w, "rater_version", pg_get_opt_i64(row, 0, COL_RATER_VERSION));
-    view_int(w, "revision", pg_get_opt_i64(row, 0, COL_REVISION));
-}
-
-static bool view(struct api_request *r, const struct uuid *id, const struct pg_rows *row, struct err *err)
-{
-    struct json_write *w = &r->json;
-    char text[UUID_TEXT_LEN + 1];
-    uuid_format(id, text);
-    json_write_open(w, '{');
-    api_view_text(w, "call_id", sv_of(text));
-    view_fate(w, row);
-    view_seen(w, row);
-    view_tags(w, row);
-    view_usage(w, row);
-    view_bill(w, row);
-    if (!view_lines(r, row, err) || !api_entry_view_call(r, id, err))
-        return false;
-    view_offset(w, row, "origin", COL_ORIGIN_TOPIC);
-    view_offset(w, row, "record", COL_RECORD_TOPIC);
-    json_write_close(w, '}');
     return true;
 }
 
@@ -299,6 +174,7 @@ bool api_call_get(struct api_request *r, struct err *err)
     struct uuid id;
     struct pg_fields args;
     struct pg_rows *rows = NULL;
+    enum dead_reason reason;
     if (!api_query_end(r))
         return false;
     if (!uuid_parse(r->param[0], &id))
@@ -306,16 +182,22 @@ bool api_call_get(struct api_request *r, struct err *err)
                           "a call id is a UUID");
     pg_fields_init(&args);
     pg_put_uuid(&args, &id);
-    bool ok = pg_session_query(
-        r->pg, "SELECT " COLUMNS " FROM call AS c JOIN account AS a ON a.id = c.account WHERE c.call_id = $1",
-        &args, &rows, err);
+    bool ok = pg_session_query(r->pg, call_sql, &args, &rows, err);
     if (ok && pg_rows_count(rows) == 0)
         ok = api_refuse(
             r, 404, "not_found",
             "a call is known a moment after it has ended; if it stays away, look at the attributor's and the "
             "ledger's /readyz",
             "this call is not known yet");
-    ok = ok && view(r, &id, rows, err);
+    if (ok) {
+        json_write_open(&r->json, '{');
+        api_rows_members(&r->json, pg_get(rows, 0, COL_MEMBERS));
+        json_write_key(&r->json, "hint");
+        bool dead = dead_reason_parse(pg_get(rows, 0, COL_REASON), &reason);
+        json_write_str(&r->json, dead ? dead_reasons[reason].remedy : NULL);
+        ok = view_lines(r, rows, err);
+        json_write_close(&r->json, '}');
+    }
     pg_rows_free(rows);
     pg_fields_free(&args);
     return ok;

@@ -6,11 +6,15 @@
 
 #include "api_request.h"
 
-struct uuid;
+/* An entry e (of account a) as JSON, in SQL. */
+#define API_ENTRY_JSON                                                                                       \
+    "json_build_object('account_id', a.account_id, 'account_seq', e.account_seq, 'call_id', e.call_id, "     \
+    "'kind', e.kind,"                                                                                        \
+    " 'cause', e.cause, 'amount', usd(e.amount_nanos), 'balance_after', usd(e.balance_after_nanos),"         \
+    " 'external_id', e.external_id, 'task', e.task, 'conversation', e.conversation, 'model', e.model,"       \
+    " 'raw', usd(e.raw_nanos), 'markup', factor(e.markup_ppm), 'price_version', e.price_version,"            \
+    " 'revision', e.revision, 'admitted_at', rfc3339(e.admitted_at), 'posted_at', rfc3339(e.posted_at))"
 
 api_handler_fn api_entry_list;
-
-/* "entries": [..] of one call, with their accounts, into an open object. */
-bool api_entry_view_call(struct api_request *r, const struct uuid *call_id, struct err *err) NODISCARD;
 
 #endif

@@ -1,41 +1,55 @@
 #include "api_prices.h"
 
-#include "api_config.h"
-#include "api_view.h"
+#include "api_fact.h"
+#include "api_rows.h"
 #include "base/clock.h"
 #include "base/money.h"
 #include "pg_session.h"
 #include "price_import.h"
 #include "price_store.h"
+#include "registry_rows.h"
 #include "spend/rater.h"
 
 #define SOURCE_BYTES 200
 
-/* The newest book; NULL when there is none. */
-static bool newest_book(struct api_request *r, const struct price_book **out, struct err *err)
+/* The book whose version the statement finds; NULL when there is none. */
+static bool book_of(struct api_request *r, const char *sql, const struct price_book **out, struct err *err)
 {
     struct pg_rows *rows = NULL;
     *out = NULL;
-    if (!pg_session_query(r->pg, "SELECT coalesce(max(version), 0) FROM price_book", NULL, &rows, err))
+    if (!pg_session_query(r->pg, sql, NULL, &rows, err))
         return false;
-    int64_t version = pg_get_i64(rows, 0, 0);
+    int64_t version = pg_rows_count(rows) == 0 ? 0 : pg_get_i64(rows, 0, 0);
     pg_rows_free(rows);
     return version == 0 || price_store_book(r->prices, r->pg, version, out, err);
 }
 
+static bool newest_book(struct api_request *r, const struct price_book **out, struct err *err)
+{
+    return book_of(r, "SELECT version FROM price_book ORDER BY version DESC LIMIT 1", out, err);
+}
+
 static bool in_force_now(struct api_request *r, const struct price_book **out, struct err *err)
 {
-    struct pg_rows *rows = NULL;
-    *out = NULL;
-    if (!pg_session_query(r->pg,
-                          "SELECT version FROM price_book WHERE effective_from <= clock_timestamp()"
-                          " ORDER BY effective_from DESC, recorded_at DESC LIMIT 1",
-                          NULL, &rows, err))
-        return false;
-    int64_t version = pg_get_i64(rows, 0, 0);
-    bool none = pg_rows_count(rows) == 0;
-    pg_rows_free(rows);
-    return none || price_store_book(r->prices, r->pg, version, out, err);
+    return book_of(r,
+                   "SELECT version FROM price_book WHERE effective_from <= clock_timestamp()"
+                   " ORDER BY effective_from DESC, recorded_at DESC LIMIT 1",
+                   out, err);
+}
+
+static void view_text(struct json_write *w, const char *key, struct strview text)
+{
+    json_write_key(w, key);
+    json_write_sv(w, text);
+}
+
+static void view_time(struct json_write *w, const char *key, struct opt_i64 time)
+{
+    json_write_key(w, key);
+    if (time.has)
+        json_write_time(w, time.v);
+    else
+        json_write_null(w);
 }
 
 struct wish {
@@ -72,7 +86,7 @@ static void view_import(struct api_request *r, const struct price_import_draft *
     json_write_open(&r->json, '{');
     json_write_key(&r->json, "version");
     json_write_i64(&r->json, version);
-    api_view_time(&r->json, "effective_from", effective_from);
+    view_time(&r->json, "effective_from", effective_from);
     json_write_key(&r->json, "dry_run");
     json_write_bool(&r->json, dry_run);
     json_write_key(&r->json, "unchanged");
@@ -96,7 +110,7 @@ static bool put(struct api_request *r, struct price_import_draft *draft, const s
         view_import(r, draft, newest->version, OPT_I64(newest->effective_from), false);
         return true;
     }
-    if (newest != NULL && !api_config_effective(r, stamp.recorded_at, wish->effective_from, &effective_from))
+    if (newest != NULL && !api_fact_effective(r, stamp.recorded_at, wish->effective_from, &effective_from))
         return false;
     if (!price_import_put(r->pg, draft, &stamp, effective_from, wish->source, api_role_name(r->role), err) ||
         !pg_session_commit(r->pg, err))
@@ -144,52 +158,14 @@ bool api_prices_post(struct api_request *r, struct err *err)
 bool api_prices_list(struct api_request *r, struct err *err)
 {
     static const char sql[] =
-        "SELECT b.version, b.effective_from, b.recorded_at, b.source, b.sha256, (b.report->>'added')::bigint,"
-        " (b.report->>'changed')::bigint, (b.report->>'removed')::bigint,"
-        " (SELECT count(*) FROM price AS p WHERE p.version = b.version)"
-        " FROM price_book AS b WHERE b.version > $1 ORDER BY b.version LIMIT $2::bigint";
-    static const char *const counts[] = {"added", "changed", "removed", "entries"};
-    struct api_page page;
-    struct pg_fields args;
-    struct pg_rows *rows = NULL;
-    int64_t after = 0;
-    char key[MONEY_TEXT_MAX];
-    size_t len = 0;
-    if (!api_page_read(r, "prices", &page) || !api_query_end(r))
-        return false;
-    if (!sv_is_null(page.after) && !sv_to_i64(page.after, &after))
-        return api_refuse(r, 400, "invalid", "pass the \"next\" of this very list, unchanged",
-                          "the cursor is malformed");
-    pg_fields_init(&args);
-    pg_put_i64(&args, after);
-    pg_put_i64(&args, page.limit + 1);
-    bool ok = pg_session_query(r->pg, sql, &args, &rows, err);
-    size_t found = pg_rows_count(rows);
-    bool more = found > (size_t)page.limit;
-    json_write_open(&r->json, '{');
-    json_write_key(&r->json, "items");
-    json_write_open(&r->json, '[');
-    for (size_t i = 0; i < (more ? (size_t)page.limit : found); i++) {
-        len = money_format_scaled(pg_get_i64(rows, i, 0), 0, key);
-        json_write_open(&r->json, '{');
-        json_write_key(&r->json, "version");
-        json_write_i64(&r->json, pg_get_i64(rows, i, 0));
-        api_view_time(&r->json, "effective_from", pg_get_opt_time(rows, i, 1));
-        api_view_time(&r->json, "recorded_at", pg_get_opt_time(rows, i, 2));
-        api_view_text(&r->json, "source", pg_get(rows, i, 3));
-        api_view_text(&r->json, "sha256", pg_get(rows, i, 4));
-        for (int k = 0; k < 4; k++) {
-            json_write_key(&r->json, counts[k]);
-            json_write_i64(&r->json, pg_get_i64(rows, i, 5 + k));
-        }
-        json_write_close(&r->json, '}');
-    }
-    json_write_close(&r->json, ']');
-    api_page_next(r, "prices", (struct strview){key, len}, more);
-    json_write_close(&r->json, '}');
-    pg_rows_free(rows);
-    pg_fields_free(&args);
-    return ok;
+        "SELECT json_build_object('version', b.version, 'effective_from', rfc3339(b.effective_from), "
+        "'recorded_at',"
+        " rfc3339(b.recorded_at), 'source', b.source, 'sha256', b.sha256, 'added', b.report->'added', "
+        "'changed',"
+        " b.report->'changed', 'removed', b.report->'removed', 'entries', (SELECT count(*) FROM price AS p"
+        " WHERE p.version = b.version))::text, b.version::text FROM price_book AS b WHERE $1::text IS NULL"
+        " AND b.version > coalesce($2::text::bigint, 0) ORDER BY b.version LIMIT $3::bigint";
+    return api_rows_list(r, sql, SV_NULL, "prices", err);
 }
 
 /* The entry a call of this model would be priced by, if its provider is not known: through the alias, as the
@@ -206,16 +182,16 @@ static const struct price_entry *find_entry(const struct price_book *book, struc
 static void view_entry(struct json_write *w, const struct price_entry *entry)
 {
     char text[MONEY_TEXT_MAX];
-    api_view_text(w, "price_key", entry->key);
-    api_view_text(w, "provider", entry->provider);
-    api_view_text(w, "mode", entry->mode);
+    view_text(w, "price_key", entry->key);
+    view_text(w, "provider", entry->provider);
+    view_text(w, "mode", entry->mode);
     json_write_key(w, "rates");
     json_write_open(w, '[');
     for (size_t i = 0; i < entry->rate_count; i++) {
         size_t len = money_format_scaled(entry->rates[i].femtos, 15, text);
         json_write_open(w, '{');
-        api_view_text(w, "name", entry->rates[i].name);
-        api_view_text(w, "price", (struct strview){text, len});
+        view_text(w, "name", entry->rates[i].name);
+        view_text(w, "price", (struct strview){text, len});
         json_write_close(w, '}');
     }
     json_write_close(w, ']');
@@ -254,11 +230,11 @@ bool api_prices_get_model(struct api_request *r, struct err *err)
             "give the model an alias: PUT /v1/models/{alias} {\"price_key\": ..}, or import a newer file",
             "price book %lld has no price for \"" SV_FMT "\"", (long long)book->version, SV_ARG(r->param[1]));
     json_write_open(&r->json, '{');
-    api_view_text(&r->json, "model", r->param[1]);
-    api_view_text(&r->json, "alias_of", alias);
+    view_text(&r->json, "model", r->param[1]);
+    view_text(&r->json, "alias_of", alias);
     json_write_key(&r->json, "version");
     json_write_i64(&r->json, book->version);
-    api_view_time(&r->json, "effective_from", OPT_I64(book->effective_from));
+    view_time(&r->json, "effective_from", OPT_I64(book->effective_from));
     view_entry(&r->json, entry);
     json_write_close(&r->json, '}');
     return true;

@@ -52,7 +52,10 @@ bool api_refuse(struct api_request *r, int status, const char *type, const char 
 void api_fail(struct api_request *r, const struct err *err)
 {
     log_error("api_failed", LOG_STR("code", err_code_name(err->code)), LOG_ERR(err), LOG_END);
-    if (err->fate == FATE_RETRY)
+    if (err->fate == FATE_DEAD_LETTER)
+        write_error(r, 400, "invalid", "a value of the request does not fit",
+                    "see docs/openapi.yaml for what each takes");
+    else if (err->fate == FATE_RETRY)
         write_error(r, 503, "unavailable", "the database did not answer as it should",
                     "send the same request again in a moment; writes are idempotent");
     else

@@ -15,6 +15,7 @@
 #define API_LIMIT_MAX     1000
 #define API_REPLY_BYTES   (16LL << 20)
 
+struct api_fact_kind;
 struct pg_session;
 struct price_store;
 
@@ -35,6 +36,7 @@ struct api_request {
     struct api_query_item query[API_QUERY_ITEMS];
     size_t query_count;
     struct strview body;
+    const struct api_fact_kind *fact; /* of the route; NULL: it is not about facts */
     struct arena *arena;
     struct pg_session *pg;
     struct price_store *prices;

@@ -1,11 +1,10 @@
 #include "api_route.h"
 
-#include "api_account.h"
 #include "api_call.h"
 #include "api_credit.h"
 #include "api_dead_letter.h"
 #include "api_entry.h"
-#include "api_facts.h"
+#include "api_fact.h"
 #include "api_prices.h"
 #include "api_task.h"
 #include "api_time.h"
@@ -17,31 +16,26 @@
     {                                                                                                        \
         .method = API_##verb, .pattern = (path), .handle = (handler)                                         \
     }
+/* What every kind of fact answers. */
+#define FACTS(path, fact_kind)                                                                               \
+    {.method = API_GET, .pattern = (path), .handle = api_fact_list, .fact = &api_facts[fact_kind]},          \
+        {.method = API_GET, .pattern = path "/{}", .handle = api_fact_get, .fact = &api_facts[fact_kind]},   \
+    {                                                                                                        \
+        .method = API_PUT, .pattern = path "/{}", .handle = api_fact_put, .fact = &api_facts[fact_kind]      \
+    }
 
 const struct api_route api_routes[] = {
     {.method = API_GET, .pattern = "/v1/time", .handle = api_time_get, .ingest = true},
-    ROUTE(GET, "/v1/accounts", api_account_list),
-    ROUTE(GET, "/v1/accounts/{}", api_account_get),
-    ROUTE(PUT, "/v1/accounts/{}", api_account_put),
+    FACTS("/v1/accounts", REGISTRY_ACCOUNT),
     ROUTE(POST, "/v1/accounts/{}/credits", api_credit_post),
     ROUTE(GET, "/v1/accounts/{}/entries", api_entry_list),
-    ROUTE(GET, "/v1/tiers", api_tier_list),
-    ROUTE(GET, "/v1/tiers/{}", api_tier_get),
-    ROUTE(PUT, "/v1/tiers/{}", api_tier_put),
-    ROUTE(GET, "/v1/keys", api_key_list),
-    ROUTE(GET, "/v1/keys/{}", api_key_get),
-    ROUTE(PUT, "/v1/keys/{}", api_key_put),
-    ROUTE(GET, "/v1/tasks", api_task_list),
-    ROUTE(GET, "/v1/tasks/{}", api_task_get),
-    ROUTE(PUT, "/v1/tasks/{}", api_task_put),
+    FACTS("/v1/tiers", REGISTRY_TIER),
+    FACTS("/v1/keys", REGISTRY_KEY),
+    FACTS("/v1/tasks", REGISTRY_TASK),
     ROUTE(POST, "/v1/tasks/{}/finish", api_task_finish),
     ROUTE(GET, "/v1/tasks/{}/bill", api_task_bill),
-    ROUTE(GET, "/v1/conversations", api_conversation_list),
-    ROUTE(GET, "/v1/conversations/{}", api_conversation_get),
-    ROUTE(PUT, "/v1/conversations/{}", api_conversation_put),
-    ROUTE(GET, "/v1/models", api_model_list),
-    ROUTE(GET, "/v1/models/{}", api_model_get),
-    ROUTE(PUT, "/v1/models/{}", api_model_put),
+    FACTS("/v1/conversations", REGISTRY_CONVERSATION),
+    FACTS("/v1/models", REGISTRY_MODEL),
     ROUTE(GET, "/v1/prices", api_prices_list),
     {.method = API_POST,
      .pattern = "/v1/prices",

@@ -12,8 +12,9 @@ struct api_route {
     enum api_method method;
     const char *pattern; /* "/v1/accounts/{}/credits" */
     api_handler_fn *handle;
-    int64_t body_cap; /* 0: API_BODY_BYTES */
-    bool ingest;      /* the ingest token is enough */
+    const struct api_fact_kind *fact; /* api_fact's routes */
+    int64_t body_cap;                 /* 0: API_BODY_BYTES */
+    bool ingest;                      /* the ingest token is enough */
 };
 
 extern const struct api_route api_routes[];

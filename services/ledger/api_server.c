@@ -115,6 +115,7 @@ static void dispatch(struct api_request *r, const struct evhttp_uri *uri)
         api_fail(r, &err);
         return;
     }
+    r->fact = route->fact;
     bool ok = route->handle(r, &err);
     if (ok && !json_write_ok(&r->json))
         ok = err_set(&err, ERR_FULL, FATE_FATAL, "api: the reply does not fit %lld bytes", API_REPLY_BYTES);

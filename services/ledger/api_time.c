@@ -1,19 +1,12 @@
 #include "api_time.h"
 
-#include "pg_session.h"
+#include "api_rows.h"
 
 bool api_time_get(struct api_request *r, struct err *err)
 {
-    struct pg_rows *rows = NULL;
-    if (!api_query_end(r) || !pg_session_query(r->pg, "SELECT clock_timestamp()", NULL, &rows, err))
-        return false;
-    int64_t now = pg_get_time(rows, 0, 0);
-    pg_rows_free(rows);
-    json_write_open(&r->json, '{');
-    json_write_key(&r->json, "time");
-    json_write_time(&r->json, now);
-    json_write_key(&r->json, "time_us");
-    json_write_i64(&r->json, now);
-    json_write_close(&r->json, '}');
-    return true;
+    static const char sql[] =
+        "SELECT json_build_object('time', rfc3339(t), 'time_us', floor(extract(epoch FROM t) * "
+        "1000000)::bigint)::text"
+        " FROM clock_timestamp() AS t WHERE $1::text IS NULL AND $2::text IS NULL LIMIT $3::bigint";
+    return api_query_end(r) && api_rows_get(r, sql, SV_NULL, "time", "", err);
 }

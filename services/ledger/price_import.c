@@ -4,6 +4,7 @@
 #include "base/money.h"
 #include "pg_session.h"
 #include "spend/avro_codec.h"
+#include <stdio.h>
 
 #define REPORT_BYTES (4 << 20)
 
@@ -119,25 +120,15 @@ static bool put_prices(struct pg_session *pg, const struct price_book *book, str
     return ok;
 }
 
-/* The audit keeps what was put in and from where; the report is in the book's row. */
+/* The audit keeps which file it was; the report is in the book's row. */
 static bool audit(struct pg_session *pg, const struct price_book *book, const char *actor, struct err *err)
 {
-    char text[MONEY_TEXT_MAX];
-    struct buffer detail;
-    struct json_write w;
-    buffer_init(&detail, REPORT_BYTES);
-    json_write_init(&w, &detail);
-    json_write_open(&w, '{');
-    json_write_key(&w, "source");
-    json_write_sv(&w, book->source);
-    json_write_key(&w, "sha256");
-    json_write_sv(&w, book->sha256);
-    json_write_close(&w, '}');
-    size_t len = money_format_scaled(book->version, 0, text);
-    bool ok = json_write_ok(&w) && config_write_audit(pg, actor, "post prices", (struct strview){text, len},
-                                                      buffer_view(&detail), err);
-    buffer_free(&detail);
-    return ok;
+    char version[MONEY_TEXT_MAX];
+    char detail[SHA256_HEX_LEN + 20];
+    size_t len = money_format_scaled(book->version, 0, version);
+    int size = snprintf(detail, sizeof detail, "{\"sha256\":\"" SV_FMT "\"}", SV_ARG(book->sha256));
+    return config_write_audit(pg, actor, "post prices", (struct strview){version, len},
+                              (struct strview){detail, (size_t)size}, err);
 }
 
 bool price_import_put(struct pg_session *pg, struct price_import_draft *draft,

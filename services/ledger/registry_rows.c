@@ -1,12 +1,9 @@
 #include "registry_rows.h"
 
-#include "base/json_scan.h"
-#include "base/json_write.h"
 #include "pg_session.h"
 #include <string.h>
 
 #define ROWS_ARENA_BYTES (1 << 20)
-#define POLICY_BYTES     (64 << 10)
 
 /* Every kind's versions in one shape; kind is enum registry_kind. A fact set once holds from the start. */
 #define FACTS                                                                                                \
@@ -33,7 +30,10 @@
 #define COLUMNS                                                                                              \
     "f.kind, f.id, f.config_version, f.effective_from, f.recorded_at, f.account, f.tier, f.markup_ppm, "     \
     "f.user_id,"                                                                                             \
-    " f.team, f.tags, f.tag_policy, f.price_key, f.conversation, f.surrogate"
+    " f.team, f.price_key, f.conversation, f.surrogate, f.tags, f.tag_policy->>'trust', " TEXTS(             \
+        "require") ", " TEXTS("accounts") ", f.tag_policy IS NOT NULL"
+#define TEXTS(list)                                                                                          \
+    "ARRAY(SELECT jsonb_array_elements_text(coalesce(nullif(f.tag_policy->'" list "', 'null'), '[]')))"
 
 _Static_assert(REGISTRY_ACCOUNT == 0 && REGISTRY_KEY == 1 && REGISTRY_TIER == 2 && REGISTRY_TASK == 3 &&
                    REGISTRY_CONVERSATION == 4 && REGISTRY_MODEL == 5,
@@ -50,11 +50,14 @@ enum column {
     COL_MARKUP,
     COL_USER,
     COL_TEAM,
-    COL_TAGS,
-    COL_TAG_POLICY,
     COL_PRICE_KEY,
     COL_CONVERSATION,
     COL_SURROGATE,
+    COL_TAGS,
+    COL_TRUST,
+    COL_REQUIRE,
+    COL_ACCOUNTS,
+    COL_HAS_POLICY,
 };
 
 static bool no_room(struct err *err)
@@ -63,97 +66,34 @@ static bool no_room(struct err *err)
                    ROWS_ARENA_BYTES);
 }
 
-static bool read_texts(struct json_scan *scan, const struct json_value *list, struct arena *a,
-                       struct strview **out, size_t *count)
-{
-    struct json_value item;
-    if (list->kind != JSON_KIND_ARRAY)
-        return false;
-    *out = arena_alloc(a, LIMIT_TAGS * sizeof **out);
-    while (*out != NULL && json_scan_item(scan, &item)) {
-        if (item.kind != JSON_KIND_STRING || *count == LIMIT_TAGS ||
-            !json_scan_unescape(&item, a, &(*out)[*count]))
-            return false;
-        ++*count;
-    }
-    return *out != NULL && !scan->failed;
-}
-
-static bool read_policy_member(struct json_scan *scan, const struct json_value *key,
-                               const struct json_value *value, struct arena *a, struct tag_policy *out)
-{
-    struct strview word;
-    if (json_scan_text_is(key, SV_LIT("require")))
-        return read_texts(scan, value, a, &out->require, &out->require_count);
-    if (json_scan_text_is(key, SV_LIT("accounts")))
-        return read_texts(scan, value, a, &out->accounts, &out->account_count);
-    return json_scan_text_is(key, SV_LIT("trust")) && value->kind == JSON_KIND_STRING &&
-           json_scan_unescape(value, a, &word) && tag_trust_parse(word, &out->trust);
-}
-
-bool registry_rows_policy_read(struct strview json, struct arena *a, struct tag_policy *out, struct err *err)
-{
-    struct json_scan scan;
-    struct json_value top, key, value;
-    *out = (struct tag_policy){.has = true};
-    json_scan_init(&scan, json, LIMIT_JSON_DEPTH);
-    if (!json_scan_value(&scan, &top) || top.kind != JSON_KIND_OBJECT)
-        return err_set(err, ERR_INVALID, FATE_FATAL, "registry: a tag policy is no JSON object");
-    while (json_scan_member(&scan, &key, &value)) {
-        if (!read_policy_member(&scan, &key, &value, a, out))
-            return err_set(err, ERR_INVALID, FATE_FATAL, "registry: a tag policy's " SV_FMT " is malformed",
-                           SV_ARG(key.raw));
-    }
-    return !scan.failed || err_set(err, ERR_INVALID, FATE_FATAL, "registry: a tag policy is malformed");
-}
-
-static void write_texts(struct json_write *w, const char *key, const struct strview *texts, size_t count)
-{
-    json_write_key(w, key);
-    json_write_open(w, '[');
-    for (size_t i = 0; i < count; i++)
-        json_write_sv(w, texts[i]);
-    json_write_close(w, ']');
-}
-
-struct strview registry_rows_policy_write(const struct tag_policy *policy, struct arena *a)
-{
-    struct strview out = SV_NULL;
-    struct buffer text;
-    struct json_write w;
-    if (!policy->has)
-        return SV_NULL;
-    buffer_init(&text, POLICY_BYTES);
-    json_write_init(&w, &text);
-    json_write_open(&w, '{');
-    write_texts(&w, "require", policy->require, policy->require_count);
-    json_write_key(&w, "trust");
-    json_write_str(&w, tag_trust_name(policy->trust));
-    write_texts(&w, "accounts", policy->accounts, policy->account_count);
-    json_write_close(&w, '}');
-    if (!json_write_ok(&w) || !arena_dup(a, buffer_view(&text), &out))
-        out = SV_NULL;
-    buffer_free(&text);
-    return out;
-}
-
 static bool dup(const struct pg_rows *rows, size_t row, int column, struct arena *a, struct strview *out)
 {
     return arena_dup(a, pg_get(rows, row, column), out);
 }
 
-static bool read_tags(const struct pg_rows *rows, size_t row, struct arena *a, struct registry_version *v)
+static bool read_texts(const struct pg_rows *rows, size_t row, int column, struct arena *a,
+                       struct strview **out, size_t *count)
 {
-    struct pg_array tags = pg_get_array(rows, row, COL_TAGS);
-    struct strview tag;
-    if (tags.count == 0)
+    struct pg_array items = pg_get_array(rows, row, column);
+    struct strview item;
+    if (items.count == 0)
         return true;
-    v->tags = arena_alloc(a, tags.count * sizeof *v->tags);
-    while (v->tags != NULL && pg_array_next(&tags, &tag)) {
-        if (!arena_dup(a, tag, &v->tags[v->tag_count++]))
+    *out = arena_alloc(a, items.count * sizeof **out);
+    while (*out != NULL && pg_array_next(&items, &item)) {
+        if (!arena_dup(a, item, &(*out)[(*count)++]))
             return false;
     }
-    return v->tags != NULL;
+    return *out != NULL;
+}
+
+static bool read_policy(const struct pg_rows *rows, size_t row, struct arena *a, struct tag_policy *out)
+{
+    struct strview trust = pg_get(rows, row, COL_TRUST);
+    out->has = pg_get_bool(rows, row, COL_HAS_POLICY);
+    if (!sv_is_null(trust) && !tag_trust_parse(trust, &out->trust))
+        return false;
+    return read_texts(rows, row, COL_REQUIRE, a, &out->require, &out->require_count) &&
+           read_texts(rows, row, COL_ACCOUNTS, a, &out->accounts, &out->account_count);
 }
 
 static bool read_version(const struct pg_rows *rows, size_t row, struct arena *a, struct registry_version *v,
@@ -164,13 +104,13 @@ static bool read_version(const struct pg_rows *rows, size_t row, struct arena *a
         .recorded_at = pg_get_time(rows, row, COL_RECORDED_AT),
         .markup_ppm = pg_get_opt_i64(rows, row, COL_MARKUP),
     };
-    if (!dup(rows, row, COL_ACCOUNT, a, &v->account_id) || !dup(rows, row, COL_TIER, a, &v->tier) ||
-        !dup(rows, row, COL_USER, a, &v->user) || !dup(rows, row, COL_TEAM, a, &v->team) ||
-        !dup(rows, row, COL_PRICE_KEY, a, &v->price_key) ||
-        !dup(rows, row, COL_CONVERSATION, a, &v->conversation_id) || !read_tags(rows, row, a, v))
-        return no_room(err);
-    return pg_is_null(rows, row, COL_TAG_POLICY) ||
-           registry_rows_policy_read(pg_get_json(rows, row, COL_TAG_POLICY), a, &v->tag_policy, err);
+    return (dup(rows, row, COL_ACCOUNT, a, &v->account_id) && dup(rows, row, COL_TIER, a, &v->tier) &&
+            dup(rows, row, COL_USER, a, &v->user) && dup(rows, row, COL_TEAM, a, &v->team) &&
+            dup(rows, row, COL_PRICE_KEY, a, &v->price_key) &&
+            dup(rows, row, COL_CONVERSATION, a, &v->conversation_id) &&
+            read_texts(rows, row, COL_TAGS, a, &v->tags, &v->tag_count) &&
+            read_policy(rows, row, a, &v->tag_policy)) ||
+           no_room(err);
 }
 
 /* The rows from `first` up to `end` are one fact's, oldest first. */
@@ -205,15 +145,14 @@ static size_t fact_end(const struct pg_rows *rows, size_t first)
     return end;
 }
 
-static bool each_fact(const struct pg_rows *rows, struct arena *a, bool keep, registry_fact_fn *each,
-                      void *arg, struct err *err)
+static bool each_fact(const struct pg_rows *rows, struct arena *a, registry_fact_fn *each, void *arg,
+                      struct err *err)
 {
     struct registry_fact fact;
     size_t end;
     for (size_t row = 0; row < pg_rows_count(rows); row = end) {
         end = fact_end(rows, row);
-        if (!keep)
-            arena_reset(a);
+        arena_reset(a);
         if (!read_fact(rows, row, end, a, &fact, err) || !each(arg, &fact, err))
             return false;
     }
@@ -239,7 +178,7 @@ bool registry_rows_changed(struct pg_session *pg, int64_t after, registry_fact_f
     pg_fields_init(&args);
     pg_put_i64(&args, after);
     bool ok = pg_session_query(pg, after == 0 ? all : some, &args, &rows, err) &&
-              each_fact(rows, &a, false, each, arg, err);
+              each_fact(rows, &a, each, arg, err);
     pg_rows_free(rows);
     pg_fields_free(&args);
     arena_free(&a);
@@ -260,27 +199,6 @@ bool registry_rows_one(struct pg_session *pg, enum registry_kind kind, struct st
     *found = ok && pg_rows_count(rows) > 0;
     if (*found)
         ok = read_fact(rows, 0, pg_rows_count(rows), a, out, err);
-    pg_rows_free(rows);
-    pg_fields_free(&args);
-    return ok;
-}
-
-bool registry_rows_list(struct pg_session *pg, enum registry_kind kind, struct strview after, int64_t limit,
-                        struct arena *a, registry_fact_fn *each, void *arg, struct err *err)
-{
-    static const char sql[] =
-        "SELECT " COLUMNS " FROM (SELECT DISTINCT id COLLATE \"C\" AS id FROM " FACTS
-        " AS x WHERE x.kind = $1::int"
-        " AND ($2::text IS NULL OR x.id COLLATE \"C\" > $2) ORDER BY 1 LIMIT $3::bigint) AS c"
-        " CROSS JOIN LATERAL (SELECT * FROM " FACTS " AS y WHERE y.kind = $1 AND y.id = c.id) AS f"
-        " ORDER BY f.id COLLATE \"C\", f.config_version";
-    struct pg_fields args;
-    struct pg_rows *rows = NULL;
-    pg_fields_init(&args);
-    pg_put_i32(&args, (int32_t)kind);
-    pg_put_text(&args, after);
-    pg_put_i64(&args, limit);
-    bool ok = pg_session_query(pg, sql, &args, &rows, err) && each_fact(rows, a, true, each, arg, err);
     pg_rows_free(rows);
     pg_fields_free(&args);
     return ok;

@@ -25,14 +25,5 @@ bool registry_rows_changed(struct pg_session *pg, int64_t after, registry_fact_f
 /* One fact; *found says whether it is there. Texts live in the arena. */
 bool registry_rows_one(struct pg_session *pg, enum registry_kind kind, struct strview id, struct arena *a,
                        struct registry_fact *out, bool *found, struct err *err) NODISCARD;
-/* Up to `limit` facts of a kind, by id, after `after` (null: from the first). Texts live in the arena. */
-bool registry_rows_list(struct pg_session *pg, enum registry_kind kind, struct strview after, int64_t limit,
-                        struct arena *a, registry_fact_fn *each, void *arg, struct err *err) NODISCARD;
-
-/* A tag policy's JSON, {require: [], trust: "", accounts: []}, read and written as the table api_key holds
- * it. */
-bool registry_rows_policy_read(struct strview json, struct arena *a, struct tag_policy *out,
-                               struct err *err) NODISCARD;
-struct strview registry_rows_policy_write(const struct tag_policy *policy, struct arena *a);
 
 #endif

@@ -1,0 +1,223 @@
+#include "api_fact.h"
+
+#include "api_rows.h"
+#include "base/clock.h"
+#include "config_write.h"
+#include "fact_body.h"
+#include "pg_session.h"
+#include "registry_rows.h"
+#include <string.h>
+
+#define KEEP_US      (API_FACT_KEEP_DAYS * 86400 * US_PER_SECOND)
+#define DEFAULT_TIER SV_LIT("default")
+
+static bool same_texts(const struct strview *a, size_t a_count, const struct strview *b, size_t b_count)
+{
+    if (a_count != b_count)
+        return false;
+    for (size_t i = 0; i < a_count; i++) {
+        if (!sv_eq(a[i], b[i]))
+            return false;
+    }
+    return true;
+}
+
+static bool same_policy(const struct tag_policy *a, const struct tag_policy *b)
+{
+    return a->has == b->has && a->trust == b->trust &&
+           same_texts(a->require, a->require_count, b->require, b->require_count) &&
+           same_texts(a->accounts, a->account_count, b->accounts, b->account_count);
+}
+
+static bool same_value(const struct registry_version *a, const struct registry_version *b)
+{
+    return sv_eq(a->account_id, b->account_id) && sv_eq(a->tier, b->tier) &&
+           a->markup_ppm.has == b->markup_ppm.has && a->markup_ppm.v == b->markup_ppm.v &&
+           sv_eq(a->user, b->user) && sv_eq(a->team, b->team) && sv_eq(a->price_key, b->price_key) &&
+           sv_eq(a->conversation_id, b->conversation_id) &&
+           same_texts(a->tags, a->tag_count, b->tags, b->tag_count) &&
+           same_policy(&a->tag_policy, &b->tag_policy);
+}
+
+bool api_fact_effective(struct api_request *r, int64_t recorded_at, struct opt_i64 wanted,
+                        int64_t *effective_from)
+{
+    char text[CLOCK_TEXT_MAX];
+    int64_t soonest = recorded_at + r->config_lead_us;
+    *effective_from = wanted.has ? wanted.v : soonest;
+    if (*effective_from >= soonest)
+        return true;
+    clock_format(soonest, text);
+    return api_refuse(
+        r, 400, "too_early",
+        "leave effective_from out for as soon as possible; calls of the past are billed anew by spendctl "
+        "rebill",
+        "a change holds from %s at the earliest", text);
+}
+
+/* What stands, and how far the request would change it. */
+struct standing {
+    struct registry_fact fact;
+    bool found;
+    bool same_value;
+    bool same; /* nothing at all would change */
+};
+
+/* What a body leaves out is what stands: an account's tier, a task's conversation. */
+static void complete(struct fact_wanted *w, enum registry_kind kind, const struct registry_version *last)
+{
+    if (kind == REGISTRY_ACCOUNT && sv_is_null(w->value.tier))
+        w->value.tier = last == NULL ? DEFAULT_TIER : last->tier;
+    if (kind == REGISTRY_TASK && sv_is_null(w->value.conversation_id) && last != NULL)
+        w->value.conversation_id = last->conversation_id;
+}
+
+static bool same_attributes(struct api_request *r, const struct fact_wanted *w, bool *same, struct err *err)
+{
+    struct pg_fields args;
+    struct pg_rows *rows = NULL;
+    pg_fields_init(&args);
+    pg_put_text(&args, w->id);
+    pg_put_text(&args, w->name);
+    pg_put_bool(&args, w->has_overdraft);
+    pg_put_opt_i64(&args, w->overdraft_nanos);
+    bool ok = pg_session_query(
+        r->pg,
+        "SELECT name = coalesce($2::text, name) AND NOT ($3::boolean AND overdraft_limit_nanos"
+        " IS DISTINCT FROM $4::bigint) FROM account WHERE account_id = $1",
+        &args, &rows, err);
+    if (ok)
+        *same = pg_get_bool(rows, 0, 0);
+    pg_rows_free(rows);
+    pg_fields_free(&args);
+    return ok;
+}
+
+static bool look(struct api_request *r, struct fact_wanted *w, struct standing *now, struct err *err)
+{
+    const struct registry_record *record = &now->fact.record;
+    if (!registry_rows_one(r->pg, r->fact->kind, w->id, r->arena, &now->fact, &now->found, err))
+        return false;
+    const struct registry_version *last = now->found ? &record->versions[record->version_count - 1] : NULL;
+    complete(w, r->fact->kind, last);
+    now->same_value = now->found && same_value(last, &w->value);
+    now->same = now->same_value;
+    return !now->same || r->fact->attributes == NULL || same_attributes(r, w, &now->same, err);
+}
+
+/* The history with the new version at its end. false: refused, every version is still needed. */
+static bool append(struct api_request *r, struct registry_record *record,
+                   const struct registry_version *value, struct err *err)
+{
+    size_t keep = record->version_count;
+    const struct registry_version *old = record->versions;
+    if (keep == LIMIT_REGISTRY_VERSIONS) {
+        if (old[1].effective_from > value->recorded_at - KEEP_US)
+            return api_refuse(
+                r, 409, "too_many_versions",
+                "change it less often: each version is kept for 400 days, so that calls can be billed again",
+                "this fact has changed %d times in %d days", LIMIT_REGISTRY_VERSIONS, API_FACT_KEEP_DAYS);
+        old++;
+        keep--;
+    }
+    struct registry_version *all = arena_alloc(r->arena, (keep + 1) * sizeof *all);
+    if (all == NULL)
+        return err_set(err, ERR_MEMORY, FATE_RETRY, "fact: no room for a history");
+    if (keep > 0)
+        memcpy(all, old, keep * sizeof *all);
+    all[keep] = *value;
+    record->versions = all;
+    record->version_count = keep + 1;
+    return true;
+}
+
+/* Runs a kind's SQL over the named values WANTED (below). */
+static bool run(struct api_request *r, const char *sql, const struct fact_wanted *w,
+                const struct config_stamp *stamp, struct err *err)
+{
+    const struct registry_version *v = &w->value;
+    struct pg_fields args;
+    if (sql == NULL)
+        return true;
+    pg_fields_init(&args);
+    pg_put_text(&args, w->id);
+    pg_put_time(&args, v->effective_from);
+    pg_put_time(&args, stamp->recorded_at);
+    pg_put_i64(&args, stamp->version);
+    pg_put_text(&args, v->account_id);
+    pg_put_text(&args, v->tier);
+    pg_put_opt_i64(&args, v->markup_ppm);
+    pg_put_text(&args, v->user);
+    pg_put_text(&args, v->team);
+    pg_put_text_array(&args, v->tags, v->tag_count);
+    pg_put_json(&args, w->policy);
+    pg_put_text(&args, v->price_key);
+    pg_put_text(&args, v->conversation_id);
+    pg_put_text(&args, w->name);
+    pg_put_opt_i64(&args, w->overdraft_nanos);
+    pg_put_bool(&args, w->has_overdraft);
+    bool ok = pg_session_query(r->pg, sql, &args, NULL, err);
+    pg_fields_free(&args);
+    return ok;
+}
+
+static bool add_version(struct api_request *r, struct fact_wanted *w, struct standing *now,
+                        const struct config_stamp *stamp, struct err *err)
+{
+    if (now->found && r->fact->set_once)
+        return api_refuse(
+            r, 409, "conflict", "use a new id: where a task or conversation belongs is set once",
+            "%s \"" SV_FMT "\" is set to another value", registry_kind_name(r->fact->kind), SV_ARG(w->id));
+    w->value.recorded_at = stamp->recorded_at;
+    if (now->found && !api_fact_effective(r, stamp->recorded_at, w->effective_from, &w->value.effective_from))
+        return false;
+    if (!now->found)
+        now->fact.record = (struct registry_record){.kind = r->fact->kind, .id = w->id};
+    return append(r, &now->fact.record, &w->value, err) && run(r, r->fact->version, w, stamp, err) &&
+           config_write_record(r->pg, stamp, &now->fact.record, err);
+}
+
+/* Under the lock. */
+static bool write(struct api_request *r, struct fact_wanted *w, struct standing *now,
+                  const struct config_stamp *stamp, struct err *err)
+{
+    char action[40] = "put ";
+    const char *kind = registry_kind_name(r->fact->kind);
+    memcpy(action + 4, kind, strlen(kind) + 1);
+    return run(r, r->fact->attributes, w, stamp, err) &&
+           (now->same_value || add_version(r, w, now, stamp, err)) &&
+           config_write_audit(r->pg, api_role_name(r->role), action, w->id,
+                              sv_is_empty(r->body) ? SV_NULL : r->body, err) &&
+           pg_session_commit(r->pg, err);
+}
+
+bool api_fact_put(struct api_request *r, struct err *err)
+{
+    struct fact_wanted w = {.id = SV_NULL};
+    struct standing now = {.found = false};
+    struct config_stamp stamp;
+    if (!api_query_end(r) || !fact_body_read(r, &w, err) || !pg_session_begin(r->pg, err) ||
+        !look(r, &w, &now, err))
+        return false;
+    if (!now.same) {
+        /* somebody may have written between the look and the lock */
+        if (!config_write_begin(r->pg, &stamp, err) || !look(r, &w, &now, err))
+            return false;
+        if (!now.same && !write(r, &w, &now, &stamp, err))
+            return false;
+    }
+    pg_session_rollback(r->pg);
+    return api_rows_get(r, r->fact->rows, w.id, registry_kind_name(r->fact->kind), r->fact->hint, err);
+}
+
+bool api_fact_get(struct api_request *r, struct err *err)
+{
+    struct strview id;
+    return api_query_end(r) && fact_id_read(r, &id) &&
+           api_rows_get(r, r->fact->rows, id, registry_kind_name(r->fact->kind), r->fact->hint, err);
+}
+
+bool api_fact_list(struct api_request *r, struct err *err)
+{
+    return api_rows_list(r, r->fact->rows, SV_NULL, registry_kind_name(r->fact->kind), err);
+}
