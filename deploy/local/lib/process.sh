@@ -44,13 +44,13 @@ process_ready() {
     done
 }
 
-# process_stop NAME [SIGNAL]: asks once, waits, and kills what does not go.
+# process_stop NAME [SIGNAL]: asks once, waits (an ingest lets running calls end, up to 120 s), kills what does not go.
 process_stop() {
     local name=$1 pid
     if pid=$(process_pid "$name"); then
         kill -s "${2-TERM}" "$pid"
-        if ! wait_for 40 process_gone "$name"; then
-            say "$name ($pid) did not stop in 40 s: killing it"
+        if ! wait_for 130 process_gone "$name"; then
+            say "$name ($pid) did not stop in 130 s: killing it"
             kill -s KILL "$pid"
             wait_for 10 process_gone "$name" || die "$name ($pid) cannot be stopped"
         fi
