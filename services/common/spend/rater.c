@@ -376,6 +376,8 @@ static bool sum_lines(struct rate_result *out, struct err *err)
 {
     int128 sum = 0;
     for (size_t i = 0; i < out->line_count; i++) {
+        if (out->lines[i].femtos < 0) /* no import makes one: it would pay the caller */
+            return err_set(err, ERR_INVALID, FATE_DEAD_LETTER, "rater: a price below zero");
         int128 cost = (int128)out->lines[i].units * out->lines[i].femtos;
         if (__builtin_add_overflow(sum, cost, &sum))
             return overflow(err);

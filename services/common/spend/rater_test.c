@@ -523,6 +523,18 @@ static void test_a_given_entry_is_rated_without_look_up(void **state)
     assert_int_equal(out.verdict, RATE_UNPRICED);
 }
 
+static void test_a_price_below_zero_pays_nobody(void **state)
+{
+    (void)state;
+    struct price_rate wrong = {SV_LIT("input_cost_per_token"), -1};
+    struct price_entry entry = {.key = SV_LIT("m"), .rates = &wrong, .rate_count = 1};
+    struct rate_result out;
+    struct err err;
+    struct spend_call call = call_of("m", 10, 0);
+    assert_false(rater_rate_with(&call, NULL, &entry, &out, &err));
+    assert_int_equal(err.fate, FATE_DEAD_LETTER);
+}
+
 static void test_a_long_detail_is_cut_between_characters(void **state)
 {
     char model[LIMIT_TEXT_BYTES + 1];
@@ -705,6 +717,7 @@ int main(void)
         CASE(test_flat_providers_and_dashscope),
         CASE(test_overflow_is_an_error_and_not_a_bill),
         CASE(test_a_given_entry_is_rated_without_look_up),
+        cmocka_unit_test(test_a_price_below_zero_pays_nobody),
         CASE(test_a_long_detail_is_cut_between_characters),
         CASE(test_the_bill_is_the_rounded_sum_of_its_lines_and_grows),
         cmocka_unit_test(test_litellm_cost_vectors_agree),

@@ -116,6 +116,10 @@ static void test_hash_covers_exactly_the_documented_layout(void **state)
     struct spend_call call = call_of();
     hash_of(&call, hash);
     assert_memory_equal(hash, expected, SHA256_LEN);
+    char hex[SHA256_HEX_LEN + 1];
+    sha256_to_hex(hash, SHA256_LEN, hex);
+    assert_string_equal(
+        hex, "85e1afb827d35f32449ac6a3705e03a8951583644c304d46e0b60dc989ca6ac9"); /* docs/records.md */
 }
 
 /* Every field, changed alone: does the hash move? */
