@@ -1,0 +1,172 @@
+/*
+ * call_record: null is "not known", zero is zero. An estimate says so in its quality.
+ */
+#include "ingest/call_record.h"
+
+#include "base/money.h"
+#include "ingest/meter.h"
+#include "ingest/text_count.h"
+#include "spend/avro_codec.h"
+
+static bool tags_copy(const struct tag_capture *capture, struct arena *a, struct spend_call *out)
+{
+    out->tag_count = capture->tags.count;
+    if (out->tag_count == 0)
+        return true;
+    out->tags = arena_alloc(a, out->tag_count * sizeof *out->tags);
+    if (out->tags == NULL)
+        return false;
+    for (size_t i = 0; i < out->tag_count; i++) {
+        struct tag *tag = &out->tags[i];
+        tag->origins = capture->tags.tags[i].origins;
+        if (!arena_dup(a, capture->tags.tags[i].raw, &tag->raw))
+            return false;
+        tag_split(tag->raw, &tag->key, &tag->value);
+    }
+    return true;
+}
+
+static void usage_estimate(struct spend_call *call, uint64_t request_text, uint64_t reply_text)
+{
+    call->usage = (struct usage){0};
+    call->usage.units[USAGE_INPUT] = OPT_I64(text_tokens(request_text));
+    call->usage.units[USAGE_OUTPUT] = OPT_I64(text_tokens(reply_text));
+    call->quality = QUALITY_ESTIMATED;
+}
+
+/* Only operations whose usage is read are estimated: the others are loud as `unpriced`. */
+static bool is_estimable(enum spend_operation operation)
+{
+    return usage_map(operation).count > 0;
+}
+
+bool call_record_start(const struct call_start *start, const struct tag_capture *capture, struct arena *a,
+                       struct spend_call *out)
+{
+    *out = (struct spend_call){
+        .call_id = start->call_id,
+        .source = SOURCE_GATEWAY,
+        .boot = OPT_I64((int64_t)start->boot),
+        .seq = OPT_I64((int64_t)start->seq),
+        .admitted_at = start->admitted_at,
+        .received_at = start->received_at,
+        .operation = start->operation,
+        .instance = sv_of(start->instance),
+        .upstream = sv_of(start->upstream),
+        .provider = sv_of(start->provider),
+        .stream = capture->stream,
+        .tags_truncated = capture->tags.fault != TAG_FAULT_NONE,
+        .body_unparsed = capture->body_unparsed,
+        .gate = GATE_OFF,
+        .outcome = OUTCOME_UNKNOWN,
+        .quality = QUALITY_UNKNOWN,
+        .request_bytes = (int64_t)start->request_bytes,
+    };
+    if (is_estimable(start->operation))
+        usage_estimate(out, capture->text_bytes, 0);
+    return tags_copy(capture, a, out) && arena_dup(a, tag_capture_text(start->path), &out->path) &&
+           arena_dup(a, capture->model, &out->model_requested) &&
+           arena_dup(a, capture->key_hash, &out->key_hash) &&
+           arena_dup(a, capture->user_agent, &out->user_agent);
+}
+
+static struct opt_i64 small_number(const struct reply_head *head, struct strview name)
+{
+    int64_t n = 0;
+    struct strview text = http_header_last(&head->headers, name);
+    if (sv_is_empty(text) || !sv_to_i64(text, &n) || n < 0 || n > INT32_MAX)
+        return (struct opt_i64){.has = false};
+    return OPT_I64(n);
+}
+
+bool call_record_reply(struct spend_call *call, const struct reply_head *head, struct arena *a)
+{
+    call->upstream_status = OPT_I64(head->status);
+    call->upstream_retries = small_number(head, SV_LIT("x-litellm-attempted-retries"));
+    call->upstream_fallbacks = small_number(head, SV_LIT("x-litellm-attempted-fallbacks"));
+    struct strview cost = http_header_last(&head->headers, SV_LIT("x-litellm-response-cost"));
+    int64_t nanos = 0;
+    if (!sv_is_empty(cost) && money_parse_decimal(cost, 9, &nanos, NULL, NULL) && nanos >= 0)
+        call->reported_cost_nanos = OPT_I64(nanos);
+    struct strview id = http_header_last(&head->headers, SV_LIT("x-litellm-call-id"));
+    return arena_dup(a, tag_capture_text(id), &call->upstream_call_id);
+}
+
+static void usage_reported(struct spend_call *call, const struct usage_reader *reader, bool whole)
+{
+    usage_reader_result(reader, &call->usage);
+    call->quality = whole ? QUALITY_FINAL : QUALITY_PARTIAL;
+    struct strview text = {reader->provider_usage, reader->provider_usage_len};
+    if (reader->provider_usage != NULL)
+        call->provider_usage = text;
+}
+
+void call_record_end(struct spend_call *call, const struct call_end *end, const struct reply_watch *watch)
+{
+    const struct usage_reader *reader = &watch->reader;
+    call->outcome = end->outcome;
+    call->finished_at = OPT_I64(end->finished_at);
+    call->duration_us = OPT_I64(end->duration_us);
+    if (end->ttfb_us >= 0)
+        call->ttfb_us = OPT_I64(end->ttfb_us);
+    call->reply_bytes = (int64_t)end->reply_bytes;
+    call->model_replied = tag_capture_text(reader->model);
+    call->service_tier = reader->service_tier;
+    call->usage = (struct usage){0};
+    call->quality = QUALITY_UNKNOWN;
+    uint64_t reply_text = watch->unread ? watch->bytes : reader->text_bytes;
+    bool ended_well = end->outcome == OUTCOME_COMPLETED || end->outcome == OUTCOME_ABORTED;
+    bool broke_after_output = end->outcome == OUTCOME_FAILED && reply_text > 0 && end->estimate_failed;
+    if (reader->has_usage)
+        usage_reported(call, reader, end->reply_whole);
+    else if (is_estimable(call->operation) && (ended_well || broke_after_output))
+        usage_estimate(call, end->request_text, reply_text);
+}
+
+static const enum meter outcome_meters[OUTCOME_COUNT] = {
+    [OUTCOME_REJECTED] = METER_OUTCOME_REJECTED,   [OUTCOME_FAILED] = METER_OUTCOME_FAILED,
+    [OUTCOME_UNKNOWN] = METER_OUTCOME_UNKNOWN,     [OUTCOME_ABORTED] = METER_OUTCOME_ABORTED,
+    [OUTCOME_COMPLETED] = METER_OUTCOME_COMPLETED,
+};
+
+static const enum meter quality_meters[QUALITY_COUNT] = {
+    [QUALITY_UNKNOWN] = METER_QUALITY_UNKNOWN,
+    [QUALITY_ESTIMATED] = METER_QUALITY_ESTIMATED,
+    [QUALITY_PARTIAL] = METER_QUALITY_PARTIAL,
+    [QUALITY_FINAL] = METER_QUALITY_FINAL,
+};
+
+void call_record_count(const struct spend_call *call)
+{
+    meter_add(outcome_meters[call->outcome], 1);
+    meter_add(quality_meters[call->quality], 1);
+    if (call->duration_us.has)
+        meter_observe(METER_CALL_DURATION, call->duration_us.v);
+    if (call->ttfb_us.has)
+        meter_observe(METER_CALL_TTFB, call->ttfb_us.v);
+}
+
+bool call_record_encode(const struct spend_call *call, struct buffer *out, struct err *err)
+{
+    return spend_call_check(call, err) && avro_encode_spend_call(call, out, err);
+}
+
+bool call_record_recover(struct strview head, uint64_t reply_text, bool estimate, struct arena *a,
+                         struct buffer *out, struct err *err)
+{
+    struct spend_call call;
+    if (!avro_decode_spend_call(head, a, &call, err))
+        return err_wrap(err, "an open call's head");
+    if (!estimate && is_estimable(call.operation)) {
+        call.usage = (struct usage){0};
+        call.usage.units[USAGE_INPUT] = OPT_I64(0);
+        call.usage.units[USAGE_OUTPUT] = OPT_I64(0);
+        call.quality = QUALITY_UNKNOWN;
+    } else if (call.usage.units[USAGE_OUTPUT].has) {
+        call.usage.units[USAGE_OUTPUT] = OPT_I64(text_tokens(reply_text));
+    }
+    if (!call_record_encode(&call, out, err))
+        return false;
+    call_record_count(&call);
+    return true;
+}

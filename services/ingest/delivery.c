@@ -1,0 +1,264 @@
+/*
+ * delivery: a report's tag is the call's address, or a heartbeat's counter with its lowest bit set. A call
+ * has at most one report due (`sent`), so the address is good when the report comes; reports of a replaced
+ * producer never come.
+ */
+#include "ingest/delivery.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "ingest/meter.h"
+#include "spend/avro_codec.h"
+
+#include <event2/event.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LINGER_MS     20
+#define QUEUE_RECORDS 200000
+#define POLLS_A_TURN  64
+#define BEAT_BYTES    4096
+#define TAG_BEAT      1
+
+struct delivery {
+    struct producer *producer;
+    struct kafka_settings kafka;
+    struct event_base *base;
+    struct event *reports; /* the producer has reports for us */
+    struct journal **journals;
+    size_t journal_count;
+    struct journal_call *waiting; /* finished, not taken by the producer yet */
+    struct journal_call **waiting_end;
+};
+
+static void on_report(void *arg, int64_t tag, bool ok, int32_t partition, int64_t offset,
+                      const struct err *err);
+
+static void on_event(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    struct delivery *d = arg;
+    producer_event_clear(d->producer);
+    delivery_poll(d, 0);
+}
+
+static bool producer_start(struct delivery *d, struct err *err)
+{
+    struct producer_options options = {.kafka = d->kafka,
+                                       .linger_ms = LINGER_MS,
+                                       .queue_records = QUEUE_RECORDS,
+                                       .report = on_report,
+                                       .report_arg = d};
+    if (!producer_new(&d->producer, &options, err))
+        return false;
+    if (d->base == NULL)
+        return true;
+    int fd = producer_event_fd(d->producer);
+    d->reports = fd < 0 ? NULL : event_new(d->base, fd, EV_READ | EV_PERSIST, on_event, d);
+    if (d->reports == NULL || event_add(d->reports, NULL) != 0)
+        return err_set(err, ERR_KAFKA, FATE_FATAL, "delivery: no event for the producer");
+    return true;
+}
+
+static void producer_stop(struct delivery *d)
+{
+    if (d->reports != NULL)
+        event_free(d->reports);
+    d->reports = NULL;
+    producer_free(d->producer);
+    d->producer = NULL;
+}
+
+bool delivery_new(struct delivery **out, struct event_base *base, const struct kafka_settings *kafka,
+                  struct err *err)
+{
+    struct delivery *d = calloc(1, sizeof *d);
+    if (d == NULL)
+        return err_set(err, ERR_MEMORY, FATE_FATAL, "delivery: out of memory");
+    d->base = base;
+    d->kafka = *kafka;
+    d->waiting_end = &d->waiting;
+    if (!producer_start(d, err)) {
+        delivery_free(d);
+        return false;
+    }
+    *out = d;
+    return true;
+}
+
+void delivery_free(struct delivery *d)
+{
+    if (d == NULL)
+        return;
+    producer_stop(d);
+    free(d->journals);
+    free(d);
+}
+
+static void wait(struct delivery *d, struct journal_call *call)
+{
+    if (call->waiting)
+        return;
+    call->waiting = true;
+    call->next_waiting = NULL;
+    *d->waiting_end = call;
+    d->waiting_end = &call->next_waiting;
+}
+
+static bool produce(struct delivery *d, struct journal_call *call, struct err *err)
+{
+    char id[UUID_TEXT_LEN + 1];
+    char source[UUID_TEXT_LEN + 32];
+    struct kafka_ce ce;
+    struct journal_record record;
+    uuid_format(&call->call_id, id);
+    (void)snprintf(source, sizeof source, "spend-ingest/%s", journal_instance(call->home));
+    int64_t ms = 0; /* a UUIDv7 begins with its time, so a repeat has the same headers */
+    for (int i = 0; i < 6; i++)
+        ms = ms << 8 | call->call_id.byte[i];
+    kafka_ce_fill(&ce, source, "spend.call", sv_of(id), ms * 1000);
+    journal_read(call, &record);
+    struct kafka_record out = {.topic = "spend.calls",
+                               .key = sv_of_bytes(call->call_id.byte, sizeof call->call_id.byte),
+                               .value = record.payload,
+                               .headers = ce.header,
+                               .header_count = KAFKA_CE_HEADERS,
+                               .tag = (int64_t)(intptr_t)call};
+    if (!producer_send(d->producer, &out, err))
+        return false;
+    call->sent = true;
+    return true;
+}
+
+/* In order, until the producer has no more room. */
+static void waiting_send(struct delivery *d)
+{
+    while (d->producer != NULL && d->waiting != NULL) {
+        struct err err = {0};
+        struct journal_call *call = d->waiting;
+        if (!produce(d, call, &err)) {
+            if (err.code != ERR_FULL)
+                log_warn("call_not_produced", LOG_INT("seq", call->seq), LOG_ERR(&err), LOG_END);
+            return;
+        }
+        d->waiting = call->next_waiting;
+        if (d->waiting == NULL)
+            d->waiting_end = &d->waiting;
+        call->waiting = false;
+    }
+}
+
+void delivery_send(struct delivery *d, struct journal_call *call)
+{
+    wait(d, call);
+    waiting_send(d);
+}
+
+static void on_report(void *arg, int64_t tag, bool ok, int32_t partition, int64_t offset,
+                      const struct err *err)
+{
+    (void)partition;
+    (void)offset;
+    struct delivery *d = arg;
+    if ((tag & TAG_BEAT) != 0) {
+        int64_t *reports = (int64_t *)(intptr_t)(tag & ~(int64_t)TAG_BEAT);
+        if (reports != NULL && ok)
+            ++*reports;
+        return;
+    }
+    struct journal_call *call = (struct journal_call *)(intptr_t)tag;
+    call->sent = false;
+    if (ok) {
+        journal_delivered(call);
+        return;
+    }
+    meter_add(METER_DELIVERY_RETRIED, 1);
+    log_warn("delivery_failed", LOG_INT("seq", call->seq), LOG_ERR(err), LOG_END);
+    wait(d, call); /* possibly there already: the same bytes again are a repeat */
+}
+
+bool delivery_adopt(struct delivery *d, struct journal *j, struct err *err)
+{
+    struct journal **more = realloc(d->journals, (d->journal_count + 1) * sizeof *more);
+    if (more == NULL)
+        return err_set(err, ERR_MEMORY, FATE_FATAL, "delivery: out of memory");
+    d->journals = more;
+    d->journals[d->journal_count++] = j;
+    for (struct journal_call *call = journal_oldest(j); call != NULL; call = call->newer)
+        if (call->finished && !call->sent)
+            wait(d, call);
+    waiting_send(d);
+    return true;
+}
+
+void delivery_forget(struct delivery *d, const struct journal *j)
+{
+    for (size_t i = 0; i < d->journal_count; i++)
+        if (d->journals[i] == j)
+            d->journals[i] = d->journals[--d->journal_count];
+}
+
+/* What the dead producer had not reported is sent by a new one. */
+static void producer_replace(struct delivery *d, const struct err *why)
+{
+    struct err err = {0};
+    log_error("producer_replaced", LOG_ERR(why), LOG_END);
+    meter_add(METER_PRODUCER_REPLACED, 1);
+    producer_stop(d);
+    if (!producer_start(d, &err)) {
+        log_error("producer_not_started", LOG_ERR(&err), LOG_END);
+        producer_stop(d);
+        return;
+    }
+    for (size_t i = 0; i < d->journal_count; i++) {
+        for (struct journal_call *call = journal_oldest(d->journals[i]); call != NULL; call = call->newer) {
+            call->sent = false;
+            if (call->finished)
+                wait(d, call);
+        }
+    }
+}
+
+void delivery_poll(struct delivery *d, int timeout_ms)
+{
+    struct err err = {.text = "no producer"};
+    if (d->producer == NULL || producer_is_fatal(d->producer, &err))
+        producer_replace(d, &err);
+    if (d->producer == NULL)
+        return;
+    for (int turn = 0; turn < POLLS_A_TURN && producer_poll(d->producer, turn == 0 ? timeout_ms : 0) > 0;
+         turn++) {
+    }
+    waiting_send(d);
+}
+
+bool delivery_beat(struct delivery *d, const struct instance *beat, int64_t *reports, struct err *err)
+{
+    struct buffer bytes;
+    struct kafka_ce ce;
+    char id[96];
+    char source[UUID_TEXT_LEN + 32];
+    if (d->producer == NULL)
+        return err_set(err, ERR_KAFKA, FATE_RETRY, "delivery: no producer");
+    buffer_init(&bytes, BEAT_BYTES);
+    (void)snprintf(id, sizeof id, SV_FMT "/%lld", SV_ARG(beat->instance), (long long)beat->at);
+    (void)snprintf(source, sizeof source, "spend-ingest/" SV_FMT, SV_ARG(beat->instance));
+    kafka_ce_fill(&ce, source, "spend.instance", sv_of(id), beat->at);
+    bool ok = avro_encode_instance(beat, &bytes, err);
+    struct kafka_record record = {.topic = "spend.instances",
+                                  .key = beat->instance,
+                                  .value = buffer_view(&bytes),
+                                  .headers = ce.header,
+                                  .header_count = KAFKA_CE_HEADERS,
+                                  .tag = (int64_t)(intptr_t)reports | TAG_BEAT};
+    ok = ok && producer_send(d->producer, &record, err);
+    buffer_free(&bytes);
+    return ok;
+}
+
+bool delivery_is_connected(const struct delivery *d)
+{
+    return d->producer != NULL && producer_is_connected(d->producer);
+}

@@ -1,0 +1,453 @@
+/*
+ * exchange: opens calls, connects the two sides, and ends each call exactly once.
+ */
+#include "ingest/exchange.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "ingest/clock_probe.h"
+#include "ingest/meter.h"
+#include "ingest/reply_relay.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define READS_A_TURN  8
+#define BACKLOG_HIGH  (256 << 10)
+#define RETRY_AFTER_S 1
+
+static const struct http_refusal no_memory = {503, "overloaded", "out of memory"};
+static const struct http_refusal unreachable = {502, "upstream_unreachable",
+                                                "the upstream cannot be reached"};
+static const struct http_refusal broke_off = {502, "upstream_failed",
+                                              "the upstream closed without a whole reply"};
+static const struct http_refusal too_slow = {504, "upstream_timeout", "the upstream did not answer in time"};
+
+static void on_connected(void *arg, bool ok);
+static void on_readable(void *arg);
+static void on_writable(void *arg);
+static const struct upstream_events link_events = {on_connected, on_readable, on_writable};
+
+static struct exchange *exchange_new(struct gateway *g, struct client *c)
+{
+    struct exchange *x = calloc(1, sizeof *x);
+    if (x == NULL)
+        return NULL;
+    x->gateway = g;
+    x->client = c;
+    x->started_us = clock_mono_us();
+    arena_init(&x->arena, 128 << 10);
+    buffer_init(&x->reply_in, REPLY_HEAD_BYTES_MAX + GATEWAY_READ_BYTES);
+    x->newer = g->exchanges;
+    if (x->newer != NULL)
+        x->newer->older = x;
+    g->exchanges = x;
+    g->exchange_count++;
+    meter_add(METER_EXCHANGES, 1);
+    return x;
+}
+
+static void request_free(struct exchange *x)
+{
+    upstream_request_free(&x->request);
+    buffer_free(&x->in);
+    buffer_free(&x->body);
+}
+
+static void exchange_free(struct exchange *x)
+{
+    struct gateway *g = x->gateway;
+    *(x->older == NULL ? &g->exchanges : &x->older->newer) = x->newer;
+    if (x->newer != NULL)
+        x->newer->older = x->older;
+    g->exchange_count--;
+    meter_add(METER_EXCHANGES, -1);
+    upstream_drop(x->link);
+    request_free(x);
+    buffer_free(&x->reply_in);
+    if (x->is_call)
+        reply_watch_free(&x->watch);
+    arena_free(&x->arena);
+    free(x);
+}
+
+static void tags_count(const struct gateway *g, const struct tag_capture *capture)
+{
+    const struct tag_set *set = &capture->tags;
+    struct strview value;
+    struct strview other;
+    meter_add(METER_TAGS_EMPTY, (int64_t)set->empty);
+    meter_add(METER_TAGS_NON_STRING, (int64_t)set->non_string);
+    meter_add(METER_TAGS_REFUSED, (int64_t)set->refused);
+    meter_add(METER_TAGS_TRUNCATED, set->fault != TAG_FAULT_NONE ? 1 : 0);
+    meter_add(METER_BODY_UNPARSED, capture->body_unparsed ? 1 : 0);
+    const char *const keys[] = {g->options->tag_account, g->options->tag_task, g->options->tag_conversation};
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
+        if (tag_find_value(set->tags, set->count, sv_of(keys[i]), &value, &other) != TAG_VALUE_NONE)
+            return;
+    meter_add(METER_TAGS_UNTAGGED, 1);
+}
+
+/* `open` in the journal. false: *why says what the caller is told. */
+static bool entry_open(struct exchange *x, struct http_refusal *why)
+{
+    struct gateway *g = x->gateway;
+    struct err err = {0};
+    buffer_clear(&g->record);
+    if (!call_record_encode(&x->call, &g->record, &err)) {
+        log_error("call_record_refused", LOG_STR("call_id", x->call_id), LOG_ERR(&err), LOG_END);
+        meter_add(METER_REFUSED_RECORD, 1);
+        *why = (struct http_refusal){500, "record", "the call could not be recorded"};
+        return false;
+    }
+    if (journal_begin(g->journal, &x->call.call_id, buffer_view(&g->record), &x->entry, &err))
+        return true;
+    if (g->fail_open) {
+        meter_add(METER_UNCAPTURED, 1);
+        return true;
+    }
+    meter_add(METER_REFUSED_JOURNAL, 1);
+    *why = (struct http_refusal){503, "journal_full", "calls cannot be recorded now, so none is let through"};
+    return false;
+}
+
+/* A call: capture, request, record, in this order: nothing can fail after `open` but the exchange itself. */
+static bool call_open(struct exchange *x, const struct http_request_head *head, struct strview body,
+                      const struct route *route, struct http_refusal *why)
+{
+    struct gateway *g = x->gateway;
+    int64_t now = clock_now_us();
+    struct call_start start = {
+        .call_id = uuid_v7(now),
+        .instance = journal_instance(g->journal),
+        .boot = journal_boot(g->journal),
+        .seq = journal_next_seq(g->journal),
+        .received_at = now,
+        .admitted_at = now + clock_probe_offset_us(),
+        .operation = route->operation,
+        .provider = route->provider,
+        .path = head->path,
+        .upstream = upstream_address(g->upstream)->name,
+        .request_bytes = body.len,
+    };
+    *why = no_memory;
+    arena_reset(&g->scratch);
+    x->is_call = true;
+    reply_watch_init(&x->watch, route->operation, &g->scratch);
+    if (!tag_capture_read(g->capture, &head->headers, body, g->sha, &g->scratch) ||
+        !call_record_start(&start, g->capture, &x->arena, &x->call))
+        return false;
+    uuid_format(&start.call_id, x->call_id);
+    x->request_text = g->capture->text_bytes;
+    struct body_edit edit = {.needed = false};
+    bool chat = route->operation == OPERATION_CHAT || route->operation == OPERATION_COMPLETION;
+    if (g->include_usage && chat && g->capture->stream)
+        edit = stream_ask_plan(&g->capture->ask);
+    x->asked = edit.needed;
+    struct upstream_marks marks = {&start.call_id, g->capture, g->secret, g->litellm,
+                                   x->watch.reader.table.count > 0};
+    struct err err;
+    if (!upstream_request_make(&x->request, upstream_address(g->upstream), head, body, &edit, &marks, &err)) {
+        *why =
+            (struct http_refusal){431, "headers_too_large", "the request's headers are too large to pass on"};
+        return false;
+    }
+    if (!entry_open(x, why))
+        return false;
+    tags_count(g, g->capture);
+    meter_add(METER_USAGE_ASKED, x->asked ? 1 : 0);
+    return true;
+}
+
+static bool pass_open(struct exchange *x, const struct http_request_head *head, struct strview body,
+                      struct http_refusal *why)
+{
+    struct body_edit none = {.needed = false};
+    struct err err;
+    *why = (struct http_refusal){431, "headers_too_large", "the request's headers are too large to pass on"};
+    return upstream_request_make(&x->request, upstream_address(x->gateway->upstream), head, body, &none, NULL,
+                                 &err);
+}
+
+/* The client's buffers become the exchange's; what follows the request stays. Views into them stay good. */
+static bool request_take(struct exchange *x, struct client *c, size_t len)
+{
+    struct buffer rest;
+    buffer_init(&rest, c->in.cap);
+    if (!buffer_append(&rest, c->in.data + len, c->in.len - len))
+        return false;
+    x->in = c->in;
+    x->body = c->body;
+    c->in = rest;
+    buffer_init(&c->body, x->body.cap);
+    return true;
+}
+
+/* Writes `finished` and hands it to Kafka. */
+static void call_finish(struct exchange *x, enum spend_outcome outcome, bool whole)
+{
+    struct gateway *g = x->gateway;
+    struct err err = {0};
+    if (!x->is_call || x->entry == NULL)
+        return;
+    int64_t now = clock_mono_us();
+    struct call_end end = {.outcome = outcome,
+                           .reply_whole = whole,
+                           .estimate_failed = g->estimate_failed,
+                           .request_text = x->request_text,
+                           .finished_at = clock_now_us(),
+                           .ttfb_us = x->first_us == 0 ? -1 : x->first_us - x->started_us,
+                           .duration_us = now - x->started_us,
+                           .reply_bytes = x->reply_bytes};
+    call_record_end(&x->call, &end, &x->watch);
+    buffer_clear(&g->record);
+    bool ok = call_record_encode(&x->call, &g->record, &err);
+    if (!ok &&
+        !sv_is_null(x->call.provider_usage)) { /* only the evidence can be at fault: the numbers are ours */
+        x->call.provider_usage = SV_NULL;
+        meter_add(METER_USAGE_CUT, 1);
+        ok = call_record_encode(&x->call, &g->record, &err);
+    }
+    struct journal_call *entry = x->entry;
+    x->entry = NULL;
+    if (!ok || !journal_finish(entry, buffer_view(&g->record), &err)) {
+        /* stays open: the next start makes it `unknown`, so the call is late but not lost */
+        log_error("call_not_finished", LOG_STR("call_id", x->call_id), LOG_ERR(&err), LOG_END);
+        return;
+    }
+    call_record_count(&x->call);
+    delivery_send(g->delivery, entry);
+}
+
+/* Over. answer NULL: the reply is complete when `whole`, else cut. */
+static void exchange_end(struct exchange *x, const struct http_refusal *answer, bool whole)
+{
+    struct client *c = x->client;
+    char call_id[UUID_TEXT_LEN + 1];
+    bool is_call = x->is_call;
+    memcpy(call_id, x->call_id, sizeof call_id);
+    exchange_free(x);
+    if (c == NULL)
+        return;
+    c->exchange = NULL;
+    if (answer != NULL)
+        client_answer(c, answer, is_call ? call_id : NULL, 0);
+    else
+        client_exchange_done(c, whole);
+}
+
+static void exchange_complete(struct exchange *x, bool over)
+{
+    bool all = reply_relay_rest(x);
+    enum spend_outcome outcome = x->client == NULL && !x->had_all ? OUTCOME_ABORTED : OUTCOME_COMPLETED;
+    if (x->status >= 300 || (x->is_call && x->watch.reader.has_error && !x->watch.reader.has_usage))
+        outcome = OUTCOME_FAILED;
+    call_finish(x, outcome, true);
+    reply_relay_finish(x);
+    if (!over && !x->upstream_closes && x->request_sent) {
+        upstream_give_back(x->link, clock_mono_us());
+        x->link = NULL;
+    }
+    exchange_end(x, NULL, all);
+}
+
+static void exchange_fail(struct exchange *x, const struct http_refusal *answer, enum meter counted)
+{
+    meter_add(counted, 1);
+    bool aborted = x->client == NULL && x->replying && x->status < 300;
+    call_finish(x, x->had_all ? OUTCOME_COMPLETED : aborted ? OUTCOME_ABORTED : OUTCOME_FAILED, x->had_all);
+    exchange_end(x, x->replying ? NULL : answer, false);
+}
+
+static void link_start(struct exchange *x, bool fresh);
+
+/* A kept connection may have been closed under us. Sent again only where nobody can be charged twice. */
+static bool retry(struct exchange *x)
+{
+    if (!x->reused || x->replying || x->reply_in.len > 0 || (x->request.begun && !x->safe))
+        return false;
+    meter_add(METER_UPSTREAM_RETRIED, 1);
+    upstream_drop(x->link);
+    x->link = NULL;
+    x->request_sent = false;
+    upstream_request_rewind(&x->request);
+    link_start(x, true);
+    return true;
+}
+
+static void exchange_broken(struct exchange *x, const struct err *err)
+{
+    if (retry(x))
+        return;
+    log_warn("upstream_reply_failed", LOG_STR("call_id", x->is_call ? x->call_id : "-"), LOG_ERR(err),
+             LOG_END);
+    exchange_fail(x, &broke_off, x->replying ? METER_UPSTREAM_CUT : METER_UPSTREAM_MALFORMED);
+}
+
+static void request_send(struct exchange *x)
+{
+    struct err err = {0};
+    switch (upstream_request_send(&x->request, x->link)) {
+    case 1:
+        x->request_sent = true;
+        upstream_want_write(x->link, false);
+        if (!(x->reused && x->safe)) /* else it may be needed once more */
+            request_free(x);
+        break;
+    case 0:
+        upstream_want_write(x->link, true);
+        break;
+    default:
+        (void)err_set(&err, ERR_HTTP, FATE_RETRY, "the connection broke while the request was sent");
+        exchange_broken(x, &err);
+        break;
+    }
+}
+
+static void link_start(struct exchange *x, bool fresh)
+{
+    x->heard_us = clock_mono_us();
+    x->link = upstream_take(x->gateway->upstream, &link_events, x, fresh, &x->reused);
+    if (x->link == NULL) {
+        exchange_fail(x, &unreachable, METER_UPSTREAM_UNREACHABLE);
+        return;
+    }
+    x->connecting = !x->reused;
+    if (x->reused)
+        request_send(x);
+}
+
+static void on_connected(void *arg, bool ok)
+{
+    struct exchange *x = arg;
+    x->connecting = false;
+    x->heard_us = clock_mono_us();
+    if (ok)
+        request_send(x);
+    else
+        exchange_fail(x, &unreachable, METER_UPSTREAM_UNREACHABLE);
+}
+
+static void on_writable(void *arg)
+{
+    struct exchange *x = arg;
+    x->heard_us = clock_mono_us();
+    request_send(x);
+}
+
+/* One read. false: the exchange has ended. */
+static bool reply_read(struct exchange *x, bool *more)
+{
+    struct gateway *g = x->gateway;
+    struct err err = {0};
+    bool over = false;
+    ssize_t n = upstream_recv(x->link, g->read_room, GATEWAY_READ_BYTES);
+    *more = n == GATEWAY_READ_BYTES;
+    if (n == -1)
+        return true;
+    x->heard_us = clock_mono_us();
+    if (n > 0 && x->first_us == 0)
+        x->first_us = x->heard_us;
+    enum relay_step step = n > 0 ? reply_relay_feed(x, (struct strview){g->read_room, (size_t)n}, &over, &err)
+                                 : reply_relay_close(x, &err);
+    if (n == -2 && step == RELAY_DONE) {
+        step = RELAY_BAD;
+        (void)err_set(&err, ERR_HTTP, FATE_RETRY, "the connection was reset in the middle of a reply");
+    }
+    if (step == RELAY_DONE)
+        exchange_complete(x, over);
+    else if (step == RELAY_BAD)
+        exchange_broken(x, &err);
+    return step == RELAY_MORE;
+}
+
+static void on_readable(void *arg)
+{
+    struct exchange *x = arg;
+    bool more = true;
+    for (int turn = 0; more && turn < READS_A_TURN; turn++) {
+        if (!reply_read(x, &more))
+            return;
+        if (x->client != NULL && client_backlog(x->client) > BACKLOG_HIGH)
+            more = false;
+    }
+    struct client *c = x->client;
+    if (c == NULL || !client_flush(c)) /* a client that closed has told the exchange, which may be gone */
+        return;
+    if (client_backlog(c) > BACKLOG_HIGH)
+        upstream_want_read(x->link, false);
+}
+
+void exchange_begin(struct client *c, const struct http_request_head *head, size_t len)
+{
+    struct gateway *g = c->gateway;
+    struct route route = route_find(&g->routes, head->method, head->path);
+    struct strview body = head->headers.chunked
+                              ? buffer_view(&c->body)
+                              : (struct strview){c->in.data + head->bytes, len - head->bytes};
+    struct http_refusal why = no_memory;
+    struct exchange *x = exchange_new(g, c);
+    if (x == NULL) {
+        client_answer(c, &why, NULL, RETRY_AFTER_S);
+        return;
+    }
+    meter_add(route.is_call ? METER_REQUESTS_CALL : METER_REQUESTS_OTHER, 1);
+    x->to_head = sv_eq(head->method, SV_LIT("HEAD"));
+    x->safe = !sv_eq(head->method, SV_LIT("POST")) && !sv_eq(head->method, SV_LIT("PATCH"));
+    if (!(route.is_call ? call_open(x, head, body, &route, &why) : pass_open(x, head, body, &why))) {
+        exchange_free(x);
+        client_answer(c, &why, NULL, why.status == 503 ? RETRY_AFTER_S : 0);
+        return;
+    }
+    c->exchange = x;
+    c->state = CLIENT_BUSY;
+    if (request_take(x, c, len))
+        link_start(x, false);
+    else
+        exchange_fail(x, &no_memory, METER_UPSTREAM_UNREACHABLE);
+}
+
+void exchange_client_gone(struct exchange *x)
+{
+    x->client = NULL;
+    x->left_us = clock_mono_us();
+    x->had_all = x->is_call && x->watch.mode == WATCH_SSE && x->watch.filter.done;
+    if (!x->is_call || x->entry == NULL) {
+        exchange_free(x);
+    } else if (!x->request_sent) { /* the upstream never had a whole request */
+        call_finish(x, OUTCOME_REJECTED, false);
+        exchange_free(x);
+    } else if (x->gateway->options->abort_drain_us == 0) {
+        exchange_cut(x);
+    } else {
+        upstream_want_read(x->link, true);
+    }
+}
+
+void exchange_client_drained(struct exchange *x)
+{
+    if (x->link != NULL && !x->connecting)
+        upstream_want_read(x->link, true);
+}
+
+void exchange_cut(struct exchange *x)
+{
+    bool failed = x->replying && x->status >= 300;
+    enum spend_outcome outcome = x->request_sent ? OUTCOME_ABORTED : OUTCOME_REJECTED;
+    if (x->had_all)
+        outcome = OUTCOME_COMPLETED;
+    call_finish(x, failed ? OUTCOME_FAILED : outcome, x->had_all);
+    exchange_end(x, NULL, false);
+}
+
+void exchange_tick(struct exchange *x, int64_t now_us)
+{
+    const struct ingest_options *o = x->gateway->options;
+    if (x->left_us != 0 && now_us - x->left_us > o->abort_drain_us)
+        exchange_cut(x);
+    else if (x->connecting && now_us - x->heard_us > o->connect_time_us)
+        exchange_fail(x, &unreachable, METER_UPSTREAM_UNREACHABLE);
+    else if (!x->connecting && now_us - x->heard_us > o->upstream_time_us &&
+             (x->client == NULL || client_backlog(x->client) == 0))
+        exchange_fail(x, &too_slow, METER_UPSTREAM_TIMEOUT);
+}

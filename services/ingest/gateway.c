@@ -1,0 +1,215 @@
+/*
+ * gateway: listener, time-outs, drain.
+ */
+#include "ingest/gateway.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "ingest/client.h"
+#include "ingest/exchange.h"
+#include "ingest/meter.h"
+
+#include <event2/event.h>
+#include <event2/listener.h>
+#include <netdb.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define BACKLOG     4096
+#define TICK_MS     250
+#define SCRATCH_MAX (4 << 20)
+
+static void on_tick(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    struct gateway *g = arg;
+    int64_t now = clock_mono_us();
+    for (struct client *c = g->clients, *next; c != NULL; c = next) {
+        next = c->newer;
+        client_tick(c, now);
+    }
+    /* an exchange that ends may close its client, and the other way round, but neither ends a second exchange
+     */
+    for (struct exchange *x = g->exchanges, *next; x != NULL; x = next) {
+        next = x->newer;
+        exchange_tick(x, now);
+    }
+    upstream_tick(g->upstream, now);
+}
+
+static void on_accept(struct evconnlistener *listener, evutil_socket_t fd, struct sockaddr *from, int len,
+                      void *arg)
+{
+    (void)from;
+    (void)len;
+    struct gateway *g = arg;
+    client_accept(g, fd);
+    if (g->client_count < (size_t)g->options->connections)
+        return;
+    (void)evconnlistener_disable(listener);
+    meter_add(METER_CLIENTS_LIMIT, 1);
+}
+
+/* accept failed, out of descriptors as a rule: the tick's next client to leave lets it go on. */
+static void on_accept_error(struct evconnlistener *listener, void *arg)
+{
+    (void)arg;
+    log_warn("accept_failed", LOG_STR("err", strerror(errno)), LOG_END);
+    (void)evconnlistener_disable(listener);
+    meter_add(METER_CLIENTS_LIMIT, 1);
+}
+
+void gateway_client_left(struct gateway *g)
+{
+    if (g->listener != NULL && !g->draining)
+        (void)evconnlistener_enable(g->listener);
+}
+
+static bool scratch_new(struct gateway *g)
+{
+    g->sha = sha256_new();
+    arena_init(&g->scratch, SCRATCH_MAX);
+    buffer_init(&g->piece, (size_t)g->options->sse_event_bytes * 2 + GATEWAY_READ_BYTES);
+    buffer_init(&g->record, LIMIT_CALL_BYTES);
+    g->capture = calloc(1, sizeof *g->capture);
+    g->read_room = malloc(GATEWAY_READ_BYTES);
+    return g->capture != NULL && g->read_room != NULL;
+}
+
+bool gateway_new(struct gateway **out, const struct ingest_options *options,
+                 const struct gateway_parts *parts, struct err *err)
+{
+    struct upstream_address address;
+    struct timeval tick = {.tv_usec = TICK_MS * 1000};
+    struct gateway *g = calloc(1, sizeof *g);
+    if (g == NULL)
+        return err_set(err, ERR_MEMORY, FATE_FATAL, "gateway: out of memory");
+    g->options = options;
+    g->base = parts->base;
+    g->journal = parts->journal;
+    g->delivery = parts->delivery;
+    g->secret = parts->secret;
+    g->litellm = strcmp(options->upstream_kind, "litellm") == 0;
+    g->include_usage = strcmp(options->include_usage, "on") == 0;
+    g->fail_open = strcmp(options->capture, "fail_open") == 0;
+    g->estimate_failed = strcmp(options->on_upstream_error, "estimate") == 0;
+    g->routes = (struct route_table){options->call_path.item, options->call_path.count};
+    g->limits = (struct watch_limits){(size_t)options->reply_bytes, (size_t)options->sse_event_bytes};
+    if (!scratch_new(g)) {
+        (void)err_set(err, ERR_MEMORY, FATE_FATAL, "gateway: out of memory");
+        goto failed;
+    }
+    if (!upstream_address_parse(sv_of(options->upstream_url), &address, err) ||
+        !upstream_new(&g->upstream, g->base, &address, options->upstream_idle_us, err))
+        goto failed;
+    g->tick = event_new(g->base, -1, EV_PERSIST, on_tick, g);
+    if (g->tick == NULL || event_add(g->tick, &tick) != 0) {
+        (void)err_set(err, ERR_MEMORY, FATE_FATAL, "gateway: no timer");
+        goto failed;
+    }
+    *out = g;
+    return true;
+failed:
+    gateway_free(g);
+    return false;
+}
+
+void gateway_cut(struct gateway *g)
+{
+    while (g->exchanges != NULL)
+        exchange_cut(g->exchanges);
+    while (g->clients != NULL)
+        client_close(g->clients);
+}
+
+void gateway_free(struct gateway *g)
+{
+    if (g == NULL)
+        return;
+    g->draining = true;
+    if (g->listener != NULL)
+        evconnlistener_free(g->listener);
+    g->listener = NULL;
+    gateway_cut(g);
+    if (g->tick != NULL)
+        event_free(g->tick);
+    upstream_free(g->upstream);
+    sha256_free(g->sha);
+    arena_free(&g->scratch);
+    buffer_free(&g->piece);
+    buffer_free(&g->record);
+    free(g->capture);
+    free(g->read_room);
+    free(g);
+}
+
+static void listening_log(const struct gateway *g)
+{
+    struct sockaddr_storage bound;
+    socklen_t len = sizeof bound;
+    char host[64] = "";
+    char port[8] = "";
+    if (getsockname(evconnlistener_get_fd(g->listener), (struct sockaddr *)&bound, &len) == 0)
+        (void)getnameinfo((struct sockaddr *)&bound, len, host, sizeof host, port, sizeof port,
+                          NI_NUMERICHOST | NI_NUMERICSERV);
+    log_info("listening", LOG_STR("address", host), LOG_STR("port", port),
+             LOG_STR("upstream", upstream_address(g->upstream)->name), LOG_END);
+}
+
+/* "host:port", "[v6]:port", ":port". */
+static bool listen_parse(const char *text, char *host, size_t room, const char **port)
+{
+    const char *colon = strrchr(text, ':');
+    if (colon == NULL || colon[1] == '\0')
+        return false;
+    struct strview name = {text, (size_t)(colon - text)};
+    if (name.len > 2 && name.ptr[0] == '[' && name.ptr[name.len - 1] == ']')
+        name = (struct strview){name.ptr + 1, name.len - 2};
+    if (name.len >= room)
+        return false;
+    memcpy(host, name.ptr, name.len);
+    host[name.len] = '\0';
+    *port = colon + 1;
+    return true;
+}
+
+bool gateway_listen(struct gateway *g, struct err *err)
+{
+    char host[256];
+    const char *port = NULL;
+    struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
+    struct addrinfo *found = NULL;
+    const char *text = g->options->listen;
+    if (!listen_parse(text, host, sizeof host, &port) ||
+        getaddrinfo(host[0] == '\0' ? NULL : host, port, &hints, &found) != 0)
+        return err_set(err, ERR_INVALID, FATE_FATAL, "--listen=%s is no host:port", text);
+    unsigned flags = LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC | LEV_OPT_REUSEABLE;
+    g->listener = evconnlistener_new_bind(g->base, on_accept, g, flags, BACKLOG, found->ai_addr,
+                                          (int)found->ai_addrlen);
+    freeaddrinfo(found);
+    if (g->listener == NULL)
+        return err_set(err, ERR_IO, FATE_FATAL, "cannot listen on %s: %s", text, strerror(errno));
+    evconnlistener_set_error_cb(g->listener, on_accept_error);
+    listening_log(g);
+    return true;
+}
+
+void gateway_drain(struct gateway *g)
+{
+    g->draining = true;
+    if (g->listener != NULL)
+        evconnlistener_free(g->listener);
+    g->listener = NULL;
+    for (struct client *c = g->clients, *next; c != NULL; c = next) {
+        next = c->newer;
+        client_drain(c);
+    }
+}
+
+bool gateway_is_idle(const struct gateway *g)
+{
+    return g->exchange_count == 0 && g->client_count == 0;
+}

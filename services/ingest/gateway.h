@@ -1,0 +1,78 @@
+/*
+ * gateway: the event loop and what all its connections share. Owns listener, clients, exchanges, upstream
+ * links. Thread: one; everything in ingest but the admin port and the clock probe runs here.
+ */
+#ifndef SPEND_INGEST_GATEWAY_H
+#define SPEND_INGEST_GATEWAY_H
+
+#include "base/arena.h"
+#include "base/buffer.h"
+#include "base/sha256.h"
+#include "ingest/delivery.h"
+#include "ingest/ingest_options.h"
+#include "ingest/journal.h"
+#include "ingest/reply_watch.h"
+#include "ingest/route.h"
+#include "ingest/upstream.h"
+
+struct client;
+struct exchange;
+struct event;
+struct event_base;
+struct evconnlistener;
+
+#define GATEWAY_READ_BYTES (64 << 10)
+
+struct gateway {
+    const struct ingest_options *options;
+    struct event_base *base;
+    struct evconnlistener *listener; /* NULL while not accepting for good */
+    struct event *tick;
+    struct upstream *upstream;
+    struct journal *journal;
+    struct delivery *delivery;
+    struct route_table routes;
+    struct watch_limits limits;
+    struct strview secret; /* signs call ids */
+    bool litellm;
+    bool include_usage;
+    bool fail_open;
+    bool estimate_failed;
+    bool draining;
+    /* scratch, each used within one event only */
+    struct sha256 *sha;
+    struct arena scratch; /* unescaped texts */
+    struct buffer piece;  /* what a filter let pass */
+    struct buffer record; /* a call's bytes */
+    struct tag_capture *capture;
+    char *read_room; /* GATEWAY_READ_BYTES */
+    /* everybody */
+    struct client *clients;
+    size_t client_count;
+    struct exchange *exchanges;
+    size_t exchange_count;
+};
+
+struct gateway_parts {
+    struct event_base *base;
+    struct journal *journal;
+    struct delivery *delivery;
+    struct strview secret;
+};
+
+bool gateway_new(struct gateway **out, const struct ingest_options *options,
+                 const struct gateway_parts *parts, struct err *err) NODISCARD;
+/* Cuts what is left. */
+void gateway_free(struct gateway *g);
+/* Binds and accepts. */
+bool gateway_listen(struct gateway *g, struct err *err) NODISCARD;
+/* No new connections, no new requests; what runs may end. */
+void gateway_drain(struct gateway *g);
+/* Nothing is under way any more. */
+bool gateway_is_idle(const struct gateway *g);
+/* Ends what still runs, as if every caller had left and no upstream answered. */
+void gateway_cut(struct gateway *g);
+/* A client was closed: accepting may go on. */
+void gateway_client_left(struct gateway *g);
+
+#endif

@@ -1,0 +1,126 @@
+/*
+ * http_guard: request line and the rules that hold for requests alone.
+ */
+#include "ingest/http_guard.h"
+
+static enum guard_verdict refuse(struct http_refusal *why, int status, const char *type, const char *message)
+{
+    *why = (struct http_refusal){status, type, message};
+    return GUARD_REFUSED;
+}
+
+static enum guard_verdict bad(struct http_refusal *why, const char *message)
+{
+    return refuse(why, 400, "bad_request", message);
+}
+
+static bool is_method_known(struct strview method)
+{
+    static const struct strview known[] = {SV_INIT("GET"),   SV_INIT("POST"),   SV_INIT("HEAD"),   SV_INIT("PUT"),
+                                           SV_INIT("PATCH"), SV_INIT("DELETE"), SV_INIT("OPTIONS")};
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
+        if (sv_eq(method, known[i]))
+            return true;
+    return false;
+}
+
+/* A segment that is "." or "..", also with dots written as %2e. */
+static bool is_dot_segment(struct strview segment)
+{
+    size_t dots = 0;
+    for (size_t i = 0; i < segment.len; dots++) {
+        if (segment.ptr[i] == '.')
+            i++;
+        else if (segment.len - i >= 3 && segment.ptr[i] == '%' && segment.ptr[i + 1] == '2' &&
+                 (segment.ptr[i + 2] == 'e' || segment.ptr[i + 2] == 'E'))
+            i += 3;
+        else
+            return false;
+    }
+    return dots == 1 || dots == 2;
+}
+
+static const char *target_fault(struct strview target, struct strview path)
+{
+    if (target.len == 0 || target.ptr[0] != '/')
+        return "the request target must be a path";
+    for (size_t i = 0; i < target.len; i++) {
+        unsigned char c = (unsigned char)target.ptr[i];
+        if (c <= 0x20 || c >= 0x7f || c == '#')
+            return "a byte in the request target that may not stand there";
+    }
+    struct strview rest = path;
+    while (!sv_is_null(rest)) {
+        struct strview next;
+        if (is_dot_segment(sv_cut(rest, '/', &next)))
+            return "a dot segment in the path";
+        rest = next;
+    }
+    return NULL;
+}
+
+static enum guard_verdict request_line(struct strview line, struct http_request_head *out,
+                                       struct http_refusal *why)
+{
+    struct strview rest;
+    struct strview version;
+    out->method = sv_cut(line, ' ', &rest);
+    if (sv_is_null(rest) || !http_is_token(out->method))
+        return bad(why, "malformed request line");
+    out->target = sv_cut(rest, ' ', &version);
+    if (sv_is_null(version))
+        return bad(why, "malformed request line");
+    if (sv_eq(version, SV_LIT("HTTP/1.0")) || sv_eq(version, SV_LIT("HTTP/2.0")))
+        return refuse(why, 505, "http_version", "only HTTP/1.1 is spoken here");
+    if (!sv_eq(version, SV_LIT("HTTP/1.1")))
+        return bad(why, "malformed request line");
+    if (!is_method_known(out->method))
+        return refuse(why, 405, "method_not_allowed", "this method is not passed on");
+    struct strview query;
+    out->path = sv_cut(out->target, '?', &query);
+    const char *fault = target_fault(out->target, out->path);
+    return fault == NULL ? GUARD_OK : bad(why, fault);
+}
+
+static enum guard_verdict header_rules(struct http_request_head *out, struct http_refusal *why)
+{
+    const struct http_headers *h = &out->headers;
+    if (h->hosts != 1)
+        return bad(why, "exactly one Host line is needed");
+    struct strview host = http_header_last(h, SV_LIT("host"));
+    if (sv_find(host, ' ') != host.len || sv_find(host, ',') != host.len || sv_find(host, '/') != host.len ||
+        sv_find(host, '@') != host.len || sv_find(host, '\t') != host.len)
+        return bad(why, "Host is no host");
+    if (h->websocket)
+        return refuse(why, 501, "not_metered", "WebSockets are not metered, so they are not passed on");
+    if (h->upgrade)
+        return bad(why, "protocol upgrades are not passed on");
+    struct strview expect = http_header_last(h, SV_LIT("expect"));
+    out->expect_continue = sv_eq_nocase(expect, SV_LIT("100-continue"));
+    if (!sv_is_null(expect) && !out->expect_continue)
+        return refuse(why, 417, "expectation_failed", "only Expect: 100-continue is understood");
+    return GUARD_OK;
+}
+
+enum guard_verdict http_guard(struct strview in, size_t *scanned, size_t header_bytes_max,
+                              struct http_request_head *out, struct http_refusal *why)
+{
+    enum guard_verdict verdict = http_head_find_end(in, scanned, &out->bytes);
+    if (verdict == GUARD_REFUSED)
+        return bad(why, "a header line does not end in CR LF");
+    if (verdict == GUARD_MORE ? in.len >= header_bytes_max : out->bytes > header_bytes_max)
+        return refuse(why, 431, "headers_too_large", "the request's headers are too large");
+    if (verdict == GUARD_MORE)
+        return GUARD_MORE;
+    struct strview rest = {in.ptr, out->bytes - 2};
+    verdict = request_line(http_line_cut(&rest), out, why);
+    if (verdict != GUARD_OK)
+        return verdict;
+    enum err_code code;
+    const char *wrong = http_headers_parse(rest, &out->headers, &code);
+    if (wrong != NULL && code == ERR_FULL)
+        return refuse(why, 431, "headers_too_large", wrong);
+    if (wrong != NULL)
+        return bad(why, wrong);
+    return header_rules(out, why);
+}

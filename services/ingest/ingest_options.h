@@ -1,0 +1,86 @@
+/*
+ * ingest_options: the one table of spend-ingest's options.
+ */
+#ifndef SPEND_INGEST_INGEST_OPTIONS_H
+#define SPEND_INGEST_INGEST_OPTIONS_H
+
+#include "base/limits.h"
+#include "run/options.h"
+
+#define INGEST_OPTIONS(X)                                                                                    \
+    X(listen, STRING, "127.0.0.1:4100", 1, 256, PLAIN, OPTIONAL, "ingest.listen",                            \
+      "host:port that callers use")                                                                          \
+    X(admin_listen, STRING, "127.0.0.1:4101", 1, 256, PLAIN, OPTIONAL, "ingest.adminListen",                 \
+      "host:port of /healthz, /readyz and /metrics")                                                         \
+    X(upstream_url, STRING, NULL, 1, 1024, PLAIN, REQUIRED, "ingest.upstreamUrl",                            \
+      "http://host:port[/prefix] of the proxy or provider behind ingest")                                    \
+    X(upstream_kind, ENUM, "litellm|openai", 0, 0, PLAIN, OPTIONAL, "ingest.upstreamKind",                   \
+      "litellm is also sent our call id, signed, for its own log")                                           \
+    X(include_usage, ENUM, "on|off", 0, 0, PLAIN, OPTIONAL, "ingest.includeUsage",                           \
+      "ask streams for usage when the caller did not, and take the usage chunk out again")                   \
+    X(gate, ENUM, "off|observe|enforce", 0, 0, PLAIN, OPTIONAL, "ingest.gate",                               \
+      "the budget gate; this release knows off")                                                             \
+    X(call_path, LIST, NULL, 0, 64, PLAIN, OPTIONAL, "ingest.callPaths",                                     \
+      "a further path whose POSTs are calls; one ending in / is a prefix; repeatable")                       \
+    X(tag_account, STRING, "account_id", 1, 128, PLAIN, OPTIONAL, "tags.account",                            \
+      "tag key that names the account")                                                                      \
+    X(tag_task, STRING, "task", 1, 128, PLAIN, OPTIONAL, "tags.task", "tag key that names the task")         \
+    X(tag_conversation, STRING, "conversation", 1, 128, PLAIN, OPTIONAL, "tags.conversation",                \
+      "tag key that names the conversation")                                                                 \
+    X(journal_dir, STRING, NULL, 1, 3072, PLAIN, REQUIRED, "ingest.journal.dir",                             \
+      "where journals live, one directory an instance")                                                      \
+    X(journal_bytes, SIZE, "1GiB", 2 << 20, INT64_MAX, PLAIN, OPTIONAL, "ingest.journal.bytes",              \
+      "most bytes of one journal")                                                                           \
+    X(journal_segment_bytes, SIZE, "16MiB", 1 << 20, 1LL << 30, PLAIN, OPTIONAL,                             \
+      "ingest.journal.segmentBytes", "bytes of one journal file")                                            \
+    X(capture, ENUM, "fail_closed|fail_open", 0, 0, PLAIN, OPTIONAL, "ingest.capture",                       \
+      "a call that cannot be journalled: 503, or let through unbilled and counted")                          \
+    X(on_crash, ENUM, "estimate|zero", 0, 0, PLAIN, OPTIONAL, "ingest.onCrash",                              \
+      "what a call costs that a crash left open: an estimate from its text, or nothing")                     \
+    X(on_upstream_error, ENUM, "free|estimate", 0, 0, PLAIN, OPTIONAL, "ingest.onUpstreamError",             \
+      "what a call costs that the upstream broke off after output, without usage")                           \
+    X(ledger_url, STRING, NULL, 1, 1024, PLAIN, OPTIONAL, "ingest.ledgerUrl",                                \
+      "the ledger's API, for the clock; without it times are not corrected")                                 \
+    X(ledger_token, STRING, NULL, 1, 1024, SECRET, OPTIONAL, NULL, "ingest's token at the ledger")           \
+    X(spend_log_secret, STRING, NULL, 1, 1024, SECRET, OPTIONAL, NULL,                                       \
+      "signs our call id in the proxy's own log; without it a random one a start: "                          \
+      "signatures cannot be checked later")                                                                  \
+    X(header_bytes, SIZE, "32KiB", 1024, 1 << 20, PLAIN, OPTIONAL, "ingest.headerBytes",                     \
+      "most bytes of a request's head (431)")                                                                \
+    X(body_bytes, SIZE, "32MiB", 1024, 1LL << 30, PLAIN, OPTIONAL, "ingest.bodyBytes",                       \
+      "most bytes of a request's body (413)")                                                                \
+    X(reply_bytes, SIZE, "16MiB", 1024, 1LL << 30, PLAIN, OPTIONAL, "ingest.replyBytes",                     \
+      "most bytes of a plain reply that is read for usage; longer ones pass unread, counted")                \
+    X(sse_event_bytes, SIZE, "1MiB", 1024, 64 << 20, PLAIN, OPTIONAL, "ingest.sseEventBytes",                \
+      "most bytes of one SSE event that is read for usage")                                                  \
+    X(header_time, DURATION, "10s", 1000, 3600 * US_PER_SECOND, PLAIN, OPTIONAL, "ingest.headerTime",        \
+      "a request's head must be whole by then (408)")                                                        \
+    X(body_rate, SIZE, "1KiB", 1, 1 << 30, PLAIN, OPTIONAL, "ingest.bodyRate",                               \
+      "least bytes a second of a request's body, after the header time (408)")                               \
+    X(idle_time, DURATION, "75s", 1000, 86400 * US_PER_SECOND, PLAIN, OPTIONAL, "ingest.idleTime",           \
+      "an unused client connection is closed after it; a client that reads nothing too")                     \
+    X(connections, INT, "20000", 1, 1000000, PLAIN, OPTIONAL, "ingest.connections",                          \
+      "most client connections; more wait to be accepted")                                                   \
+    X(connect_time, DURATION, "5s", 1000, 600 * US_PER_SECOND, PLAIN, OPTIONAL, "ingest.connectTime",        \
+      "longest wait for a connection upstream (502)")                                                        \
+    X(upstream_time, DURATION, "600s", 1000, 86400 * US_PER_SECOND, PLAIN, OPTIONAL, "ingest.upstreamTime",  \
+      "longest silence of the upstream within a reply (504)")                                                \
+    X(upstream_idle, DURATION, "4s", 0, 3600 * US_PER_SECOND, PLAIN, OPTIONAL, "ingest.upstreamIdle",        \
+      "how long an unused upstream connection is kept; below the upstream's own time-out")                   \
+    X(abort_drain, DURATION, "30s", 0, 3600 * US_PER_SECOND, PLAIN, OPTIONAL, "ingest.abortDrain",           \
+      "how long the upstream is read on when the caller has left")                                           \
+    X(drain, DURATION, "120s", 0, 3600 * US_PER_SECOND, PLAIN, OPTIONAL, "ingest.drain",                     \
+      "how long running calls may take to end after SIGTERM")                                                \
+    X(clock_every, DURATION, "30s", 10000, 3600 * US_PER_SECOND, PLAIN, OPTIONAL, "ingest.clockEvery",       \
+      "how often the ledger's clock is asked")                                                               \
+    X(beat_every, DURATION, "10s", 10000, 3600 * US_PER_SECOND, PLAIN, OPTIONAL, "ingest.beatEvery",         \
+      "how often the journal's heartbeat goes to spend.instances")                                           \
+    OPTIONS_COMMON(X)
+
+struct ingest_options {
+    INGEST_OPTIONS(OPTION_FIELD)
+};
+
+extern const struct options_spec ingest_options_spec;
+
+#endif

@@ -1,0 +1,14 @@
+/*
+ * instance_beat: the heartbeat of a journal on spend.instances: how far it got, what is still open, whether
+ * it is closed.
+ */
+#ifndef SPEND_INGEST_INSTANCE_BEAT_H
+#define SPEND_INGEST_INSTANCE_BEAT_H
+
+#include "ingest/delivery.h"
+
+/* reports: see delivery_beat. */
+bool instance_beat_send(struct delivery *d, const struct journal *j, bool closed, int64_t *reports,
+                        struct err *err) NODISCARD;
+
+#endif

@@ -1,0 +1,453 @@
+/*
+ * journal: entries in seq order, segments in number order, oldest first. A segment goes once nothing live
+ * stands in it and no older one is left, so a `delivered` always outlives the records it settles. A call that
+ * stays open for long would pin every segment after its own: its record is moved forward instead.
+ */
+#include "ingest/journal.h"
+
+#include "base/clock.h"
+#include "base/limits.h"
+#include "base/log.h"
+#include "ingest/journal_scan.h"
+#include "ingest/meter.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define LOCK_NAME "lock"
+
+struct journal {
+    struct uuid instance;
+    char name[UUID_TEXT_LEN + 1];
+    int parent_fd;
+    int dir_fd;
+    int lock_fd;
+    size_t segment_bytes;
+    size_t segments_max;
+    struct segment *oldest;
+    struct segment *active; /* the last one begun; spares follow it */
+    struct segment *newest;
+    size_t segments;
+    uint64_t next_number;
+    uint64_t boot;
+    uint64_t next_seq;
+    struct journal_call *first;
+    struct journal_call *last;
+    size_t undelivered;
+    size_t reserved; /* bytes set aside for calls under way */
+    bool compact_due;
+};
+
+static size_t record_max(void)
+{
+    return segment_record_size(LIMIT_CALL_BYTES);
+}
+
+/* Bytes that fit for certain, whatever the order of sizes: each segment may waste one record's room at its
+ * end. */
+static size_t room_certain(const struct journal *j)
+{
+    size_t left = segment_left(j->active);
+    size_t sum = left > record_max() ? left - record_max() : 0;
+    for (const struct segment *s = j->active->newer; s != NULL; s = s->newer)
+        sum += s->size - SEGMENT_HEADER_BYTES - record_max();
+    return sum;
+}
+
+static bool segment_add(struct journal *j, struct err *err)
+{
+    struct segment *s = NULL;
+    if (!segment_create(j->dir_fd, j->next_number, j->segment_bytes, &s, err))
+        return false;
+    j->next_number++;
+    *(j->newest == NULL ? &j->oldest : &j->newest->newer) = s;
+    j->newest = s;
+    j->segments++;
+    meter_add(METER_JOURNAL_BYTES, (int64_t)s->size);
+    return true;
+}
+
+/* Room for `size` beyond what is set aside. beyond: past the journal's bytes too, to settle what is already
+ * in it. */
+static bool room_make(struct journal *j, size_t size, bool beyond, struct err *err)
+{
+    while (room_certain(j) < j->reserved + size) {
+        if (j->segments >= j->segments_max && !beyond)
+            return err_set(err, ERR_FULL, FATE_RETRY,
+                           "journal: all %zu segments hold calls not delivered yet", j->segments);
+        if (!segment_add(j, err))
+            return false;
+    }
+    return true;
+}
+
+static size_t record_append(struct journal *j, const struct journal_record *record, struct segment **where)
+{
+    if (segment_left(j->active) < segment_record_size(record->payload.len)) {
+        assert(j->active->newer != NULL); /* room_make saw to it */
+        j->active = j->active->newer;
+        segment_begin(j->active, &j->instance, j->boot, j->next_seq);
+        j->compact_due = true;
+    }
+    *where = j->active;
+    return segment_append(j->active, record);
+}
+
+/* The call's newest record stands somewhere else now. */
+static void call_move(struct journal_call *call, struct segment *to, size_t offset)
+{
+    if (call->segment != NULL)
+        call->segment->live--;
+    call->segment = to;
+    call->offset = offset;
+    if (to != NULL)
+        to->live++;
+}
+
+static void segments_release(struct journal *j)
+{
+    while (j->oldest != j->active && j->oldest->live == 0) {
+        struct segment *s = j->oldest;
+        j->oldest = s->newer;
+        j->segments--;
+        meter_add(METER_JOURNAL_BYTES, -(int64_t)s->size);
+        segment_unlink(j->dir_fd, s);
+        segment_free(s);
+    }
+}
+
+/* Moves what little is live in the oldest segment forward, once half of the segments are in use. */
+static void compact(struct journal *j)
+{
+    j->compact_due = false;
+    if (j->segments * 2 < j->segments_max || j->oldest == j->active)
+        return;
+    struct segment *s = j->oldest;
+    size_t bytes = 0;
+    struct journal_record record;
+    for (const struct journal_call *call = j->first; call != NULL; call = call->newer) {
+        if (call->segment != s)
+            continue;
+        journal_read(call, &record);
+        bytes += segment_record_size(record.payload.len);
+    }
+    struct err ignored;
+    if (bytes > s->size / 4 || !room_make(j, bytes, false, &ignored))
+        return;
+    for (struct journal_call *call = j->first; call != NULL; call = call->newer) {
+        if (call->segment != s)
+            continue;
+        journal_read(call, &record);
+        struct segment *where = NULL;
+        size_t offset = record_append(j, &record, &where);
+        call_move(call, where, offset);
+        meter_add(METER_JOURNAL_MOVED, 1);
+    }
+    segments_release(j);
+}
+
+static struct journal_call *call_add(struct journal *j, uint64_t seq, const struct uuid *call_id)
+{
+    struct journal_call *call = calloc(1, sizeof *call);
+    if (call == NULL)
+        return NULL;
+    call->home = j;
+    call->seq = seq;
+    call->call_id = *call_id;
+    call->older = j->last;
+    *(j->last == NULL ? &j->first : &j->last->newer) = call;
+    j->last = call;
+    j->undelivered++;
+    meter_add(METER_JOURNAL_UNDELIVERED, 1);
+    return call;
+}
+
+static void call_drop(struct journal_call *call)
+{
+    struct journal *j = call->home;
+    *(call->older == NULL ? &j->first : &call->older->newer) = call->newer;
+    *(call->newer == NULL ? &j->last : &call->newer->older) = call->older;
+    j->undelivered--;
+    j->reserved -= call->reserved;
+    meter_add(METER_JOURNAL_UNDELIVERED, -1);
+    call_move(call, NULL, 0);
+    free(call);
+}
+
+bool journal_begin(struct journal *j, const struct uuid *call_id, struct strview head,
+                   struct journal_call **out, struct err *err)
+{
+    assert(head.len <= LIMIT_CALL_BYTES);
+    if (j->compact_due)
+        compact(j);
+    size_t later = segment_record_size(head.len + JOURNAL_FINISH_EXTRA) + segment_record_size(0);
+    if (!room_make(j, segment_record_size(head.len) + later, false, err))
+        return false;
+    struct journal_call *call = call_add(j, j->next_seq, call_id);
+    if (call == NULL)
+        return err_set(err, ERR_MEMORY, FATE_RETRY, "journal: out of memory");
+    struct journal_record record = {
+        .kind = JOURNAL_OPEN, .seq = call->seq, .call_id = *call_id, .payload = head};
+    struct segment *where = NULL;
+    size_t offset = record_append(j, &record, &where);
+    call_move(call, where, offset);
+    call->reserved = later;
+    j->reserved += later;
+    j->next_seq++;
+    *out = call;
+    return true;
+}
+
+void journal_progress(const struct journal_call *call, uint64_t bytes)
+{
+    segment_set_progress(call->segment, call->offset, bytes);
+}
+
+/* Takes the room of a record from what was set aside, or makes more. */
+static bool room_take(struct journal_call *call, size_t size, size_t keep, struct err *err)
+{
+    struct journal *j = call->home;
+    j->reserved -= call->reserved;
+    call->reserved = 0;
+    if (!room_make(j, size + keep, true, err))
+        return false;
+    call->reserved = keep;
+    j->reserved += keep;
+    return true;
+}
+
+bool journal_finish(struct journal_call *call, struct strview bytes, struct err *err)
+{
+    assert(!call->finished && bytes.len <= LIMIT_CALL_BYTES);
+    struct journal_record record = {
+        .kind = JOURNAL_FINISHED, .seq = call->seq, .call_id = call->call_id, .payload = bytes};
+    if (!room_take(call, segment_record_size(bytes.len), segment_record_size(0), err))
+        return false;
+    struct segment *where = NULL;
+    size_t offset = record_append(call->home, &record, &where);
+    call_move(call, where, offset);
+    call->finished = true;
+    segments_release(call->home);
+    return true;
+}
+
+void journal_delivered(struct journal_call *call)
+{
+    struct journal *j = call->home;
+    struct err err = {0};
+    struct journal_record record = {.kind = JOURNAL_DELIVERED, .seq = call->seq, .call_id = call->call_id};
+    struct segment *where = NULL;
+    if (room_take(call, segment_record_size(0), 0, &err))
+        (void)record_append(j, &record, &where);
+    else /* the next start produces the same bytes once more, which is harmless */
+        log_warn("journal_delivered_unwritten", LOG_INT("seq", call->seq), LOG_ERR(&err), LOG_END);
+    call_drop(call);
+    segments_release(j);
+}
+
+void journal_read(const struct journal_call *call, struct journal_record *out)
+{
+    segment_at(call->segment, call->offset, out);
+}
+
+static struct journal *journal_alloc(const struct journal_options *o, const char *name, struct err *err)
+{
+    struct journal *j = calloc(1, sizeof *j);
+    if (j == NULL) {
+        (void)err_set(err, ERR_MEMORY, FATE_FATAL, "journal: out of memory");
+        return NULL;
+    }
+    j->dir_fd = j->lock_fd = -1;
+    j->parent_fd = open(o->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    j->segment_bytes = o->segment_bytes / 4096 * 4096;
+    j->segments_max = o->bytes / j->segment_bytes;
+    j->next_number = 1;
+    j->next_seq = 1;
+    if (!uuid_parse(sv_of(name), &j->instance) || j->parent_fd < 0) {
+        (void)err_set(err, ERR_IO, FATE_FATAL, "journal: cannot open %s: %s", o->dir, strerror(errno));
+        journal_free(j);
+        return NULL;
+    }
+    uuid_format(&j->instance, j->name);
+    return j;
+}
+
+/* The lock file may have been removed between opening and locking it: then the lock is worth nothing. */
+static bool lock_take(struct journal *j, struct err *err)
+{
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    struct stat opened;
+    struct stat named;
+    j->dir_fd = openat(j->parent_fd, j->name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (j->dir_fd >= 0)
+        j->lock_fd = openat(j->dir_fd, LOCK_NAME, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (j->lock_fd < 0)
+        return err_set(err, errno == ENOENT ? ERR_STATE : ERR_IO, FATE_FATAL, "journal %s: %s", j->name,
+                       strerror(errno));
+    if (fcntl(j->lock_fd, F_OFD_SETLK, &lock) != 0)
+        return err_set(err, ERR_STATE, FATE_RETRY, "journal %s: somebody else has it open", j->name);
+    if (fstat(j->lock_fd, &opened) != 0 || fstatat(j->dir_fd, LOCK_NAME, &named, 0) != 0 ||
+        opened.st_ino != named.st_ino)
+        return err_set(err, ERR_STATE, FATE_RETRY, "journal %s: removed meanwhile", j->name);
+    return true;
+}
+
+static bool segment_first(struct journal *j, struct err *err)
+{
+    if (!segment_add(j, err))
+        return false;
+    j->active = j->newest;
+    segment_begin(j->active, &j->instance, j->boot, j->next_seq);
+    return true;
+}
+
+bool journal_create(struct journal **out, const struct journal_options *o, int64_t utc_us, struct err *err)
+{
+    struct uuid id = uuid_v7(utc_us);
+    char name[UUID_TEXT_LEN + 1];
+    uuid_format(&id, name);
+    struct journal *j = journal_alloc(o, name, err);
+    if (j == NULL)
+        return false;
+    j->boot = 1;
+    bool ok = mkdirat(j->parent_fd, name, 0700) == 0;
+    if (!ok)
+        (void)err_set(err, ERR_IO, FATE_FATAL, "journal: cannot create %s/%s: %s", o->dir, name,
+                      strerror(errno));
+    ok = ok && lock_take(j, err) && segment_first(j, err);
+    if (ok)
+        *out = j;
+    else
+        journal_free(j);
+    return ok;
+}
+
+/* Takes over what the scan found. */
+static bool scan_take(struct journal *j, struct journal_scan *scan, struct err *err)
+{
+    j->oldest = scan->oldest;
+    j->newest = scan->newest;
+    j->segments = scan->segments;
+    scan->oldest = scan->newest = NULL;
+    j->boot = scan->boot;
+    j->next_seq = scan->next_seq;
+    j->next_number = scan->last_number + 1;
+    for (const struct segment *s = j->oldest; s != NULL; s = s->newer)
+        meter_add(METER_JOURNAL_BYTES, (int64_t)s->size);
+    for (size_t i = 0; i < scan->count; i++) {
+        struct journal_call *call = call_add(j, scan->call[i].seq, &scan->call[i].call_id);
+        if (call == NULL)
+            return err_set(err, ERR_MEMORY, FATE_FATAL, "journal: out of memory");
+        call->finished = scan->call[i].kind == JOURNAL_FINISHED;
+        call_move(call, scan->call[i].segment, scan->call[i].offset);
+    }
+    return true;
+}
+
+bool journal_open(struct journal **out, const struct journal_options *o, const char *name, bool own,
+                  struct journal_found *found, struct err *err)
+{
+    bool ok = false;
+    struct journal_scan scan = {0};
+    struct journal *j = journal_alloc(o, name, err);
+    if (j == NULL || !lock_take(j, err) || !journal_scan(j->dir_fd, &j->instance, &scan, err))
+        goto done;
+    *found = scan.found;
+    if (scan.segments == 0 || (own && scan.found.damaged > 0)) {
+        (void)err_set(err, ERR_INVALID, FATE_RETRY, "journal %s: %s", name,
+                      scan.segments == 0 ? "nothing in it can be read" : "damaged");
+        if (scan.segments == 0) /* works only when it is empty */
+            journal_remove(j), j = NULL;
+        goto done;
+    }
+    if (!scan_take(j, &scan, err))
+        goto done;
+    if (own)
+        j->boot++;
+    if (!segment_first(j, err))
+        goto done;
+    segments_release(j);
+    *out = j;
+    j = NULL;
+    ok = true;
+done:
+    journal_scan_free(&scan);
+    journal_free(j);
+    return ok;
+}
+
+void journal_free(struct journal *j)
+{
+    if (j == NULL)
+        return;
+    while (j->first != NULL)
+        call_drop(j->first);
+    while (j->oldest != NULL) {
+        struct segment *s = j->oldest;
+        j->oldest = s->newer;
+        meter_add(METER_JOURNAL_BYTES, -(int64_t)s->size);
+        segment_free(s);
+    }
+    if (j->dir_fd >= 0)
+        (void)close(j->dir_fd);
+    if (j->parent_fd >= 0)
+        (void)close(j->parent_fd);
+    if (j->lock_fd >= 0)
+        (void)close(j->lock_fd); /* gives the lock back, last */
+    free(j);
+}
+
+void journal_remove(struct journal *j)
+{
+    assert(j->undelivered == 0);
+    for (const struct segment *s = j->oldest; s != NULL; s = s->newer)
+        segment_unlink(j->dir_fd, s);
+    (void)unlinkat(j->dir_fd, LOCK_NAME, 0);
+    (void)unlinkat(j->parent_fd, j->name, AT_REMOVEDIR);
+    journal_free(j);
+}
+
+struct journal_call *journal_oldest(const struct journal *j)
+{
+    return j->first;
+}
+
+size_t journal_undelivered(const struct journal *j)
+{
+    return j->undelivered;
+}
+
+uint64_t journal_next_seq(const struct journal *j)
+{
+    return j->next_seq;
+}
+
+uint64_t journal_oldest_open_seq(const struct journal *j)
+{
+    return j->first == NULL ? j->next_seq : j->first->seq;
+}
+
+uint64_t journal_boot(const struct journal *j)
+{
+    return j->boot;
+}
+
+const char *journal_instance(const struct journal *j)
+{
+    return j->name;
+}
+
+size_t journal_bytes(const struct journal *j)
+{
+    return j->segments * j->segment_bytes;
+}
+
+bool journal_has_room(struct journal *j, struct err *err)
+{
+    return room_make(j, 2 * record_max() + JOURNAL_FINISH_EXTRA, false, err);
+}

@@ -1,0 +1,85 @@
+/*
+ * journal: what must not be forgotten about calls: opened, finished, delivered. A directory of segments,
+ * named by its instance (UUIDv7) and locked (OFD) by whoever has it open. seq runs on over boots without
+ * holes. Owns the directory, its segments and one entry a call that is not delivered yet. Room for a call's
+ * `finished` and `delivered` is set aside when it opens, so an opened call can always be finished. Refuses:
+ * to grow past its bytes (ERR_FULL). Thread: one owner.
+ */
+#ifndef SPEND_INGEST_JOURNAL_H
+#define SPEND_INGEST_JOURNAL_H
+
+#include "ingest/journal_segment.h"
+
+struct journal;
+
+/* One call that Kafka has not reported yet. The journal owns it; it is gone after journal_delivered. */
+struct journal_call {
+    struct journal *home;
+    uint64_t seq;
+    struct uuid call_id;
+    bool finished;
+    bool sent;    /* delivery's: a report is due */
+    bool waiting; /* delivery's: in its queue */
+    struct journal_call *next_waiting;
+    struct segment *segment; /* where its newest record stands */
+    size_t offset;
+    size_t reserved; /* bytes set aside for it */
+    struct journal_call *older;
+    struct journal_call *newer;
+};
+
+struct journal_options {
+    const char *dir; /* the folder all journals live in */
+    size_t bytes;
+    size_t segment_bytes;
+};
+
+/* What opening found. */
+struct journal_found {
+    size_t finished; /* calls to be produced again */
+    size_t open;     /* calls a crash left open */
+    size_t skipped;  /* bytes that could not be read */
+    size_t damaged;  /* segments set aside as .bad */
+};
+
+/* A new directory, boot 1, seq from 1. */
+bool journal_create(struct journal **out, const struct journal_options *o, int64_t utc_us,
+                    struct err *err) NODISCARD;
+/*
+ * An existing one. Boot is one more when `own`, else as it was. ERR_STATE: somebody else has it, or it is
+ * gone; ERR_INVALID: nothing in it can be read, or not all while `own`: its seq may not go on.
+ */
+bool journal_open(struct journal **out, const struct journal_options *o, const char *name, bool own,
+                  struct journal_found *found, struct err *err) NODISCARD;
+/* Closes and unlocks; undelivered calls stay on disk. NULL allowed. */
+void journal_free(struct journal *j);
+/* Removes the directory of an emptied journal, then closes. */
+void journal_remove(struct journal *j);
+
+/* Writes `open`. The entry is the journal's. ERR_FULL: no room on disk or within the journal's bytes; the err
+ * says. */
+bool journal_begin(struct journal *j, const struct uuid *call_id, struct strview head,
+                   struct journal_call **out, struct err *err) NODISCARD;
+/* The seq that the next journal_begin gives: a head is made with it. */
+uint64_t journal_next_seq(const struct journal *j);
+/* Text bytes replied so far, for the estimate after a crash. */
+void journal_progress(const struct journal_call *call, uint64_t bytes);
+/* Writes `finished`. Never fails for want of room when bytes are at most the head's + JOURNAL_FINISH_EXTRA.
+ */
+#define JOURNAL_FINISH_EXTRA (12 << 10)
+bool journal_finish(struct journal_call *call, struct strview bytes, struct err *err) NODISCARD;
+/* Writes `delivered` and forgets the call. */
+void journal_delivered(struct journal_call *call);
+
+/* The newest record of a call: head or finished bytes, call id, progress. */
+void journal_read(const struct journal_call *call, struct journal_record *out);
+struct journal_call *
+journal_oldest(const struct journal *j); /* NULL when all is delivered; go on with ->newer */
+size_t journal_undelivered(const struct journal *j);
+uint64_t journal_oldest_open_seq(const struct journal *j); /* = next_seq when nothing is open */
+uint64_t journal_boot(const struct journal *j);
+const char *journal_instance(const struct journal *j);     /* UUID text */
+size_t journal_bytes(const struct journal *j);             /* on disk */
+bool journal_has_room(struct journal *j, struct err *err); /* for one more large call */
+
+#endif

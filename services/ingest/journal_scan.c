@@ -1,0 +1,180 @@
+/*
+ * journal_scan: every record into one array, sorted by (seq, segment, offset); the last one of a seq decides.
+ */
+#include "ingest/journal_scan.h"
+
+#include "base/log.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct number_list {
+    uint64_t *item;
+    size_t count;
+};
+
+static int number_order(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a;
+    uint64_t y = *(const uint64_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* Numbers of all segments in the folder, sorted. */
+static bool numbers_read(int dir_fd, struct number_list *out, uint64_t *last, struct err *err)
+{
+    bool ok = false;
+    int again = dup(dir_fd);
+    DIR *dir = again < 0 ? NULL : fdopendir(again);
+    if (dir == NULL) {
+        if (again >= 0)
+            (void)close(again);
+        return err_set(err, ERR_IO, FATE_FATAL, "journal: cannot list: %s", strerror(errno));
+    }
+    rewinddir(dir);
+    for (const struct dirent *entry; (entry = readdir(dir)) != NULL;) {
+        uint64_t number = 0;
+        char name[SEGMENT_NAME_ROOM] = "";
+        (void)snprintf(name, sizeof name, "%.20s", entry->d_name);
+        if (!segment_name_parse(name, &number))
+            continue;
+        *last = number > *last ? number : *last;
+        if (strlen(entry->d_name) != strlen(name))
+            continue; /* .seg.bad */
+        uint64_t *more = realloc(out->item, (out->count + 1) * sizeof *more);
+        if (more == NULL) {
+            (void)err_set(err, ERR_MEMORY, FATE_FATAL, "journal: out of memory");
+            goto done;
+        }
+        out->item = more;
+        out->item[out->count++] = number;
+    }
+    if (out->count > 0)
+        qsort(out->item, out->count, sizeof *out->item, number_order);
+    ok = true;
+done:
+    (void)closedir(dir);
+    return ok;
+}
+
+static void set_aside(int dir_fd, const char *name, const struct err *why, struct journal_scan *out)
+{
+    char bad[SEGMENT_NAME_ROOM + 8];
+    (void)snprintf(bad, sizeof bad, "%s.bad", name);
+    (void)renameat(dir_fd, name, dir_fd, bad);
+    out->found.damaged++;
+    log_error("journal_segment_damaged", LOG_STR("segment", name), LOG_ERR(why), LOG_END);
+}
+
+static bool segment_take(int dir_fd, const struct uuid *instance, uint64_t number, struct journal_scan *out,
+                         struct err *err)
+{
+    char name[SEGMENT_NAME_ROOM];
+    segment_name(number, name);
+    struct segment *s = NULL;
+    struct err why = {0};
+    if (!segment_open(dir_fd, name, instance, &s, &why)) {
+        if (why.fate != FATE_DEAD_LETTER) {
+            *err = why;
+            return false;
+        }
+        set_aside(dir_fd, name, &why, out);
+        return true;
+    }
+    if (s == NULL) {
+        (void)unlinkat(dir_fd, name, 0);
+        return true;
+    }
+    *(out->newest == NULL ? &out->oldest : &out->newest->newer) = s;
+    out->newest = s;
+    out->segments++;
+    out->boot = s->boot > out->boot ? s->boot : out->boot;
+    out->next_seq = s->next_seq > out->next_seq ? s->next_seq : out->next_seq;
+    return true;
+}
+
+static bool records_read(struct journal_scan *out, struct err *err)
+{
+    size_t room = 0;
+    for (struct segment *s = out->oldest; s != NULL; s = s->newer) {
+        size_t at = 0;
+        size_t offset = 0;
+        struct journal_record record;
+        while (segment_next(s, &at, &offset, &record, &out->found.skipped)) {
+            if (out->count == room) {
+                room = room == 0 ? 1024 : room * 2;
+                struct scan_call *more = realloc(out->call, room * sizeof *more);
+                if (more == NULL)
+                    return err_set(err, ERR_MEMORY, FATE_FATAL, "journal: out of memory");
+                out->call = more;
+            }
+            out->call[out->count++] = (struct scan_call){record.seq, record.call_id, record.kind, s, offset};
+            out->next_seq = record.seq >= out->next_seq ? record.seq + 1 : out->next_seq;
+        }
+        s->at = at;
+    }
+    return true;
+}
+
+static int call_order(const void *a, const void *b)
+{
+    const struct scan_call *x = a;
+    const struct scan_call *y = b;
+    if (x->seq != y->seq)
+        return x->seq < y->seq ? -1 : 1;
+    if (x->segment->number != y->segment->number)
+        return x->segment->number < y->segment->number ? -1 : 1;
+    return x->offset < y->offset ? -1 : x->offset > y->offset;
+}
+
+/* Leaves the newest record of each call that was not delivered. */
+static void calls_fold(struct journal_scan *out)
+{
+    if (out->count > 1)
+        qsort(out->call, out->count, sizeof *out->call, call_order);
+    size_t kept = 0;
+    for (size_t i = 0; i < out->count;) {
+        struct scan_call newest = out->call[i];
+        uint64_t seq = newest.seq;
+        for (; i < out->count && out->call[i].seq == seq; i++)
+            if (out->call[i].kind >= newest.kind)
+                newest = out->call[i];
+        if (newest.kind == JOURNAL_DELIVERED)
+            continue;
+        *(newest.kind == JOURNAL_OPEN ? &out->found.open : &out->found.finished) += 1;
+        out->call[kept++] = newest;
+    }
+    out->count = kept;
+}
+
+bool journal_scan(int dir_fd, const struct uuid *instance, struct journal_scan *out, struct err *err)
+{
+    *out = (struct journal_scan){.next_seq = 1};
+    struct number_list numbers = {0};
+    bool ok = numbers_read(dir_fd, &numbers, &out->last_number, err);
+    for (size_t i = 0; ok && i < numbers.count; i++)
+        ok = segment_take(dir_fd, instance, numbers.item[i], out, err);
+    free(numbers.item);
+    ok = ok && records_read(out, err);
+    if (ok)
+        calls_fold(out);
+    else
+        journal_scan_free(out);
+    return ok;
+}
+
+void journal_scan_free(struct journal_scan *scan)
+{
+    while (scan->oldest != NULL) {
+        struct segment *s = scan->oldest;
+        scan->oldest = s->newer;
+        segment_free(s);
+    }
+    free(scan->call);
+    scan->call = NULL;
+    scan->count = 0;
+}

@@ -1,0 +1,35 @@
+/*
+ * journal_scan: reads a journal directory's segments, oldest first, and says which calls are not delivered.
+ * Damaged segments are set aside as .bad, never-begun ones removed. Owns nothing after it returned.
+ */
+#ifndef SPEND_INGEST_JOURNAL_SCAN_H
+#define SPEND_INGEST_JOURNAL_SCAN_H
+
+#include "ingest/journal.h"
+
+/* The newest record of one call. */
+struct scan_call {
+    uint64_t seq;
+    struct uuid call_id;
+    enum journal_kind kind; /* open or finished */
+    struct segment *segment;
+    size_t offset;
+};
+
+struct journal_scan {
+    struct segment *oldest; /* the caller's: a list by ->newer */
+    struct segment *newest;
+    struct scan_call *call; /* the caller's: by seq; free() */
+    size_t count;
+    uint64_t next_seq;
+    uint64_t boot;
+    uint64_t last_number; /* highest segment number ever seen, .bad ones too */
+    size_t segments;
+    struct journal_found found;
+};
+
+bool journal_scan(int dir_fd, const struct uuid *instance, struct journal_scan *out,
+                  struct err *err) NODISCARD;
+void journal_scan_free(struct journal_scan *scan); /* what was not taken over (set to NULL) */
+
+#endif

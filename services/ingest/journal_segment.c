@@ -1,0 +1,297 @@
+/*
+ * journal_segment: a record's first eight bytes (magic and checksum) are stored last, in one store, so a
+ * killed process leaves either the whole record or none. A machine that dies may tear pages: the checksum
+ * tells.
+ */
+#include "ingest/journal_segment.h"
+
+#include "ingest/crc32c.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define SEGMENT_MAGIC "SPNDJNL1"
+#define RECORD_MAGIC  0x4c4a5053U /* "SPJL" */
+
+struct segment_header {
+    char magic[8];
+    struct uuid instance;
+    uint64_t number;
+    uint64_t boot;
+    uint64_t next_seq;
+    uint32_t salt;
+    uint32_t crc; /* of all before it */
+    uint64_t unused;
+};
+_Static_assert(sizeof(struct segment_header) == SEGMENT_HEADER_BYTES, "the header's layout is on disk");
+
+struct record_head {
+    uint32_t magic;
+    uint32_t crc;
+    uint32_t len;
+    uint32_t kind;
+    uint64_t seq;
+    struct uuid call_id;
+    uint64_t progress;
+};
+_Static_assert(sizeof(struct record_head) == SEGMENT_RECORD_BYTES, "the record's layout is on disk");
+
+#define COVERED_FROM offsetof(struct record_head, len)
+#define COVERED_TO   offsetof(struct record_head, progress)
+
+void segment_name(uint64_t number, char out[SEGMENT_NAME_ROOM])
+{
+    (void)snprintf(out, SEGMENT_NAME_ROOM, "%016" PRIu64 ".seg", number);
+}
+
+bool segment_name_parse(const char *name, uint64_t *number)
+{
+    struct strview v = sv_of(name);
+    int64_t n = 0;
+    if (v.len != 20 || strcmp(name + 16, ".seg") != 0 || !sv_to_i64((struct strview){name, 16}, &n) || n < 1)
+        return false;
+    *number = (uint64_t)n;
+    return true;
+}
+
+static bool map_file(struct segment *s, struct err *err)
+{
+    void *map = mmap(NULL, s->size, PROT_READ | PROT_WRITE, MAP_SHARED, s->fd, 0);
+    if (map == MAP_FAILED)
+        return err_set(err, ERR_IO, FATE_FATAL, "journal: cannot map a segment: %s", strerror(errno));
+    s->map = map;
+    return true;
+}
+
+static struct segment *segment_alloc(struct err *err)
+{
+    struct segment *s = calloc(1, sizeof *s);
+    if (s == NULL)
+        (void)err_set(err, ERR_MEMORY, FATE_FATAL, "journal: out of memory");
+    else
+        s->fd = -1;
+    return s;
+}
+
+bool segment_create(int dir_fd, uint64_t number, size_t size, struct segment **out, struct err *err)
+{
+    bool ok = false;
+    int failed = 0;
+    char name[SEGMENT_NAME_ROOM];
+    segment_name(number, name);
+    struct segment *s = segment_alloc(err);
+    if (s == NULL)
+        return false;
+    s->number = number;
+    s->size = size;
+    s->fd = openat(dir_fd, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (s->fd < 0) {
+        (void)err_set(err, ERR_IO, FATE_RETRY, "journal: cannot create %s: %s", name, strerror(errno));
+        goto done;
+    }
+    failed = posix_fallocate(s->fd, 0, (off_t)size);
+    if (failed != 0) {
+        (void)err_set(err, ERR_FULL, FATE_RETRY, "journal: no room on disk for %s: %s", name,
+                      strerror(failed));
+        (void)unlinkat(dir_fd, name, 0);
+        goto done;
+    }
+    if (!map_file(s, err)) {
+        (void)unlinkat(dir_fd, name, 0);
+        goto done;
+    }
+    *out = s;
+    s = NULL;
+    ok = true;
+done:
+    segment_free(s);
+    return ok;
+}
+
+static uint32_t header_crc(const struct segment_header *h)
+{
+    return crc32c(0, h, offsetof(struct segment_header, crc));
+}
+
+void segment_begin(struct segment *s, const struct uuid *instance, uint64_t boot, uint64_t next_seq)
+{
+    struct segment_header h = {
+        .instance = *instance, .number = s->number, .boot = boot, .next_seq = next_seq};
+    memcpy(h.magic, SEGMENT_MAGIC, sizeof h.magic);
+    if (getrandom(&h.salt, sizeof h.salt, 0) != (ssize_t)sizeof h.salt)
+        h.salt = (uint32_t)(boot ^ next_seq);
+    h.crc = header_crc(&h);
+    memcpy(s->map, &h, sizeof h);
+    s->salt = h.salt;
+    s->boot = boot;
+    s->next_seq = next_seq;
+    s->at = SEGMENT_HEADER_BYTES;
+}
+
+static bool is_zero(const char *bytes, size_t len)
+{
+    for (size_t i = 0; i < len; i++)
+        if (bytes[i] != 0)
+            return false;
+    return true;
+}
+
+/* true with s->at == 0: never begun. */
+static bool header_read(struct segment *s, const struct uuid *instance, struct err *err)
+{
+    struct segment_header h;
+    if (s->size < sizeof h)
+        return err_set(err, ERR_INVALID, FATE_DEAD_LETTER, "journal: segment too short for its header");
+    memcpy(&h, s->map, sizeof h);
+    if (is_zero(s->map, sizeof h) && is_zero(s->map, s->size))
+        return true;
+    if (memcmp(h.magic, SEGMENT_MAGIC, sizeof h.magic) != 0 || h.crc != header_crc(&h) ||
+        h.number != s->number || uuid_cmp(&h.instance, instance) != 0)
+        return err_set(err, ERR_INVALID, FATE_DEAD_LETTER, "journal: segment header damaged");
+    s->salt = h.salt;
+    s->boot = h.boot;
+    s->next_seq = h.next_seq;
+    s->at = SEGMENT_HEADER_BYTES;
+    return true;
+}
+
+bool segment_open(int dir_fd, const char *name, const struct uuid *instance, struct segment **out,
+                  struct err *err)
+{
+    bool ok = false;
+    struct stat st;
+    *out = NULL;
+    struct segment *s = segment_alloc(err);
+    if (s == NULL)
+        return false;
+    s->fd = openat(dir_fd, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+    if (!segment_name_parse(name, &s->number) || s->fd < 0 || fstat(s->fd, &st) != 0) {
+        (void)err_set(err, ERR_IO, FATE_FATAL, "journal: cannot open %s: %s", name, strerror(errno));
+        goto done;
+    }
+    s->size = (size_t)st.st_size;
+    if (s->size < SEGMENT_HEADER_BYTES) { /* killed between creating and preallocating it */
+        ok = true;
+        goto done;
+    }
+    if (!map_file(s, err) || !header_read(s, instance, err))
+        goto done;
+    ok = true;
+    if (s->at != 0) {
+        *out = s;
+        s = NULL;
+    }
+done:
+    segment_free(s);
+    return ok;
+}
+
+void segment_free(struct segment *s)
+{
+    if (s == NULL)
+        return;
+    if (s->map != NULL)
+        (void)munmap(s->map, s->size);
+    if (s->fd >= 0)
+        (void)close(s->fd);
+    free(s);
+}
+
+void segment_unlink(int dir_fd, const struct segment *s)
+{
+    char name[SEGMENT_NAME_ROOM];
+    segment_name(s->number, name);
+    (void)unlinkat(dir_fd, name, 0);
+}
+
+size_t segment_record_size(size_t payload)
+{
+    return SEGMENT_RECORD_BYTES + (payload + 7) / 8 * 8;
+}
+
+size_t segment_left(const struct segment *s)
+{
+    return s->size - s->at;
+}
+
+static uint32_t record_crc(const struct segment *s, const char *record, size_t payload)
+{
+    uint32_t crc = crc32c(s->salt, record + COVERED_FROM, COVERED_TO - COVERED_FROM);
+    return crc32c(crc, record + SEGMENT_RECORD_BYTES, payload);
+}
+
+size_t segment_append(struct segment *s, const struct journal_record *record)
+{
+    size_t size = segment_record_size(record->payload.len);
+    assert(s->at != 0 && size <= segment_left(s));
+    char *at = s->map + s->at;
+    struct record_head h = {.len = (uint32_t)record->payload.len,
+                            .kind = (uint32_t)record->kind,
+                            .seq = record->seq,
+                            .call_id = record->call_id,
+                            .progress = record->progress};
+    memcpy(at + COVERED_FROM, (const char *)&h + COVERED_FROM, sizeof h - COVERED_FROM);
+    if (record->payload.len > 0)
+        memcpy(at + sizeof h, record->payload.ptr, record->payload.len);
+    uint64_t first = RECORD_MAGIC | (uint64_t)record_crc(s, at, record->payload.len) << 32;
+    __atomic_store_n((uint64_t *)(void *)at, first, __ATOMIC_RELEASE);
+    size_t offset = s->at;
+    s->at += size;
+    return offset;
+}
+
+void segment_set_progress(const struct segment *s, size_t offset, uint64_t progress)
+{
+    memcpy(s->map + offset + offsetof(struct record_head, progress), &progress, sizeof progress);
+}
+
+void segment_at(const struct segment *s, size_t offset, struct journal_record *out)
+{
+    struct record_head h;
+    memcpy(&h, s->map + offset, sizeof h);
+    *out = (struct journal_record){.kind = (enum journal_kind)h.kind,
+                                   .seq = h.seq,
+                                   .call_id = h.call_id,
+                                   .progress = h.progress,
+                                   .payload = {s->map + offset + sizeof h, h.len}};
+}
+
+static bool is_record(const struct segment *s, size_t at)
+{
+    struct record_head h;
+    if (s->size - at < sizeof h)
+        return false;
+    memcpy(&h, s->map + at, sizeof h);
+    if (h.magic != RECORD_MAGIC || h.len > s->size - at - sizeof h)
+        return false;
+    if (h.kind < JOURNAL_OPEN || h.kind > JOURNAL_DELIVERED)
+        return false;
+    return h.crc == record_crc(s, s->map + at, h.len);
+}
+
+bool segment_next(const struct segment *s, size_t *at, size_t *offset, struct journal_record *out,
+                  size_t *skipped)
+{
+    size_t here = *at == 0 ? SEGMENT_HEADER_BYTES : *at;
+    for (; here < s->size && s->size - here >= SEGMENT_RECORD_BYTES; here += 8) {
+        if (is_record(s, here)) {
+            segment_at(s, here, out);
+            *offset = here;
+            *at = here + segment_record_size(out->payload.len);
+            return true;
+        }
+        if (!is_zero(s->map + here, 8))
+            *skipped += 8;
+    }
+    *at = s->size;
+    return false;
+}

@@ -1,0 +1,29 @@
+/*
+ * spend-ingest: stands in front of an LLM proxy and records each call with the caller's own tags.
+ */
+#include "base/log.h"
+#include "ingest/service.h"
+#include "run/lifecycle.h"
+
+#include <stdlib.h>
+
+int main(int argc, char **argv)
+{
+    struct ingest_options options = {0};
+    struct arena memory;
+    struct options_rest rest;
+    struct err err = {0};
+    enum log_level level = LOG_LEVEL_INFO;
+    int exit_code = EXIT_FAILURE;
+    arena_init(&memory, 1 << 20);
+    if (!options_start(&ingest_options_spec, argc, argv, &options, &memory, &rest, &exit_code))
+        return exit_code;
+    (void)log_level_parse(sv_of(options.log_level), &level);
+    log_open("ingest", level);
+    if (lifecycle_start(&err) && service_run(&options, &err))
+        exit_code = EXIT_SUCCESS;
+    else
+        log_error("failed", LOG_ERR(&err), LOG_END);
+    arena_free(&memory);
+    return exit_code;
+}

@@ -1,0 +1,99 @@
+/*
+ * meter: every number ingest counts, in one table. Counters but where the name says otherwise.
+ * Owns the registered metrics. Any thread.
+ */
+#ifndef SPEND_INGEST_METER_H
+#define SPEND_INGEST_METER_H
+
+#include <stdint.h>
+
+#define METERS(X)                                                                                            \
+    X(REQUESTS_CALL, COUNTER, "spend_ingest_requests_total", "kind", "call", "requests by what they are")    \
+    X(REQUESTS_OTHER, COUNTER, "spend_ingest_requests_total", "kind", "passthrough", "")                     \
+    X(REFUSED_FRAMING, COUNTER, "spend_ingest_refused_total", "reason", "framing",                           \
+      "requests ingest answered itself")                                                                     \
+    X(REFUSED_HEADER_LIMIT, COUNTER, "spend_ingest_refused_total", "reason", "header_limit", "")             \
+    X(REFUSED_BODY_LIMIT, COUNTER, "spend_ingest_refused_total", "reason", "body_limit", "")                 \
+    X(REFUSED_SLOW, COUNTER, "spend_ingest_refused_total", "reason", "slow", "")                             \
+    X(REFUSED_WEBSOCKET, COUNTER, "spend_ingest_refused_total", "reason", "not_metered", "")                 \
+    X(REFUSED_JOURNAL, COUNTER, "spend_ingest_refused_total", "reason", "journal_full", "")                  \
+    X(REFUSED_RECORD, COUNTER, "spend_ingest_refused_total", "reason", "record", "")                         \
+    X(UPSTREAM_UNREACHABLE, COUNTER, "spend_ingest_upstream_failures_total", "reason", "unreachable",        \
+      "requests the upstream did not answer whole")                                                          \
+    X(UPSTREAM_TIMEOUT, COUNTER, "spend_ingest_upstream_failures_total", "reason", "timeout", "")            \
+    X(UPSTREAM_CUT, COUNTER, "spend_ingest_upstream_failures_total", "reason", "cut", "")                    \
+    X(UPSTREAM_MALFORMED, COUNTER, "spend_ingest_upstream_failures_total", "reason", "malformed", "")        \
+    X(UPSTREAM_RETRIED, COUNTER, "spend_ingest_upstream_retries_total", NULL, NULL,                          \
+      "safe requests sent again because a kept connection was closed")                                       \
+    X(OUTCOME_REJECTED, COUNTER, "spend_ingest_calls_total", "outcome", "rejected", "calls by outcome")      \
+    X(OUTCOME_FAILED, COUNTER, "spend_ingest_calls_total", "outcome", "failed", "")                          \
+    X(OUTCOME_UNKNOWN, COUNTER, "spend_ingest_calls_total", "outcome", "unknown", "")                        \
+    X(OUTCOME_ABORTED, COUNTER, "spend_ingest_calls_total", "outcome", "aborted", "")                        \
+    X(OUTCOME_COMPLETED, COUNTER, "spend_ingest_calls_total", "outcome", "completed", "")                    \
+    X(QUALITY_UNKNOWN, COUNTER, "spend_ingest_usage_total", "quality", "unknown", "calls by usage quality")  \
+    X(QUALITY_ESTIMATED, COUNTER, "spend_ingest_usage_total", "quality", "estimated", "")                    \
+    X(QUALITY_PARTIAL, COUNTER, "spend_ingest_usage_total", "quality", "partial", "")                        \
+    X(QUALITY_FINAL, COUNTER, "spend_ingest_usage_total", "quality", "final", "")                            \
+    X(USAGE_MISMATCH, COUNTER, "spend_ingest_usage_mismatch_total", NULL, NULL,                              \
+      "usage objects whose parts do not add up to the provider's totals")                                    \
+    X(USAGE_UNREADABLE, COUNTER, "spend_ingest_usage_unreadable_total", NULL, NULL,                          \
+      "usage numbers that are no non-negative integers")                                                     \
+    X(USAGE_CUT, COUNTER, "spend_ingest_provider_usage_dropped_total", NULL, NULL,                           \
+      "provider usage objects over 8 KiB, left out of the record")                                           \
+    X(REPLY_UNREAD, COUNTER, "spend_ingest_replies_unread_total", NULL, NULL,                                \
+      "replies to calls that could not be read: encoded, too long or no JSON")                               \
+    X(SSE_OVERSIZE, COUNTER, "spend_ingest_sse_oversize_total", NULL, NULL, "SSE events past their limit")   \
+    X(USAGE_ASKED, COUNTER, "spend_ingest_usage_asked_total", NULL, NULL,                                    \
+      "streams that were asked for usage on the caller's behalf")                                            \
+    X(USAGE_REMOVED, COUNTER, "spend_ingest_usage_chunks_removed_total", NULL, NULL,                         \
+      "usage chunks taken out of streams again")                                                             \
+    X(BODY_UNPARSED, COUNTER, "spend_ingest_body_unparsed_total", NULL, NULL,                                \
+      "call bodies that are no JSON")                                                                        \
+    X(TAGS_UNTAGGED, COUNTER, "spend_ingest_calls_without_tags_total", NULL, NULL, "calls with no tag")      \
+    X(TAGS_TRUNCATED, COUNTER, "spend_ingest_tags_truncated_total", NULL, NULL,                              \
+      "calls that lost tags to a limit or a fault")                                                          \
+    X(TAGS_EMPTY, COUNTER, "spend_ingest_tags_dropped_total", "reason", "empty", "tag items dropped")        \
+    X(TAGS_NON_STRING, COUNTER, "spend_ingest_tags_dropped_total", "reason", "non_string", "")               \
+    X(TAGS_REFUSED, COUNTER, "spend_ingest_tags_dropped_total", "reason", "refused", "")                     \
+    X(TEXT_CUT, COUNTER, "spend_ingest_text_cut_total", NULL, NULL, "texts cut to fit a record")             \
+    X(LOGS_METADATA_SKIPPED, COUNTER, "spend_ingest_logs_metadata_skipped_total", NULL, NULL,                \
+      "calls whose own logs metadata left no room for our id")                                               \
+    X(UNCAPTURED, COUNTER, "spend_ingest_uncaptured_total", NULL, NULL,                                      \
+      "calls let through without a record (capture=fail_open): money that is not billed")                    \
+    X(RECOVERED_FINISHED, COUNTER, "spend_ingest_recovered_total", "state", "finished",                      \
+      "calls found in a journal after a crash")                                                              \
+    X(RECOVERED_OPEN, COUNTER, "spend_ingest_recovered_total", "state", "open", "")                          \
+    X(JOURNAL_SKIPPED, COUNTER, "spend_ingest_journal_skipped_bytes_total", NULL, NULL,                      \
+      "journal bytes that could not be read")                                                                \
+    X(JOURNAL_MOVED, COUNTER, "spend_ingest_journal_moved_total", NULL, NULL,                                \
+      "records moved forward so that an old segment could go")                                               \
+    X(JOURNAL_UNDELIVERED, GAUGE, "spend_ingest_journal_undelivered", NULL, NULL,                            \
+      "calls in the journal without Kafka's report")                                                         \
+    X(JOURNAL_BYTES, GAUGE, "spend_ingest_journal_bytes", NULL, NULL, "bytes of journal segments on disk")   \
+    X(DELIVERY_RETRIED, COUNTER, "spend_ingest_delivery_retried_total", NULL, NULL,                          \
+      "records produced again after a failed report")                                                        \
+    X(PRODUCER_REPLACED, COUNTER, "spend_ingest_producer_replaced_total", NULL, NULL,                        \
+      "producers replaced after a fatal error")                                                              \
+    X(CLIENTS, GAUGE, "spend_ingest_connections", NULL, NULL, "client connections")                          \
+    X(CLIENTS_LIMIT, COUNTER, "spend_ingest_connections_limit_total", NULL, NULL,                            \
+      "times accepting stopped at the connection limit")                                                     \
+    X(EXCHANGES, GAUGE, "spend_ingest_exchanges", NULL, NULL, "requests under way")                          \
+    X(UPSTREAM_IDLE, GAUGE, "spend_ingest_upstream_idle", NULL, NULL, "upstream connections kept")           \
+    X(CLOCK_OFFSET, GAUGE, "spend_ingest_clock_offset_us", NULL, NULL,                                       \
+      "microseconds that Postgres's clock is ahead of this one")                                             \
+    X(CLOCK_KNOWN, GAUGE, "spend_ingest_clock_known", NULL, NULL, "1 once the offset was measured")          \
+    X(CALL_TTFB, HISTOGRAM, "spend_ingest_call_ttfb_seconds", NULL, NULL,                                    \
+      "from a call's arrival to the first byte of its reply")                                                \
+    X(CALL_DURATION, HISTOGRAM, "spend_ingest_call_duration_seconds", NULL, NULL,                            \
+      "from a call's arrival to the last byte of its reply")
+
+#define METER_ID(id, ...) METER_##id,
+enum meter { METERS(METER_ID) METER_COUNT };
+
+void meter_open(void); /* once, before anything counts */
+void meter_add(enum meter m, int64_t n);
+void meter_set(enum meter m, int64_t n);      /* gauges */
+void meter_observe(enum meter m, int64_t us); /* histograms */
+int64_t meter_value(enum meter m);
+
+#endif

@@ -1,0 +1,233 @@
+/*
+ * recovery: adopts at start; the rest happens while serving.
+ */
+#include "ingest/recovery.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "ingest/call_record.h"
+#include "ingest/instance_beat.h"
+#include "ingest/meter.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define NAMES_MAX 4096
+#define REBEAT_US (10 * US_PER_SECOND)
+
+struct adopted {
+    struct journal *journal;
+    int64_t reports; /* of its `closed` */
+    int64_t beaten_us;
+    bool closing; /* `closed` was sent */
+    struct adopted *next;
+};
+
+struct recovery {
+    struct delivery *delivery;
+    struct adopted *adopted;
+    struct adopted *removed;
+    size_t count;
+};
+
+static bool open_finish(struct journal_call *call, bool estimate, struct arena *a, struct buffer *bytes,
+                        struct err *err)
+{
+    struct journal_record record;
+    journal_read(call, &record);
+    buffer_clear(bytes);
+    arena_reset(a);
+    return call_record_recover(record.payload, record.progress, estimate, a, bytes, err) &&
+           journal_finish(call, buffer_view(bytes), err);
+}
+
+void recovery_finish_open(struct journal *j, bool estimate)
+{
+    struct arena arena;
+    struct buffer bytes;
+    arena_init(&arena, 1 << 20);
+    buffer_init(&bytes, LIMIT_CALL_BYTES);
+    for (struct journal_call *call = journal_oldest(j); call != NULL; call = call->newer) {
+        struct err err = {0};
+        if (call->finished) {
+            meter_add(METER_RECOVERED_FINISHED, 1);
+            continue;
+        }
+        meter_add(METER_RECOVERED_OPEN, 1);
+        if (!open_finish(call, estimate, &arena, &bytes, &err)) /* stays; the next start tries again */
+            log_error("call_not_recovered", LOG_STR("instance", journal_instance(j)),
+                      LOG_INT("seq", call->seq), LOG_ERR(&err), LOG_END);
+    }
+    buffer_free(&bytes);
+    arena_free(&arena);
+}
+
+static void found_log(const struct journal *j, const struct journal_found *found, bool own)
+{
+    meter_add(METER_JOURNAL_SKIPPED, (int64_t)found->skipped);
+    log_info("journal_recovered", LOG_STR("instance", journal_instance(j)),
+             LOG_STR("own", own ? "yes" : "no"), LOG_INT("finished", found->finished),
+             LOG_INT("open", found->open), LOG_INT("skipped", found->skipped),
+             LOG_INT("damaged", found->damaged), LOG_INT("boot", journal_boot(j)),
+             LOG_INT("next_seq", journal_next_seq(j)), LOG_END);
+}
+
+static bool adopt(struct recovery *r, struct journal *j, struct err *err)
+{
+    struct adopted *a = calloc(1, sizeof *a);
+    if (a == NULL)
+        return err_set(err, ERR_MEMORY, FATE_FATAL, "recovery: out of memory");
+    a->journal = j;
+    if (!delivery_adopt(r->delivery, j, err)) {
+        free(a);
+        return false;
+    }
+    a->next = r->adopted;
+    r->adopted = a;
+    r->count++;
+    return true;
+}
+
+/* One directory: ours if we have none yet, else adopted. false: the start cannot go on. */
+static bool directory_take(struct recovery *r, const struct journal_options *o, const char *name,
+                           bool estimate, struct journal **own, struct err *err)
+{
+    struct journal_found found = {0};
+    struct journal *j = NULL;
+    bool mine = *own == NULL && journal_open(&j, o, name, true, &found, err);
+    if (!mine && !journal_open(&j, o, name, false, &found, err)) {
+        bool harmless = err->code == ERR_STATE || err->code == ERR_INVALID;
+        if (!harmless)
+            return err_wrap(err, "recovery");
+        if (err->code == ERR_INVALID)
+            log_warn("journal_unreadable", LOG_STR("instance", name), LOG_ERR(err), LOG_END);
+        err_clear(err);
+        return true;
+    }
+    found_log(j, &found, mine);
+    recovery_finish_open(j, estimate);
+    if (!mine && !adopt(r, j, err)) {
+        journal_free(j);
+        return false;
+    }
+    if (mine)
+        *own = j;
+    return true;
+}
+
+static int name_order(const void *a, const void *b)
+{
+    return strcmp(a, b);
+}
+
+static char (*names_read(const char *dir, size_t *count, struct err *err))[UUID_TEXT_LEN + 1]
+{
+    char(*names)[UUID_TEXT_LEN + 1] = calloc(NAMES_MAX, sizeof *names);
+    DIR *d = opendir(dir);
+    *count = 0;
+    if (names == NULL || d == NULL) {
+        (void)err_set(err, ERR_IO, FATE_FATAL, "--journal-dir=%s: %s", dir, strerror(errno));
+        free(names);
+        names = NULL;
+        goto done;
+    }
+    for (const struct dirent *entry; *count < NAMES_MAX && (entry = readdir(d)) != NULL;) {
+        struct uuid id;
+        if (!uuid_parse(sv_of(entry->d_name), &id))
+            continue;
+        uuid_format(&id, names[*count]);
+        if (strcmp(names[*count], entry->d_name) == 0)
+            ++*count;
+    }
+    qsort(names, *count, sizeof *names, name_order);
+done:
+    if (d != NULL)
+        (void)closedir(d);
+    return names;
+}
+
+bool recovery_open(struct recovery **out, const struct journal_options *o, bool estimate, struct delivery *d,
+                   struct journal **own, struct err *err)
+{
+    size_t count = 0;
+    *own = NULL;
+    struct recovery *r = calloc(1, sizeof *r);
+    char(*names)[UUID_TEXT_LEN + 1] = names_read(o->dir, &count, err);
+    bool ok = r != NULL && names != NULL;
+    if (r != NULL)
+        r->delivery = d;
+    for (size_t i = 0; ok && i < count; i++)
+        ok = directory_take(r, o, names[i], estimate, own, err);
+    if (ok && *own == NULL)
+        ok = journal_create(own, o, clock_now_us(), err);
+    ok = ok && delivery_adopt(d, *own, err);
+    free(names);
+    if (ok) {
+        *out = r;
+        return true;
+    }
+    journal_free(*own);
+    *own = NULL;
+    recovery_free(r);
+    return false;
+}
+
+static void adopted_beat(struct recovery *r, struct adopted *a, int64_t now_us, int64_t every_us)
+{
+    struct err err = {0};
+    bool closed = journal_undelivered(a->journal) == 0;
+    if (a->beaten_us != 0 && now_us - a->beaten_us < (closed ? REBEAT_US : every_us) &&
+        !(closed && !a->closing))
+        return;
+    a->closing = closed;
+    a->beaten_us = now_us;
+    if (!instance_beat_send(r->delivery, a->journal, closed, closed ? &a->reports : NULL, &err))
+        log_warn("beat_not_produced", LOG_STR("instance", journal_instance(a->journal)), LOG_ERR(&err),
+                 LOG_END);
+}
+
+void recovery_tick(struct recovery *r, int64_t now_us, int64_t beat_every_us)
+{
+    for (struct adopted **at = &r->adopted; *at != NULL;) {
+        struct adopted *a = *at;
+        if (a->reports == 0) {
+            adopted_beat(r, a, now_us, beat_every_us);
+            at = &a->next;
+            continue;
+        }
+        log_info("journal_closed", LOG_STR("instance", journal_instance(a->journal)), LOG_END);
+        delivery_forget(r->delivery, a->journal);
+        journal_remove(a->journal);
+        *at = a->next;
+        a->journal = NULL;
+        r->count--;
+        a->next = r->removed; /* a second `closed` may still be reported into it */
+        r->removed = a;
+    }
+}
+
+size_t recovery_left(const struct recovery *r)
+{
+    return r->count;
+}
+
+static void list_free(struct adopted *a)
+{
+    while (a != NULL) {
+        struct adopted *next = a->next;
+        journal_free(a->journal);
+        free(a);
+        a = next;
+    }
+}
+
+void recovery_free(struct recovery *r)
+{
+    if (r == NULL)
+        return;
+    list_free(r->adopted);
+    list_free(r->removed);
+    free(r);
+}

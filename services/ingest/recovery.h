@@ -1,0 +1,29 @@
+/*
+ * recovery: the journals a starter finds. One becomes its own; every other unlocked one is adopted: what was
+ * finished is produced again, what was open becomes `unknown` (written as finished first, so that a second
+ * crash produces the same bytes), and when all of it is delivered the journal is beaten `closed` and removed.
+ * Owns the adopted journals. Thread: the event loop's.
+ */
+#ifndef SPEND_INGEST_RECOVERY_H
+#define SPEND_INGEST_RECOVERY_H
+
+#include "ingest/delivery.h"
+
+struct recovery;
+
+/*
+ * *own is the caller's. estimate: an open call is billed by an estimate from its text, else as zero.
+ * false: no journal of our own could be opened or made.
+ */
+bool recovery_open(struct recovery **out, const struct journal_options *o, bool estimate, struct delivery *d,
+                   struct journal **own, struct err *err) NODISCARD;
+/* Closes and removes what is delivered; beats the others. */
+void recovery_tick(struct recovery *r, int64_t now_us, int64_t beat_every_us);
+size_t recovery_left(const struct recovery *r); /* journals not removed yet */
+/* What is left stays on disk for the next starter. NULL allowed. */
+void recovery_free(struct recovery *r);
+
+/* Finishes every open call of a journal. */
+void recovery_finish_open(struct journal *j, bool estimate);
+
+#endif

@@ -1,0 +1,217 @@
+/*
+ * service: one event loop. SIGTERM: no new calls, running ones end (--drain), Kafka gets what is left, the
+ * journal is beaten closed. What Kafka could not take stays in the journal for the next start.
+ */
+#include "ingest/service.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/sha256.h"
+#include "ingest/clock_probe.h"
+#include "ingest/gateway.h"
+#include "ingest/instance_beat.h"
+#include "ingest/meter.h"
+#include "ingest/recovery.h"
+#include "run/admin_http.h"
+#include "run/health.h"
+#include "run/lifecycle.h"
+#include "spend/avro_codec.h"
+
+#include <event2/event.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+
+#define TICK_MS      250
+#define LOOP_AGE_US  (5 * US_PER_SECOND)
+#define FLUSH_US     (15 * US_PER_SECOND)
+#define SECRET_BYTES 32
+
+struct service {
+    const struct ingest_options *options;
+    struct event_base *base;
+    struct delivery *delivery;
+    struct recovery *recovery;
+    struct journal *journal;
+    struct gateway *gateway;
+    struct event *tick;
+    struct event *stop;
+    struct health_loop *loop;
+    char random_secret[SECRET_BYTES];
+    int64_t beaten_us;
+    bool connected; /* Kafka was there once */
+    int64_t drain_until_us;
+    int64_t flush_until_us; /* 0: calls still run */
+    int64_t closed_reports;
+};
+
+static void beat(struct service *s, int64_t now_us)
+{
+    struct err err = {0};
+    if (s->beaten_us != 0 && now_us - s->beaten_us < s->options->beat_every_us)
+        return;
+    s->beaten_us = now_us;
+    if (!instance_beat_send(s->delivery, s->journal, false, NULL, &err))
+        log_warn("beat_not_produced", LOG_ERR(&err), LOG_END);
+}
+
+static void readiness(struct service *s)
+{
+    struct err err = {0};
+    s->connected = s->connected || delivery_is_connected(s->delivery);
+    health_ready("kafka", s->connected, "Kafka was never reached");
+    bool room = journal_has_room(s->journal, &err);
+    health_ready("journal", room, err.text);
+    health_ready("accepting", s->drain_until_us == 0, "draining");
+}
+
+/* The stop's stages: calls end, then Kafka takes what is left, then `closed`. */
+static void drain_step(struct service *s, int64_t now_us)
+{
+    struct err err = {0};
+    if (s->flush_until_us == 0) {
+        if (!gateway_is_idle(s->gateway) && now_us < s->drain_until_us)
+            return;
+        gateway_cut(s->gateway);
+        s->flush_until_us = now_us + FLUSH_US;
+    }
+    bool empty = journal_undelivered(s->journal) == 0;
+    if (empty && s->closed_reports == 0 && now_us - s->beaten_us > US_PER_SECOND) {
+        s->beaten_us = now_us;
+        if (!instance_beat_send(s->delivery, s->journal, true, &s->closed_reports, &err))
+            log_warn("beat_not_produced", LOG_ERR(&err), LOG_END);
+    }
+    if (s->closed_reports > 0 || now_us > s->flush_until_us)
+        (void)event_base_loopbreak(s->base);
+}
+
+static void on_tick(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    struct service *s = arg;
+    int64_t now = clock_mono_us();
+    health_beat(s->loop);
+    delivery_poll(s->delivery, 0);
+    readiness(s);
+    recovery_tick(s->recovery, now, s->options->beat_every_us);
+    if (s->drain_until_us == 0)
+        beat(s, now);
+    else
+        drain_step(s, now);
+}
+
+static void on_stop(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    struct service *s = arg;
+    (void)event_del(s->stop);
+    log_info("draining", LOG_INT("exchanges", s->gateway->exchange_count), LOG_END);
+    s->drain_until_us = clock_mono_us() + s->options->drain_us;
+    s->beaten_us = 0;
+    gateway_drain(s->gateway);
+}
+
+/* As many descriptors as this process may have: two a call, and the connections' limit is ours to keep. */
+static void descriptors_raise(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    (void)setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+static bool secret_take(struct service *s, struct strview *out, struct err *err)
+{
+    *out = sv_of(s->options->spend_log_secret);
+    if (!sv_is_null(*out))
+        return true;
+    if (getrandom(s->random_secret, sizeof s->random_secret, 0) != (ssize_t)sizeof s->random_secret)
+        return err_set(err, ERR_IO, FATE_FATAL, "no random bytes for the spend log secret");
+    *out = (struct strview){s->random_secret, sizeof s->random_secret};
+    return true;
+}
+
+static bool base_open(struct service *s, struct err *err)
+{
+    struct event_config *config = event_config_new();
+    if (config != NULL) {
+        (void)event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK);
+        s->base = event_base_new_with_config(config);
+        event_config_free(config);
+    }
+    return s->base != NULL || err_set(err, ERR_MEMORY, FATE_FATAL, "no event loop");
+}
+
+static bool events_open(struct service *s, struct err *err)
+{
+    struct timeval tick = {.tv_usec = TICK_MS * 1000};
+    s->tick = event_new(s->base, -1, EV_PERSIST, on_tick, s);
+    s->stop = event_new(s->base, lifecycle_stop_fd(), EV_READ, on_stop, s);
+    if (s->tick == NULL || s->stop == NULL || event_add(s->tick, &tick) != 0 || event_add(s->stop, NULL) != 0)
+        return err_set(err, ERR_MEMORY, FATE_FATAL, "no timer");
+    return true;
+}
+
+static bool parts_open(struct service *s, struct err *err)
+{
+    const struct ingest_options *o = s->options;
+    struct kafka_settings kafka = {.brokers = o->kafka_brokers,
+                                   .client_id = "spend-ingest",
+                                   .properties = o->kafka_conf.item,
+                                   .property_count = o->kafka_conf.count};
+    struct journal_options journal = {o->journal_dir, (size_t)o->journal_bytes,
+                                      (size_t)o->journal_segment_bytes};
+    struct gateway_parts parts = {0};
+    if (!avro_codec_open(err) || !base_open(s, err) || !secret_take(s, &parts.secret, err) ||
+        !delivery_new(&s->delivery, s->base, &kafka, err) ||
+        !recovery_open(&s->recovery, &journal, strcmp(o->on_crash, "estimate") == 0, s->delivery, &s->journal,
+                       err))
+        return false;
+    parts.base = s->base;
+    parts.journal = s->journal;
+    parts.delivery = s->delivery;
+    return gateway_new(&s->gateway, o, &parts, err) && events_open(s, err) &&
+           clock_probe_start(o->ledger_url, o->ledger_token, o->clock_every_us, err) &&
+           admin_http_start(o->admin_listen, err) && gateway_listen(s->gateway, err);
+}
+
+static void parts_close(struct service *s)
+{
+    admin_http_stop();
+    clock_probe_stop();
+    gateway_free(s->gateway);
+    if (s->tick != NULL)
+        event_free(s->tick);
+    if (s->stop != NULL)
+        event_free(s->stop);
+    delivery_free(s->delivery);
+    recovery_free(s->recovery);
+    journal_free(s->journal);
+    if (s->base != NULL)
+        event_base_free(s->base);
+}
+
+bool service_run(const struct ingest_options *options, struct err *err)
+{
+    struct service s = {.options = options};
+    health_ready("kafka", false, "starting");
+    health_ready("journal", false, "starting");
+    health_ready("accepting", false, "starting");
+    descriptors_raise();
+    meter_open();
+    s.loop = health_loop_start("ingest", LOOP_AGE_US);
+    bool ok = parts_open(&s, err);
+    if (ok) {
+        ok = event_base_dispatch(s.base) == 0;
+        size_t left = journal_undelivered(s.journal);
+        log_info("stopped", LOG_INT("undelivered", left), LOG_INT("journals_left", recovery_left(s.recovery)),
+                 LOG_END);
+        if (!ok)
+            (void)err_set(err, ERR_IO, FATE_FATAL, "the event loop failed");
+    }
+    parts_close(&s);
+    return ok;
+}

@@ -1,0 +1,13 @@
+/*
+ * service: the parts of spend-ingest, opened in order, run until a stop is asked for, drained and closed in
+ * reverse.
+ */
+#ifndef SPEND_INGEST_SERVICE_H
+#define SPEND_INGEST_SERVICE_H
+
+#include "ingest/ingest_options.h"
+
+/* true: it ended as it should. */
+bool service_run(const struct ingest_options *options, struct err *err) NODISCARD;
+
+#endif

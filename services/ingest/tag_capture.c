@@ -1,0 +1,229 @@
+/*
+ * tag_capture: one pass over the headers, one over the body. A body that turns out to be no JSON gives
+ * nothing: its tags are dropped again and those of the headers stand alone.
+ */
+#include "ingest/tag_capture.h"
+
+#include "ingest/meter.h"
+#include "ingest/text_count.h"
+
+#include <string.h>
+
+static const struct strview logs_header = SV_INIT("x-litellm-spend-logs-metadata");
+
+struct body_reader {
+    struct json_scan scan;
+    struct tag_capture *out;
+    struct arena *scratch;
+    struct strview user;
+    bool has_user;
+};
+
+struct strview tag_capture_text(struct strview v)
+{
+    if (sv_is_null(v))
+        return v;
+    struct strview cut = {v.ptr, v.len > LIMIT_TEXT_BYTES ? LIMIT_TEXT_BYTES : v.len};
+    cut.len = sv_utf8_prefix(cut);
+    if (cut.len != v.len)
+        meter_add(METER_TEXT_CUT, 1);
+    return cut;
+}
+
+/* "Bearer x" gives x, anything else itself: as LiteLLM reads each of its key headers. */
+static struct strview bearer(struct strview v)
+{
+    struct strview word = {v.ptr, 7};
+    if (v.len > 7 && (sv_eq_nocase(word, SV_LIT("bearer ")) || sv_eq_nocase(word, SV_LIT("bearer\t"))))
+        return sv_trim((struct strview){v.ptr + 7, v.len - 7});
+    return v;
+}
+
+static bool key_hash(const struct http_headers *headers, struct sha256 *sha, struct arena *a,
+                     struct strview *out)
+{
+    /* in LiteLLM's order: the first that is there is the key */
+    static const struct strview places[] = {SV_INIT("x-litellm-api-key"), SV_INIT("authorization"),
+                                            SV_INIT("api-key"), SV_INIT("x-api-key"), SV_INIT("x-goog-api-key")};
+    *out = SV_NULL;
+    struct strview key = SV_NULL;
+    for (size_t i = 0; i < sizeof places / sizeof places[0] && sv_is_empty(key); i++) {
+        struct strview value = http_header_last(headers, places[i]);
+        key = sv_is_null(value) ? SV_NULL : bearer(value);
+    }
+    if (sv_is_empty(key))
+        return true;
+    uint8_t hash[SHA256_LEN];
+    sha256_begin(sha);
+    sha256_update(sha, key.ptr, key.len);
+    sha256_end(sha, hash);
+    char *hex = arena_alloc(a, SHA256_HEX_LEN + 1);
+    if (hex == NULL)
+        return false;
+    sha256_to_hex(hash, sizeof hash, hex);
+    *out = (struct strview){hex, SHA256_HEX_LEN};
+    return true;
+}
+
+static bool is_json_object(struct strview text)
+{
+    struct json_scan scan;
+    struct json_value root;
+    json_scan_init(&scan, text, LIMIT_JSON_DEPTH);
+    return json_scan_value(&scan, &root) && root.kind == JSON_KIND_OBJECT &&
+           json_scan_skip(&scan, &root, NULL) && json_scan_end(&scan);
+}
+
+static void headers_read(struct tag_capture *out, const struct http_headers *headers)
+{
+    for (size_t i = 0; i < headers->count; i++)
+        if (sv_eq_nocase(headers->item[i].name, SV_LIT("x-litellm-tags")))
+            tag_set_add_list(&out->tags, headers->item[i].value, TAG_ORIGIN_HEADER);
+}
+
+static bool string_of(struct body_reader *r, const struct json_value *v, struct strview *out)
+{
+    return json_scan_unescape(v, r->scratch, out);
+}
+
+/* A string that cannot be unescaped: it holds \u0000, or is past every limit. */
+static void tag_refuse(struct tag_set *tags)
+{
+    tags->refused++;
+    if (tags->fault == TAG_FAULT_NONE)
+        tags->fault = TAG_FAULT_CONTROL;
+}
+
+/* `tags`: an array of strings, or one string with commas. */
+static bool tags_read(struct body_reader *r, const struct json_value *value, enum tag_origin origin)
+{
+    struct strview text;
+    struct json_value item;
+    if (value->kind == JSON_KIND_STRING) {
+        if (!string_of(r, value, &text))
+            tag_refuse(&r->out->tags);
+        else
+            tag_set_add_list(&r->out->tags, text, origin);
+        return true;
+    }
+    if (value->kind != JSON_KIND_ARRAY) {
+        if (value->kind != JSON_KIND_NULL)
+            tag_set_count_non_string(&r->out->tags);
+        return json_scan_skip(&r->scan, value, NULL);
+    }
+    while (json_scan_item(&r->scan, &item)) {
+        if (item.kind != JSON_KIND_STRING)
+            tag_set_count_non_string(&r->out->tags);
+        else if (string_of(r, &item, &text))
+            tag_set_add_item(&r->out->tags, text, origin);
+        else
+            tag_refuse(&r->out->tags);
+        if (!json_scan_skip(&r->scan, &item, NULL))
+            return false;
+    }
+    return !r->scan.failed;
+}
+
+static bool metadata_read(struct body_reader *r, const struct json_value *value, enum tag_origin origin)
+{
+    struct json_value key;
+    struct json_value item;
+    if (value->kind != JSON_KIND_OBJECT)
+        return json_scan_skip(&r->scan, value, NULL);
+    while (json_scan_member(&r->scan, &key, &item)) {
+        struct strview whole = SV_NULL;
+        bool ok = json_scan_text_is(&key, SV_LIT("tags")) ? tags_read(r, &item, origin)
+                                                          : json_scan_skip(&r->scan, &item, &whole);
+        if (!ok)
+            return false;
+        if (origin == TAG_ORIGIN_METADATA && !r->out->logs_metadata_of_header &&
+            json_scan_text_is(&key, SV_LIT("spend_logs_metadata")))
+            r->out->logs_metadata = item.kind == JSON_KIND_OBJECT ? whole : SV_NULL;
+    }
+    return !r->scan.failed;
+}
+
+static bool scalar_text(struct body_reader *r, const struct json_value *value, struct strview *out)
+{
+    *out = SV_NULL;
+    if (value->kind == JSON_KIND_STRING && !string_of(r, value, out))
+        *out = SV_NULL;
+    return json_scan_skip(&r->scan, value, NULL);
+}
+
+static bool member_read(struct body_reader *r, const struct json_value *key, const struct json_value *value)
+{
+    struct tag_capture *out = r->out;
+    if (json_scan_text_is(key, SV_LIT("tags")))
+        return tags_read(r, value, TAG_ORIGIN_ROOT);
+    if (json_scan_text_is(key, SV_LIT("metadata")))
+        return metadata_read(r, value, TAG_ORIGIN_METADATA);
+    if (json_scan_text_is(key, SV_LIT("litellm_metadata")))
+        return metadata_read(r, value, TAG_ORIGIN_LITELLM_METADATA);
+    if (json_scan_text_is(key, SV_LIT("user"))) {
+        r->has_user = value->kind == JSON_KIND_STRING;
+        return scalar_text(r, value, &r->user);
+    }
+    if (json_scan_text_is(key, SV_LIT("model")))
+        return scalar_text(r, value, &out->model);
+    if (json_scan_text_is(key, SV_LIT("stream"))) {
+        out->stream = value->kind == JSON_KIND_TRUE;
+        return json_scan_skip(&r->scan, value, NULL);
+    }
+    if (json_scan_text_is(key, SV_LIT("stream_options")))
+        return stream_ask_read(&out->ask, &r->scan, value);
+    return text_count(&r->scan, key, value, &out->text_bytes);
+}
+
+static bool body_read(struct body_reader *r)
+{
+    struct json_value root;
+    struct json_value key;
+    struct json_value value;
+    if (!json_scan_value(&r->scan, &root))
+        return false;
+    if (root.kind != JSON_KIND_OBJECT)
+        return json_scan_skip(&r->scan, &root, NULL) && json_scan_end(&r->scan);
+    r->out->ask.has_root = true;
+    r->out->ask.root_inside = (size_t)(root.raw.ptr - r->scan.begin) + 1;
+    while (json_scan_member(&r->scan, &key, &value))
+        if (!member_read(r, &key, &value))
+            return false;
+    return !r->scan.failed && json_scan_end(&r->scan);
+}
+
+bool tag_capture_read(struct tag_capture *out, const struct http_headers *headers, struct strview body,
+                      struct sha256 *sha, struct arena *scratch)
+{
+    if (!key_hash(headers, sha, scratch, &out->key_hash))
+        return false;
+    tag_set_init(&out->tags);
+    out->body_unparsed = out->stream = false;
+    out->text_bytes = 0;
+    out->ask = (struct stream_ask){.has_root = false};
+    out->model = SV_NULL;
+    out->user_agent = tag_capture_text(http_header_last(headers, SV_LIT("user-agent")));
+    out->logs_metadata = http_header_last(headers, logs_header);
+    out->logs_metadata_of_header = !sv_is_null(out->logs_metadata) && is_json_object(out->logs_metadata);
+    if (!out->logs_metadata_of_header)
+        out->logs_metadata = SV_NULL;
+    struct strview own = out->logs_metadata;
+    headers_read(out, headers);
+    struct body_reader r = {.out = out, .scratch = scratch};
+    json_scan_init(&r.scan, body, LIMIT_JSON_DEPTH);
+    if (body_read(&r)) {
+        if (r.has_user)
+            tag_set_add_user(&out->tags, r.user, scratch);
+    } else {
+        tag_set_init(&out->tags);
+        headers_read(out, headers);
+        out->body_unparsed = true;
+        out->stream = false;
+        out->model = SV_NULL;
+        out->logs_metadata = own;
+        out->ask = (struct stream_ask){.has_root = false};
+        out->text_bytes = body.len;
+    }
+    out->model = tag_capture_text(out->model);
+    return true;
+}

@@ -1,0 +1,33 @@
+/*
+ * tag_capture: what a request says about itself, read from the caller's own bytes before any proxy sees them:
+ * tags from every place, the key's hash, model, stream, the caller's own logs metadata. Owns nothing: all
+ * texts live in the arena. Refuses to keep keys, prompts or anything else of the body.
+ */
+#ifndef SPEND_INGEST_TAG_CAPTURE_H
+#define SPEND_INGEST_TAG_CAPTURE_H
+
+#include "ingest/http_head.h"
+#include "ingest/stream_ask.h"
+#include "spend/tag_set.h"
+
+struct tag_capture {
+    struct tag_set tags;
+    bool body_unparsed;
+    struct strview model; /* null when the body names none */
+    bool stream;
+    struct strview logs_metadata; /* JSON object text, null without one; a view into headers or body */
+    bool logs_metadata_of_header; /* it is the caller's own header */
+    struct strview key_hash;      /* null without a key */
+    struct strview user_agent;
+    uint64_t text_bytes; /* of prompts, for estimates */
+    struct stream_ask ask;
+};
+
+/* scratch: for unescaping, may be reset as soon as the record is made. false: out of memory. */
+bool tag_capture_read(struct tag_capture *out, const struct http_headers *headers, struct strview body,
+                      struct sha256 *sha, struct arena *scratch) NODISCARD;
+
+/* A text as a record may hold it: its well-formed UTF-8 up to LIMIT_TEXT_BYTES; cut ones are counted. */
+struct strview tag_capture_text(struct strview v);
+
+#endif

@@ -1,0 +1,292 @@
+/*
+ * upstream: one read event a link, armed once; a write event only while connecting or after EAGAIN.
+ */
+#include "ingest/upstream.h"
+
+#include "base/log.h"
+#include "ingest/meter.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <event2/event_struct.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+struct upstream_link {
+    struct upstream *home;
+    int fd;
+    bool connecting;
+    bool reading;
+    bool writing;
+    const struct upstream_events *events; /* NULL while idle */
+    void *arg;
+    struct event read_event;
+    struct event write_event;
+    int64_t idle_since_us;
+    struct upstream_link *below; /* in the pool */
+};
+
+struct upstream {
+    struct event_base *base;
+    struct upstream_address address;
+    struct addrinfo *found;
+    struct addrinfo *next; /* tried next: the one after a failure */
+    int64_t idle_us;
+    struct upstream_link *idle; /* the latest on top */
+};
+
+static bool part_copy(struct strview v, char *out, size_t room)
+{
+    if (v.len >= room || sv_has_control(v))
+        return false;
+    memcpy(out, v.ptr, v.len);
+    out[v.len] = '\0';
+    return true;
+}
+
+bool upstream_address_parse(struct strview url, struct upstream_address *out, struct err *err)
+{
+    if (sv_starts_with(url, SV_LIT("https://")))
+        return err_set(err, ERR_INVALID, FATE_FATAL,
+                       "--upstream-url: https is not spoken here; put TLS in a sidecar or use http");
+    if (!sv_starts_with(url, SV_LIT("http://")))
+        return err_set(err, ERR_INVALID, FATE_FATAL, "--upstream-url must be http://host:port[/prefix]");
+    struct strview rest = {url.ptr + 7, url.len - 7};
+    size_t slash = sv_find(rest, '/');
+    struct strview authority = {rest.ptr, slash};
+    struct strview prefix = {rest.ptr + slash, rest.len - slash};
+    while (prefix.len > 0 && prefix.ptr[prefix.len - 1] == '/')
+        prefix.len--;
+    struct strview port = SV_LIT("80");
+    struct strview host = authority;
+    for (size_t i = authority.len; i > 0 && authority.ptr[i - 1] != ']'; i--) {
+        if (authority.ptr[i - 1] == ':') {
+            host.len = i - 1;
+            port = (struct strview){authority.ptr + i, authority.len - i};
+            break;
+        }
+    }
+    if (host.len > 2 && host.ptr[0] == '[' && host.ptr[host.len - 1] == ']')
+        host = (struct strview){host.ptr + 1, host.len - 2};
+    int64_t number = 0;
+    if (host.len == 0 || !sv_to_i64(port, &number) || number < 1 || number > 65535 ||
+        sv_find(authority, '@') != authority.len || sv_find(url, '?') != url.len ||
+        sv_find(url, ' ') != url.len || !part_copy(host, out->host, sizeof out->host) ||
+        !part_copy(port, out->port, sizeof out->port) ||
+        !part_copy(prefix, out->prefix, sizeof out->prefix) ||
+        !part_copy(authority, out->name, sizeof out->name))
+        return err_set(err, ERR_INVALID, FATE_FATAL, "--upstream-url must be http://host:port[/prefix]");
+    return true;
+}
+
+bool upstream_new(struct upstream **out, struct event_base *base, const struct upstream_address *address,
+                  int64_t idle_us, struct err *err)
+{
+    struct upstream *u = calloc(1, sizeof *u);
+    if (u == NULL)
+        return err_set(err, ERR_MEMORY, FATE_FATAL, "upstream: out of memory");
+    u->base = base;
+    u->address = *address;
+    u->idle_us = idle_us;
+    struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
+    int failed = getaddrinfo(address->host, address->port, &hints, &u->found);
+    if (failed != 0) {
+        free(u);
+        return err_set(err, ERR_HTTP, FATE_FATAL, "upstream: cannot resolve %s: %s", address->host,
+                       gai_strerror(failed));
+    }
+    u->next = u->found;
+    *out = u;
+    return true;
+}
+
+const struct upstream_address *upstream_address(const struct upstream *u)
+{
+    return &u->address;
+}
+
+static void link_close(struct upstream_link *link)
+{
+    (void)event_del(&link->read_event);
+    (void)event_del(&link->write_event);
+    (void)close(link->fd);
+    free(link);
+}
+
+void upstream_free(struct upstream *u)
+{
+    if (u == NULL)
+        return;
+    while (u->idle != NULL) {
+        struct upstream_link *link = u->idle;
+        u->idle = link->below;
+        link_close(link);
+    }
+    freeaddrinfo(u->found);
+    free(u);
+}
+
+static void idle_remove(struct upstream_link *link)
+{
+    struct upstream_link **at = &link->home->idle;
+    while (*at != link)
+        at = &(*at)->below;
+    *at = link->below;
+    meter_add(METER_UPSTREAM_IDLE, -1);
+}
+
+void upstream_tick(struct upstream *u, int64_t now_us)
+{
+    for (struct upstream_link **at = &u->idle; *at != NULL;) {
+        struct upstream_link *link = *at;
+        if (now_us - link->idle_since_us <= u->idle_us) {
+            at = &link->below;
+            continue;
+        }
+        *at = link->below;
+        meter_add(METER_UPSTREAM_IDLE, -1);
+        link_close(link);
+    }
+}
+
+static void on_read(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    struct upstream_link *link = arg;
+    if (link->events == NULL) {
+        idle_remove(link);
+        link_close(link);
+        return;
+    }
+    if (!link->connecting)
+        link->events->readable(link->arg);
+}
+
+static void on_write(evutil_socket_t fd, short what, void *arg)
+{
+    (void)what;
+    struct upstream_link *link = arg;
+    if (!link->connecting) {
+        if (link->events != NULL)
+            link->events->writable(link->arg);
+        return;
+    }
+    int failed = 0;
+    socklen_t size = sizeof failed;
+    if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &failed, &size) != 0)
+        failed = errno;
+    link->connecting = false;
+    upstream_want_write(link, false);
+    if (failed != 0) {
+        struct upstream *u = link->home;
+        u->next = u->next->ai_next == NULL ? u->found : u->next->ai_next;
+        log_warn("upstream_connect_failed", LOG_STR("upstream", u->address.name),
+                 LOG_STR("err", strerror(failed)), LOG_END);
+    } else {
+        upstream_want_read(link, true);
+    }
+    link->events->connected(link->arg, failed == 0);
+}
+
+static struct upstream_link *link_new(struct upstream *u)
+{
+    const struct addrinfo *to = u->next;
+    int fd = socket(to->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return NULL;
+    int on = 1;
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    struct upstream_link *link = calloc(1, sizeof *link);
+    if (link == NULL || (connect(fd, to->ai_addr, to->ai_addrlen) != 0 && errno != EINPROGRESS)) {
+        (void)close(fd);
+        free(link);
+        u->next = to->ai_next == NULL ? u->found : to->ai_next;
+        return NULL;
+    }
+    link->home = u;
+    link->fd = fd;
+    link->connecting = true;
+    (void)event_assign(&link->read_event, u->base, fd, EV_READ | EV_PERSIST, on_read, link);
+    (void)event_assign(&link->write_event, u->base, fd, EV_WRITE | EV_PERSIST, on_write, link);
+    upstream_want_write(link, true);
+    return link;
+}
+
+struct upstream_link *upstream_take(struct upstream *u, const struct upstream_events *events, void *arg,
+                                    bool fresh, bool *reused)
+{
+    struct upstream_link *link = fresh ? NULL : u->idle;
+    *reused = link != NULL;
+    if (link != NULL) {
+        u->idle = link->below;
+        meter_add(METER_UPSTREAM_IDLE, -1);
+    } else {
+        link = link_new(u);
+    }
+    if (link != NULL) {
+        link->events = events;
+        link->arg = arg;
+    }
+    return link;
+}
+
+void upstream_drop(struct upstream_link *link)
+{
+    if (link != NULL)
+        link_close(link);
+}
+
+void upstream_give_back(struct upstream_link *link, int64_t now_us)
+{
+    struct upstream *u = link->home;
+    upstream_want_write(link, false);
+    upstream_want_read(link, true);
+    link->events = NULL;
+    link->arg = NULL;
+    link->idle_since_us = now_us;
+    link->below = u->idle;
+    u->idle = link;
+    meter_add(METER_UPSTREAM_IDLE, 1);
+}
+
+ssize_t upstream_send(struct upstream_link *link, const struct iovec *piece, size_t count)
+{
+    struct msghdr message = {.msg_iovlen = count};
+    /* sendmsg's parameter is not const in POSIX, but it only reads the pieces */
+    memcpy(&message.msg_iov, &piece, sizeof piece);
+    ssize_t n = sendmsg(link->fd, &message, MSG_NOSIGNAL);
+    if (n >= 0)
+        return n;
+    return errno == EAGAIN || errno == EINTR ? 0 : -1;
+}
+
+ssize_t upstream_recv(struct upstream_link *link, void *room, size_t size)
+{
+    ssize_t n = recv(link->fd, room, size, 0);
+    if (n >= 0)
+        return n;
+    return errno == EAGAIN || errno == EINTR ? -1 : -2;
+}
+
+void upstream_want_write(struct upstream_link *link, bool want)
+{
+    if (want == link->writing)
+        return;
+    link->writing = want;
+    (void)(want ? event_add(&link->write_event, NULL) : event_del(&link->write_event));
+}
+
+void upstream_want_read(struct upstream_link *link, bool want)
+{
+    if (want == link->reading)
+        return;
+    link->reading = want;
+    (void)(want ? event_add(&link->read_event, NULL) : event_del(&link->read_event));
+}

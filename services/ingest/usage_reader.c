@@ -1,0 +1,173 @@
+/*
+ * usage_reader: one pass. usage, model and service_tier stand at the root, or in `response` (responses) or
+ * `message` (messages). A number that is no non-negative integer is left null and counted.
+ */
+#include "ingest/usage_reader.h"
+
+#include "ingest/meter.h"
+#include "ingest/text_count.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define PATH_ROOM 128
+
+struct feed {
+    struct usage_reader *r;
+    struct json_scan scan;
+    struct arena *scratch;
+    struct usage_seen seen;
+};
+
+void usage_reader_init(struct usage_reader *r, enum spend_operation operation)
+{
+    memset(r, 0, offsetof(struct usage_reader, model_room));
+    r->table = usage_map(operation);
+}
+
+void usage_reader_free(struct usage_reader *r)
+{
+    free(r->provider_usage);
+    r->provider_usage = NULL;
+}
+
+static void text_keep(const struct json_value *v, struct arena *scratch, char *room, size_t size,
+                      struct strview *out)
+{
+    struct strview text;
+    if (v->kind != JSON_KIND_STRING || !json_scan_unescape(v, scratch, &text))
+        return;
+    text.len = text.len > size ? size : text.len;
+    text.len = sv_utf8_prefix(text);
+    if (text.len > 0)
+        memcpy(room, text.ptr, text.len);
+    *out = (struct strview){room, text.len};
+}
+
+static void number_keep(struct usage_reader *r, const char *path, size_t len, const struct json_value *v)
+{
+    for (size_t i = 0; i < r->table.count; i++) {
+        if (strlen(r->table.row[i].path) != len || memcmp(r->table.row[i].path, path, len) != 0)
+            continue;
+        int64_t n = 0;
+        if (json_scan_i64(v, &n) && n >= 0) {
+            r->value[i] = OPT_I64(n);
+            r->has_usage = true;
+        } else if (v->kind != JSON_KIND_NULL) {
+            meter_add(METER_USAGE_UNREADABLE, 1);
+        }
+    }
+}
+
+/* The members of the usage object, or of one object within it (prefix "prompt_tokens_details."). */
+static bool usage_members(struct feed *f, char *path, size_t prefix, int depth)
+{
+    struct json_value key;
+    struct json_value value;
+    while (json_scan_member(&f->scan, &key, &value)) {
+        size_t len = prefix + key.raw.len;
+        bool fits = len + 1 < PATH_ROOM;
+        if (fits)
+            memcpy(path + prefix, key.raw.ptr, key.raw.len);
+        if (fits && value.kind == JSON_KIND_OBJECT && depth == 0) {
+            path[len] = '.';
+            if (!usage_members(f, path, len + 1, depth + 1))
+                return false;
+            continue;
+        }
+        if (fits && value.kind != JSON_KIND_OBJECT && value.kind != JSON_KIND_ARRAY)
+            number_keep(f->r, path, len, &value);
+        if (!json_scan_skip(&f->scan, &value, NULL))
+            return false;
+    }
+    return !f->scan.failed;
+}
+
+static bool usage_read(struct feed *f, const struct json_value *value)
+{
+    if (value->kind != JSON_KIND_OBJECT)
+        return json_scan_skip(&f->scan, value, NULL);
+    char path[PATH_ROOM];
+    f->seen.usage = true;
+    if (!usage_members(f, path, 0, 0))
+        return false;
+    size_t len = (size_t)(f->scan.at - value->raw.ptr);
+    free(f->r->provider_usage);
+    f->r->provider_usage = len > LIMIT_PROVIDER_USAGE_BYTES ? NULL : malloc(len);
+    f->r->provider_usage_len = len;
+    if (f->r->provider_usage != NULL)
+        memcpy(f->r->provider_usage, value->raw.ptr, len);
+    else
+        meter_add(METER_USAGE_CUT, 1);
+    return true;
+}
+
+static bool choices_read(struct feed *f, const struct json_value *value)
+{
+    if (value->kind != JSON_KIND_ARRAY)
+        return json_scan_skip(&f->scan, value, NULL);
+    struct json_value item;
+    f->seen.choices_empty = true;
+    while (json_scan_item(&f->scan, &item)) {
+        f->seen.choices_empty = false;
+        if (!text_count(&f->scan, NULL, &item, &f->r->text_bytes))
+            return false;
+    }
+    return !f->scan.failed;
+}
+
+static bool member_read(struct feed *f, const struct json_value *key, const struct json_value *value,
+                        bool root);
+
+static bool members_read(struct feed *f, bool root)
+{
+    struct json_value key;
+    struct json_value value;
+    while (json_scan_member(&f->scan, &key, &value))
+        if (!member_read(f, &key, &value, root))
+            return false;
+    return !f->scan.failed;
+}
+
+static bool member_read(struct feed *f, const struct json_value *key, const struct json_value *value,
+                        bool root)
+{
+    struct usage_reader *r = f->r;
+    if (json_scan_text_is(key, SV_LIT("usage")))
+        return usage_read(f, value);
+    if (json_scan_text_is(key, SV_LIT("choices")))
+        return choices_read(f, value);
+    if (json_scan_text_is(key, SV_LIT("model"))) {
+        text_keep(value, f->scratch, r->model_room, sizeof r->model_room, &r->model);
+    } else if (json_scan_text_is(key, SV_LIT("service_tier"))) {
+        text_keep(value, f->scratch, r->tier_room, sizeof r->tier_room, &r->service_tier);
+    } else if (root && json_scan_text_is(key, SV_LIT("error"))) {
+        r->has_error = r->has_error || value->kind == JSON_KIND_OBJECT || value->kind == JSON_KIND_STRING;
+    } else if (root && value->kind == JSON_KIND_OBJECT &&
+               (json_scan_text_is(key, SV_LIT("response")) || json_scan_text_is(key, SV_LIT("message")))) {
+        return members_read(f, false);
+    } else if (root) {
+        return text_count(&f->scan, key, value, &r->text_bytes);
+    }
+    return json_scan_skip(&f->scan, value, NULL);
+}
+
+struct usage_seen usage_reader_feed(struct usage_reader *r, struct strview text, struct arena *scratch)
+{
+    struct feed f = {.r = r, .scratch = scratch};
+    struct json_value root;
+    json_scan_init(&f.scan, text, LIMIT_JSON_DEPTH);
+    if (!json_scan_value(&f.scan, &root))
+        return f.seen;
+    bool ok = root.kind == JSON_KIND_OBJECT ? members_read(&f, true) : json_scan_skip(&f.scan, &root, NULL);
+    f.seen.parsed = ok && json_scan_end(&f.scan);
+    return f.seen;
+}
+
+void usage_reader_result(const struct usage_reader *r, struct usage *out)
+{
+    bool mismatch = false;
+    usage_resolve(&r->table, r->value, out, &mismatch);
+    if (mismatch)
+        meter_add(METER_USAGE_MISMATCH, 1);
+}

@@ -1,0 +1,40 @@
+/*
+ * usage_reader: what the replies of one call say: usage, model, service tier, whether it ended in an error,
+ * how much text there was. Fed with whole JSON texts: a plain reply's body, or the data of each SSE event.
+ * Cumulative numbers overwrite. Owns small texts. Pure but for counting.
+ */
+#ifndef SPEND_INGEST_USAGE_READER_H
+#define SPEND_INGEST_USAGE_READER_H
+
+#include "base/json_scan.h"
+#include "ingest/usage_map.h"
+
+struct usage_reader {
+    struct usage_table table;
+    struct opt_i64 value[USAGE_ROWS_MAX];
+    bool has_usage; /* a usage object with at least one number */
+    bool has_error; /* an error object */
+    uint64_t text_bytes;
+    char *provider_usage; /* as it came, NULL without one */
+    size_t provider_usage_len;
+    struct strview model; /* in own memory */
+    struct strview service_tier;
+    char model_room[LIMIT_TEXT_BYTES];
+    char tier_room[64];
+};
+
+/* What one text said. */
+struct usage_seen {
+    bool parsed;        /* it is JSON */
+    bool usage;         /* it holds a usage object */
+    bool choices_empty; /* it holds "choices": [] */
+};
+
+void usage_reader_init(struct usage_reader *r, enum spend_operation operation);
+void usage_reader_free(struct usage_reader *r);
+/* scratch: reset by the caller. */
+struct usage_seen usage_reader_feed(struct usage_reader *r, struct strview text, struct arena *scratch);
+/* The classes so far; counts a mismatch. */
+void usage_reader_result(const struct usage_reader *r, struct usage *out);
+
+#endif
