@@ -121,7 +121,7 @@ static bool produce(struct delivery *d, struct journal_call *call, struct err *e
     kafka_ce_fill(&ce, source, "spend.call", sv_of(id), ms * 1000);
     journal_read(call, &record);
     struct kafka_record out = {.topic = "spend.calls",
-                               .key = sv_of_bytes(call->call_id.byte, sizeof call->call_id.byte),
+                               .key = sv_of(id),
                                .value = record.payload,
                                .headers = ce.header,
                                .header_count = KAFKA_CE_HEADERS,
