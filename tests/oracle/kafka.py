@@ -1,4 +1,4 @@
-"""Topics read from their first record to their end, as a read_committed reader sees them."""
+"""Topics read from their first record to their end, as a read_committed reader sees them (or one that is not)."""
 
 import time
 from dataclasses import dataclass, field
@@ -30,12 +30,12 @@ class Record:
 class Tail:
     """Some topics' records, in order by partition. refresh() reads what has come since."""
 
-    def __init__(self, brokers, topics):
+    def __init__(self, brokers, topics, isolation="read_committed"):
         self.records = {topic: [] for topic in topics}
         self.low = {}
         self.consumer = Consumer({
             "bootstrap.servers": brokers, "group.id": "spend-oracle-reader", "enable.auto.commit": False,
-            "isolation.level": "read_committed", "enable.partition.eof": True, "auto.offset.reset": "error",
+            "isolation.level": isolation, "enable.partition.eof": True, "auto.offset.reset": "error",
             "fetch.message.max.bytes": 9 << 20})
         known = self.consumer.list_topics(timeout=30).topics
         missing = [topic for topic in topics if topic not in known]
