@@ -1,0 +1,192 @@
+#include "ledger_client.h"
+
+#include "command.h"
+#include "run/http_client.h"
+#include <assert.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define URL_BYTES  (LEDGER_PATH_BYTES + 512)
+#define AUTH_BYTES 600
+#define PAGE       1000
+
+const char *ledger_path(char out[LEDGER_PATH_BYTES], const char *pattern, ...)
+{
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~";
+    size_t len = 0;
+    va_list texts;
+    va_start(texts, pattern);
+    for (const char *p = pattern; *p != '\0' && len < LEDGER_PATH_BYTES - 4; p++) {
+        if (p[0] != '{' || p[1] != '}') {
+            out[len++] = *p;
+            continue;
+        }
+        p++;
+        const char *text = va_arg(texts, const char *);
+        assert(text != NULL);
+        for (; *text != '\0' && len < LEDGER_PATH_BYTES - 4; text++) {
+            if (strchr(plain, *text) != NULL)
+                out[len++] = *text;
+            else
+                len += (size_t)snprintf(out + len, 4, "%%%02X", (unsigned char)*text);
+        }
+    }
+    va_end(texts);
+    out[len] = '\0';
+    return out;
+}
+
+static void say(const char *message, const char *hint)
+{
+    fprintf(stderr, "spendctl: %s\n", message);
+    if (hint != NULL && hint[0] != '\0')
+        fprintf(stderr, "  %s\n", hint);
+}
+
+/* Where and with which token; false: said. */
+static bool connection(char url[URL_BYTES], char auth[AUTH_BYTES], const char *path)
+{
+    const char *base = getenv("SPEND_LEDGER_URL");
+    const char *token = getenv("SPEND_LEDGER_TOKEN");
+    if (base == NULL || base[0] == '\0') {
+        say("SPEND_LEDGER_URL is not set",
+            "set it to the ledger's address, like http://127.0.0.1:4120; after "
+            "deploy/local/up: . .local/env");
+        return false;
+    }
+    size_t len = strlen(base);
+    while (len > 0 && base[len - 1] == '/')
+        len--;
+    if (snprintf(url, URL_BYTES, "%.*s%s", (int)len, base, path) >= URL_BYTES ||
+        snprintf(auth, AUTH_BYTES, "Authorization: Bearer %s", token == NULL ? "" : token) >= AUTH_BYTES) {
+        say("SPEND_LEDGER_URL or SPEND_LEDGER_TOKEN is too long", "look at what they are set to");
+        return false;
+    }
+    return true;
+}
+
+static void say_refusal(int status, const json_t *document)
+{
+    const json_t *error = json_object_get(document, "error");
+    const char *message = json_string_value(json_object_get(error, "message"));
+    const char *hint = json_string_value(json_object_get(error, "hint"));
+    char text[80];
+    snprintf(text, sizeof text, "the ledger answered %d", status);
+    if (status == 401)
+        hint = "set SPEND_LEDGER_TOKEN to the operator's or the reader's token; after deploy/local/up: . "
+               ".local/env";
+    say(message == NULL ? text : message, hint == NULL ? "is SPEND_LEDGER_URL the ledger's API?" : hint);
+}
+
+/* *missing (may be NULL): set for a 404, about which nothing is said then. */
+static json_t *ask(const char *method, const char *path, struct strview body, bool *missing)
+{
+    char url[URL_BYTES];
+    char auth[AUTH_BYTES];
+    json_t *document = NULL;
+    struct http_reply reply;
+    struct err err;
+    if (!connection(url, auth, path))
+        return NULL;
+    const char *const headers[] = {auth, "Content-Type: application/json"};
+    const struct http_request request = {.method = method,
+                                         .url = url,
+                                         .header = headers,
+                                         .header_count = sv_is_null(body) ? 1 : 2,
+                                         .body = body};
+    struct http_client *client = http_client_new();
+    if (client == NULL || !http_client_send(client, &request, &reply, &err)) {
+        say(client == NULL ? "out of memory" : err.text, "is the ledger running at SPEND_LEDGER_URL?");
+        http_client_free(client);
+        return NULL;
+    }
+    document = json_loadb(reply.body.data == NULL ? "" : reply.body.data, reply.body.len, 0, NULL);
+    if (missing != NULL && reply.status == 404)
+        *missing = true;
+    else if (reply.status >= 300 || document == NULL)
+        say_refusal(reply.status, document);
+    if (reply.status >= 300) {
+        json_decref(document);
+        document = NULL;
+    }
+    http_reply_free(&reply);
+    http_client_free(client);
+    return document;
+}
+
+json_t *ledger_get(const char *path)
+{
+    return ask("GET", path, SV_NULL, NULL);
+}
+
+json_t *ledger_find(const char *path, bool *missing)
+{
+    *missing = false;
+    return ask("GET", path, SV_NULL, missing);
+}
+
+json_t *ledger_send(const char *method, const char *path, struct strview body)
+{
+    return ask(method, path, body, NULL);
+}
+
+json_t *ledger_send_json(const char *method, const char *path, json_t *body)
+{
+    char *text = json_dumps(body, JSON_COMPACT);
+    json_t *document = NULL;
+    json_decref(body);
+    if (text == NULL)
+        say("out of memory, or a text that is not UTF-8", "");
+    else
+        document = ledger_send(method, path, sv_of(text));
+    free(text);
+    return document;
+}
+
+json_t *ledger_list(const char *path, int64_t limit)
+{
+    json_t *items = json_array();
+    json_t *next = json_null();
+    bool more = true;
+    while (more && items != NULL) {
+        char page[LEDGER_PATH_BYTES];
+        int64_t left = limit - (int64_t)json_array_size(items);
+        int len = snprintf(page, sizeof page, "%s?limit=%" PRId64, path, left < PAGE ? left : PAGE);
+        if (!json_is_null(next))
+            snprintf(page + len, sizeof page - (size_t)len, "&cursor=%s", json_string_value(next));
+        json_t *document = ledger_get(page);
+        if (document == NULL) {
+            json_decref(items);
+            json_decref(next);
+            return NULL;
+        }
+        json_array_extend(items, json_object_get(document, "items"));
+        json_decref(next);
+        next = json_incref(json_object_get(document, "next"));
+        json_decref(document);
+        more = json_is_string(next) && (int64_t)json_array_size(items) < limit;
+    }
+    return json_pack("{s:o, s:o}", "items", items, "next", next);
+}
+
+int ledger_print(json_t *document)
+{
+    int failed = json_dumpf(document, stdout, JSON_INDENT(2));
+    fputc('\n', stdout);
+    json_decref(document);
+    return failed == 0 && fflush(stdout) == 0 ? EXIT_FINE : EXIT_FAILED;
+}
+
+const char *ledger_text(const json_t *object, const char *key)
+{
+    const char *text = json_string_value(json_object_get(object, key));
+    return text == NULL ? "-" : text;
+}
+
+int64_t ledger_number(const json_t *object, const char *key)
+{
+    return json_integer_value(json_object_get(object, key));
+}
