@@ -52,8 +52,7 @@ def journals_delivered(stack):
     """Every living ingest has its calls on spend.calls, and nobody's journal waits to be recovered."""
     for name, service in stack.services.items():
         if service.program == "spend-ingest" and service.alive:
-            metrics = service.metrics()
-            if metrics["spend_journal_open_calls"] or metrics["spend_journal_undelivered"]:
+            if service.metrics()["spend_ingest_journal_undelivered"]:
                 return False
     return True
 
