@@ -1,0 +1,243 @@
+/*
+ * call_record: what each way to end leaves in the record.
+ */
+#include "ingest/call_record.h"
+#include "ingest/text_count.h"
+#include "spend/avro_codec.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define REQUEST                                                                                              \
+    "{\"model\":\"gpt\",\"stream\":true,\"messages\":[{\"content\":\"0123456789\"}],\"tags\":[\"account_id=" \
+    "a\"]}"
+
+static struct arena memory;
+static struct arena scratch;
+static struct sha256 *sha;
+static struct tag_capture capture;
+static struct spend_call call;
+static struct reply_watch watch;
+
+static int set_up(void **state)
+{
+    (void)state;
+    static struct http_headers headers;
+    enum err_code code;
+    arena_init(&memory, 1 << 20);
+    arena_init(&scratch, 1 << 20);
+    struct call_start start = {.instance = "01a20777-d128-7e28-a944-9c7f959c7d08",
+                               .boot = 2,
+                               .seq = 7,
+                               .received_at = 1795421624000000,
+                               .admitted_at = 1795421624000005,
+                               .operation = OPERATION_CHAT,
+                               .path = SV_LIT("/v1/chat/completions"),
+                               .upstream = "up:1",
+                               .request_bytes = sizeof REQUEST - 1};
+    start.call_id = uuid_v7(start.received_at);
+    assert_null(http_headers_parse(SV_LIT("Authorization: Bearer sk-1\r\n"), &headers, &code));
+    assert_true(tag_capture_read(&capture, &headers, SV_LIT(REQUEST), sha, &scratch));
+    assert_true(call_record_start(&start, &capture, &memory, &call));
+    reply_watch_init(&watch, OPERATION_CHAT, &scratch);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    reply_watch_free(&watch);
+    arena_free(&memory);
+    arena_free(&scratch);
+    return 0;
+}
+
+static void reply(const char *head_text, const char *body)
+{
+    struct reply_head head;
+    struct err err = {0};
+    size_t scanned = 0;
+    struct buffer piece;
+    struct strview pass;
+    struct watch_limits limits = {1 << 20, 1 << 20};
+    buffer_init(&piece, 1 << 20);
+    assert_int_equal(reply_head_parse(sv_of(head_text), &scanned, false, &head, &err), GUARD_OK);
+    assert_true(call_record_reply(&call, &head, &memory));
+    reply_watch_begin(&watch, &head, &limits, true);
+    assert_true(reply_watch_feed(&watch, sv_of(body), &piece, &pass));
+    assert_true(reply_watch_end(&watch, &piece, &pass));
+    buffer_free(&piece);
+}
+
+static void end(enum spend_outcome outcome, bool whole, bool estimate_failed)
+{
+    struct call_end how = {.outcome = outcome,
+                           .reply_whole = whole,
+                           .estimate_failed = estimate_failed,
+                           .request_text = capture.text_bytes,
+                           .finished_at = 1795421625000000,
+                           .ttfb_us = 10,
+                           .duration_us = 20,
+                           .reply_bytes = 100};
+    struct err err = {0};
+    call_record_end(&call, &how, &watch);
+    if (!spend_call_check(&call, &err))
+        fail_msg("%s", err.text);
+}
+
+static void assert_usage(int64_t input, int64_t output, enum spend_quality quality)
+{
+    const struct opt_i64 *units = call.usage.units;
+    assert_int_equal(units[USAGE_INPUT].has ? units[USAGE_INPUT].v : -1, input);
+    assert_int_equal(units[USAGE_OUTPUT].has ? units[USAGE_OUTPUT].v : -1, output);
+    assert_int_equal(call.quality, quality);
+}
+
+#define OK_SSE "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
+#define OK_JSON                                                                                              \
+    "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nx-litellm-call-id: c1\r\n"                         \
+    "x-litellm-response-cost: 0.0007250000000000001\r\nx-litellm-attempted-retries: 2\r\n\r\n"
+#define CHUNK "data: {\"model\":\"m\",\"choices\":[{\"delta\":{\"content\":\"12345\"}}]}\n\n"
+#define USAGE "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":4}}\n\n"
+
+static void test_a_completed_call_has_the_providers_numbers(void **state)
+{
+    (void)state;
+    reply(OK_JSON, "{\"model\":\"m-1\",\"service_tier\":\"flex\",\"choices\":[],\"usage\":{\"prompt_tokens\":"
+                   "9,\"completion_tokens\":4}}");
+    end(OUTCOME_COMPLETED, true, false);
+    assert_usage(9, 4, QUALITY_FINAL);
+    assert_true(sv_eq(call.model_replied, SV_LIT("m-1")));
+    assert_true(sv_eq(call.service_tier, SV_LIT("flex")));
+    assert_true(sv_eq(call.upstream_call_id, SV_LIT("c1")));
+    assert_int_equal(call.upstream_retries.v, 2);
+    assert_false(call.upstream_fallbacks.has);
+    assert_int_equal(call.reported_cost_nanos.v, 725000);
+    assert_true(sv_eq(call.provider_usage, SV_LIT("{\"prompt_tokens\":9,\"completion_tokens\":4}")));
+}
+
+static void test_usage_nobody_reported_is_estimated_from_the_text(void **state)
+{
+    (void)state;
+    reply(OK_SSE, CHUNK "data: [DONE]\n\n");
+    end(OUTCOME_COMPLETED, true, false);
+    assert_usage(3, 2, QUALITY_ESTIMATED);
+    assert_true(sv_is_null(call.provider_usage));
+}
+
+static void test_a_caller_who_left_pays_what_was_reported_or_an_estimate(void **state)
+{
+    (void)state;
+    reply(OK_SSE, CHUNK USAGE);
+    end(OUTCOME_ABORTED, false, false);
+    assert_usage(9, 4, QUALITY_PARTIAL);
+}
+
+static void test_a_caller_who_left_early_pays_an_estimate(void **state)
+{
+    (void)state;
+    reply(OK_SSE, CHUNK CHUNK);
+    end(OUTCOME_ABORTED, false, false);
+    assert_usage(3, 3, QUALITY_ESTIMATED);
+}
+
+static void test_an_upstreams_error_charges_nothing(void **state)
+{
+    (void)state;
+    reply("HTTP/1.1 500 No\r\nContent-Type: application/json\r\n\r\n", "{\"usage\":{\"prompt_tokens\":9}}");
+    end(OUTCOME_FAILED, true, true);
+    assert_usage(-1, -1, QUALITY_UNKNOWN);
+    assert_int_equal(call.upstream_status.v, 500);
+}
+
+static void test_a_stream_cut_after_output_is_free_unless_told_otherwise(void **state)
+{
+    (void)state;
+    reply(OK_SSE, CHUNK);
+    end(OUTCOME_FAILED, false, false);
+    assert_usage(-1, -1, QUALITY_UNKNOWN);
+    end(OUTCOME_FAILED, false, true);
+    assert_usage(3, 2, QUALITY_ESTIMATED);
+}
+
+static void test_an_encoded_reply_is_estimated_by_its_bytes(void **state)
+{
+    (void)state;
+    reply("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n", "12345678");
+    end(OUTCOME_COMPLETED, true, false);
+    assert_usage(3, 2, QUALITY_ESTIMATED);
+}
+
+static void test_a_costs_text_that_is_no_number_is_left_out(void **state)
+{
+    (void)state;
+    reply("HTTP/1.1 200 OK\r\nx-litellm-response-cost: None\r\nx-litellm-attempted-retries: -1\r\n\r\n",
+          "{}");
+    assert_false(call.reported_cost_nanos.has);
+    assert_false(call.upstream_retries.has);
+}
+
+static void recover(uint64_t progress, bool estimate, struct spend_call *out)
+{
+    struct buffer head;
+    struct buffer bytes;
+    struct err err = {0};
+    buffer_init(&head, LIMIT_CALL_BYTES);
+    buffer_init(&bytes, LIMIT_CALL_BYTES);
+    if (!call_record_encode(&call, &head, &err) ||
+        !call_record_recover(buffer_view(&head), progress, estimate, &memory, &bytes, &err) ||
+        !avro_decode_spend_call(buffer_view(&bytes), &memory, out, &err))
+        fail_msg("%s", err.text);
+    buffer_free(&head);
+    buffer_free(&bytes);
+}
+
+static void test_what_a_crash_left_open_is_unknown_with_an_estimate_or_zero(void **state)
+{
+    (void)state;
+    struct spend_call found;
+    recover(17, true, &found);
+    assert_int_equal(found.outcome, OUTCOME_UNKNOWN);
+    assert_int_equal(found.quality, QUALITY_ESTIMATED);
+    assert_int_equal(found.usage.units[USAGE_INPUT].v, 3);
+    assert_int_equal(found.usage.units[USAGE_OUTPUT].v, 5);
+    assert_int_equal(found.seq.v, 7);
+    assert_int_equal(found.boot.v, 2);
+    assert_int_equal(uuid_cmp(&found.call_id, &call.call_id), 0);
+    assert_int_equal(found.tag_count, 1);
+    assert_int_equal(found.admitted_at, 1795421624000005);
+    recover(17, false, &found);
+    assert_int_equal(found.quality, QUALITY_UNKNOWN);
+    assert_int_equal(found.usage.units[USAGE_INPUT].v, 0);
+    assert_int_equal(found.usage.units[USAGE_OUTPUT].v, 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_a_completed_call_has_the_providers_numbers, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_usage_nobody_reported_is_estimated_from_the_text, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(test_a_caller_who_left_pays_what_was_reported_or_an_estimate, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(test_a_caller_who_left_early_pays_an_estimate, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_an_upstreams_error_charges_nothing, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_stream_cut_after_output_is_free_unless_told_otherwise, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(test_an_encoded_reply_is_estimated_by_its_bytes, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_costs_text_that_is_no_number_is_left_out, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_what_a_crash_left_open_is_unknown_with_an_estimate_or_zero,
+                                        set_up, tear_down),
+    };
+    struct err err = {0};
+    if (!avro_codec_open(&err))
+        return 1;
+    sha = sha256_new();
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    sha256_free(sha);
+    return failed;
+}

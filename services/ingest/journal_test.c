@@ -1,0 +1,431 @@
+/*
+ * journal: what a crash may leave, at every byte of the last record; and that nothing is lost or forked by
+ * it.
+ */
+#include "ingest/journal.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define SEGMENT (1 << 20)
+
+static char home[64];
+static struct journal_options options = {home, 8 * SEGMENT, SEGMENT};
+
+static struct uuid id_of(int n)
+{
+    struct uuid id = {{0}};
+    id.byte[15] = (uint8_t)n;
+    id.byte[14] = (uint8_t)(n >> 8);
+    id.byte[13] = (uint8_t)(n >> 16);
+    return id;
+}
+
+static struct journal_call *begin(struct journal *j, int n, struct strview head)
+{
+    struct journal_call *call = NULL;
+    struct err err = {0};
+    struct uuid id = id_of(n);
+    if (!journal_begin(j, &id, head, &call, &err))
+        fail_msg("%s", err.text);
+    return call;
+}
+
+static void finish(struct journal_call *call, struct strview bytes)
+{
+    struct err err = {0};
+    if (!journal_finish(call, bytes, &err))
+        fail_msg("%s", err.text);
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    strcpy(home, "/tmp/journal-test-XXXXXX");
+    return mkdtemp(home) == NULL;
+}
+
+static int files_in(const char *dir, const char *tail)
+{
+    int count = 0;
+    DIR *d = opendir(dir);
+    if (d == NULL)
+        return -1;
+    for (const struct dirent *e; (e = readdir(d)) != NULL;)
+        if (e->d_name[0] != '.' && strstr(e->d_name, tail) != NULL)
+            count++;
+    (void)closedir(d);
+    return count;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    char command[128];
+    (void)snprintf(command, sizeof command, "rm -rf '%s'", home);
+    return system(command); /* NOLINT(cert-env33-c): a path made by mkdtemp */
+}
+
+static struct journal *create(char name[UUID_TEXT_LEN + 1])
+{
+    struct journal *j = NULL;
+    struct err err = {0};
+    if (!journal_create(&j, &options, 1795421624000000, &err))
+        fail_msg("%s", err.text);
+    memcpy(name, journal_instance(j), UUID_TEXT_LEN + 1);
+    return j;
+}
+
+static struct journal *reopen(const char *name, bool own, struct journal_found *found)
+{
+    struct journal *j = NULL;
+    struct err err = {0};
+    memset(found, 0, sizeof *found);
+    if (!journal_open(&j, &options, name, own, found, &err))
+        fail_msg("%s", err.text);
+    return j;
+}
+
+static void test_a_crash_finds_open_and_finished_calls_and_seq_goes_on(void **state)
+{
+    (void)state;
+    char name[UUID_TEXT_LEN + 1];
+    struct journal_found found;
+    struct journal *j = create(name);
+    assert_int_equal(journal_boot(j), 1);
+    struct journal_call *first = begin(j, 1, SV_LIT("head one"));
+    struct journal_call *second = begin(j, 2, SV_LIT("head two"));
+    struct journal_call *third = begin(j, 3, SV_LIT("head three"));
+    assert_int_equal(first->seq, 1);
+    journal_progress(third, 4711);
+    finish(first, SV_LIT("bytes one"));
+    finish(second, SV_LIT("bytes two"));
+    journal_delivered(first);
+    assert_int_equal(journal_oldest_open_seq(j), 2);
+    journal_free(j); /* all that is in memory is gone; the file is as a kill leaves it */
+
+    j = reopen(name, true, &found);
+    assert_int_equal(found.finished, 1);
+    assert_int_equal(found.open, 1);
+    assert_int_equal(found.skipped, 0);
+    assert_int_equal(journal_boot(j), 2);
+    assert_int_equal(journal_next_seq(j), 4);
+    struct journal_call *call = journal_oldest(j);
+    struct journal_record record;
+    journal_read(call, &record);
+    assert_int_equal(call->seq, 2);
+    assert_true(call->finished);
+    assert_true(sv_eq(record.payload, SV_LIT("bytes two")));
+    call = call->newer;
+    journal_read(call, &record);
+    assert_false(call->finished);
+    assert_int_equal(record.progress, 4711);
+    assert_true(sv_eq(record.payload, SV_LIT("head three")));
+    struct uuid id = id_of(3);
+    assert_int_equal(uuid_cmp(&record.call_id, &id), 0);
+    assert_null(call->newer);
+    assert_int_equal(begin(j, 4, SV_LIT("x"))->seq, 4);
+    journal_free(j);
+}
+
+static void test_a_second_crash_finds_what_the_first_recovery_wrote(void **state)
+{
+    (void)state;
+    char name[UUID_TEXT_LEN + 1];
+    struct journal_found found;
+    struct journal_record record;
+    struct journal *j = create(name);
+    (void)begin(j, 1, SV_LIT("head"));
+    journal_free(j);
+    j = reopen(name, false, &found);
+    finish(journal_oldest(j), SV_LIT("unknown"));
+    journal_free(j);
+    j = reopen(name, false, &found);
+    assert_int_equal(found.finished, 1);
+    assert_int_equal(journal_boot(j), 1);
+    journal_read(journal_oldest(j), &record);
+    assert_true(sv_eq(record.payload, SV_LIT("unknown")));
+    journal_delivered(journal_oldest(j));
+    assert_int_equal(journal_undelivered(j), 0);
+    assert_int_equal(journal_oldest_open_seq(j), 2);
+    journal_remove(j);
+    assert_int_equal(files_in(home, ""), 0);
+}
+
+/* Copies the journal's only segment, damages the copy's byte `at` (or cuts the file there) and opens it. */
+static struct journal *damaged(const char *name, const char *image, size_t at, bool cut,
+                               struct journal_found *found)
+{
+    char path[256];
+    char command[512];
+    (void)snprintf(command, sizeof command, "rm -f '%s/%s/'*.seg*", home, name);
+    assert_int_equal(system(command), 0); /* NOLINT(cert-env33-c) */
+    (void)snprintf(path, sizeof path, "%s/%s/0000000000000001.seg", home, name);
+    int fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
+    size_t len = cut ? at : 16384;
+    assert_int_equal(write(fd, image, len), (ssize_t)len);
+    if (!cut) {
+        char byte = (char)(image[at] ^ 0x5a);
+        assert_int_equal(pwrite(fd, &byte, 1, (off_t)at), 1);
+    }
+    (void)close(fd);
+    return reopen(name, true, found);
+}
+
+static void test_a_last_record_torn_at_any_byte_never_takes_another_with_it(void **state)
+{
+    (void)state;
+    char name[UUID_TEXT_LEN + 1];
+    char path[256];
+    static char image[16384];
+    struct journal *j = create(name);
+    struct journal_call *one = begin(j, 1, SV_LIT("head one"));
+    struct journal_call *two = begin(j, 2, SV_LIT("head two"));
+    finish(one, SV_LIT("bytes one"));
+    size_t start = one->offset + segment_record_size(9);
+    finish(two, SV_LIT("bytes two, the last record"));
+    size_t end = start + SEGMENT_RECORD_BYTES + 26;
+    assert_int_equal(two->offset, start);
+    journal_free(j);
+    (void)snprintf(path, sizeof path, "%s/%s/0000000000000001.seg", home, name);
+    int fd = open(path, O_RDONLY);
+    assert_int_equal(read(fd, image, sizeof image), sizeof image);
+    (void)close(fd);
+
+    for (int cut = 0; cut <= 1; cut++) {
+        for (size_t at = start; at < end; at++) {
+            struct journal_found found;
+            struct journal_record record;
+            j = damaged(name, image, at, cut == 1, &found);
+            bool progress =
+                !cut && at >= start + 40 && at < start + SEGMENT_RECORD_BYTES; /* not under the checksum */
+            if (found.finished != (progress ? 2U : 1U) || found.open != (progress ? 0U : 1U))
+                fail_msg("%s at %zu: %zu finished, %zu open", cut ? "cut" : "flipped", at - start,
+                         found.finished, found.open);
+            assert_int_equal(journal_next_seq(j), 3);
+            journal_read(journal_oldest(j), &record);
+            assert_true(sv_eq(record.payload, SV_LIT("bytes one")));
+            journal_read(journal_oldest(j)->newer, &record);
+            assert_true(
+                sv_eq(record.payload, progress ? SV_LIT("bytes two, the last record") : SV_LIT("head two")));
+            journal_free(j);
+        }
+    }
+}
+
+static void test_a_torn_record_in_the_middle_does_not_hide_the_later_ones(void **state)
+{
+    (void)state;
+    char name[UUID_TEXT_LEN + 1];
+    char path[256];
+    struct journal_found found;
+    struct journal *j = create(name);
+    struct journal_call *one = begin(j, 1, SV_LIT("head one"));
+    size_t middle = one->offset + segment_record_size(8);
+    finish(one, SV_LIT("bytes one"));
+    (void)begin(j, 2, SV_LIT("head two"));
+    journal_free(j);
+    (void)snprintf(path, sizeof path, "%s/%s/0000000000000001.seg", home, name);
+    int fd = open(path, O_RDWR);
+    assert_int_equal(pwrite(fd, "XXXX", 4, (off_t)middle + 50), 4);
+    (void)close(fd);
+    j = reopen(name, true, &found);
+    assert_int_equal(found.open, 2);
+    assert_true(found.skipped > 0);
+    assert_int_equal(journal_next_seq(j), 3);
+    journal_free(j);
+}
+
+static void test_a_callers_text_cannot_pose_as_a_record(void **state)
+{
+    (void)state;
+    char name[UUID_TEXT_LEN + 1];
+    char path[256];
+    char stolen[SEGMENT_RECORD_BYTES + 8];
+    struct journal_found found;
+    struct journal *other = create(name);
+    struct journal_call *call = begin(other, 9, SV_LIT("stolen!!"));
+    (void)snprintf(path, sizeof path, "%s/%s/0000000000000001.seg", home, name);
+    int fd = open(path, O_RDONLY);
+    assert_int_equal(pread(fd, stolen, sizeof stolen, (off_t)call->offset), sizeof stolen);
+    (void)close(fd);
+    journal_free(other);
+    struct journal *j = create(name);
+    call = begin(j, 1, (struct strview){stolen, sizeof stolen});
+    size_t offset = call->offset;
+    journal_free(j);
+    (void)snprintf(path, sizeof path, "%s/%s/0000000000000001.seg", home, name);
+    fd = open(path, O_RDWR);
+    assert_int_equal(pwrite(fd, "X", 1, (off_t)offset + 20), 1); /* so that the reader looks inside */
+    (void)close(fd);
+    j = reopen(name, true, &found);
+    assert_int_equal(found.open, 0);
+    journal_free(j);
+}
+
+static void test_a_locked_journal_is_left_alone(void **state)
+{
+    (void)state;
+    char name[UUID_TEXT_LEN + 1];
+    struct journal_found found;
+    struct journal *j = create(name);
+    struct journal *second = NULL;
+    struct err err = {0};
+    assert_false(journal_open(&second, &options, name, false, &found, &err));
+    assert_int_equal(err.code, ERR_STATE);
+    journal_free(j);
+    j = reopen(name, true, &found);
+    journal_free(j);
+}
+
+static void test_a_directory_without_a_readable_segment_is_never_ours(void **state)
+{
+    (void)state;
+    char path[256];
+    struct journal *j = NULL;
+    struct journal_found found = {0};
+    struct err err = {0};
+    const char *name = "01a20777-d128-7e28-a944-9c7f959c7d08";
+    (void)snprintf(path, sizeof path, "%s/%s", home, name);
+    assert_int_equal(mkdir(path, 0700), 0);
+    assert_false(journal_open(&j, &options, name, true, &found, &err));
+    assert_int_equal(err.code, ERR_INVALID);
+    assert_int_equal(files_in(home, ""), 0); /* an empty one is cleared away */
+}
+
+static void test_a_damaged_header_is_set_aside_and_its_numbers_not_used_again(void **state)
+{
+    (void)state;
+    char name[UUID_TEXT_LEN + 1];
+    char path[256];
+    struct journal *j = create(name);
+    (void)begin(j, 1, SV_LIT("head"));
+    journal_free(j);
+    (void)snprintf(path, sizeof path, "%s/%s/0000000000000001.seg", home, name);
+    int fd = open(path, O_RDWR);
+    assert_int_equal(pwrite(fd, "XX", 2, 20), 2);
+    (void)close(fd);
+    struct journal_found found = {0};
+    struct err err = {0};
+    assert_false(journal_open(&j, &options, name, true, &found, &err));
+    assert_int_equal(err.code, ERR_INVALID);
+    (void)snprintf(path, sizeof path, "%s/%s", home, name);
+    assert_int_equal(files_in(path, ".bad"), 1);
+}
+
+static void test_segments_go_when_all_in_them_is_delivered_and_the_newest_stays(void **state)
+{
+    (void)state;
+    char name[UUID_TEXT_LEN + 1];
+    char dir[128];
+    static char head[4000];
+    struct journal *j = create(name);
+    (void)snprintf(dir, sizeof dir, "%s/%s", home, name);
+    memset(head, 'h', sizeof head);
+    for (int i = 0; i < 2000; i++) {
+        struct journal_call *call = begin(j, i, (struct strview){head, sizeof head});
+        finish(call, (struct strview){head, sizeof head});
+        journal_delivered(call);
+    }
+    assert_true(files_in(dir, ".seg") <= 2);
+    assert_int_equal(journal_next_seq(j), 2001);
+    journal_free(j);
+    struct journal_found found;
+    j = reopen(name, true, &found);
+    assert_int_equal(found.open + found.finished, 0);
+    assert_int_equal(journal_next_seq(j), 2001);
+    journal_free(j);
+}
+
+static void test_a_call_open_for_long_does_not_pin_the_journal(void **state)
+{
+    (void)state;
+    char name[UUID_TEXT_LEN + 1];
+    static char head[4000];
+    struct journal_record record;
+    struct journal *j = create(name);
+    memset(head, 'h', sizeof head);
+    struct journal_call *slow = begin(j, 1, SV_LIT("the slow one"));
+    for (int i = 2; i < 4000; i++) { /* four times what the journal holds */
+        struct journal_call *call = begin(j, i, (struct strview){head, sizeof head});
+        finish(call, (struct strview){head, sizeof head});
+        journal_delivered(call);
+        journal_progress(slow, (uint64_t)i);
+    }
+    journal_read(slow, &record);
+    assert_true(sv_eq(record.payload, SV_LIT("the slow one")));
+    assert_int_equal(record.progress, 3999);
+    assert_int_equal(journal_oldest_open_seq(j), 1);
+    journal_free(j);
+    struct journal_found found;
+    j = reopen(name, true, &found);
+    assert_int_equal(found.open, 1);
+    assert_int_equal(found.finished, 0);
+    assert_int_equal(journal_oldest(j)->seq, 1);
+    journal_free(j);
+}
+
+static void test_a_full_journal_refuses_but_finishes_all_it_has_opened(void **state)
+{
+    (void)state;
+    char name[UUID_TEXT_LEN + 1];
+    static char head[20000];
+    static struct journal_call *calls[2000];
+    struct journal *j = create(name);
+    struct err err = {0};
+    size_t count = 0;
+    memset(head, 'h', sizeof head);
+    for (;; count++) {
+        struct uuid id = id_of((int)count);
+        if (!journal_begin(j, &id, (struct strview){head, sizeof head}, &calls[count], &err))
+            break;
+    }
+    assert_int_equal(err.code, ERR_FULL);
+    assert_true(count > 50);
+    assert_true(journal_bytes(j) <= options.bytes);
+    for (size_t i = 0; i < count; i++)
+        finish(calls[i], (struct strview){head, sizeof head});
+    assert_true(journal_bytes(j) <= options.bytes);
+    for (size_t i = 0; i < count; i++)
+        journal_delivered(calls[i]);
+    assert_int_equal(journal_undelivered(j), 0);
+    assert_int_equal(begin(j, 1, SV_LIT("again"))->seq, count + 1);
+    journal_free(j);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_a_crash_finds_open_and_finished_calls_and_seq_goes_on, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(test_a_second_crash_finds_what_the_first_recovery_wrote, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(test_a_last_record_torn_at_any_byte_never_takes_another_with_it,
+                                        set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_torn_record_in_the_middle_does_not_hide_the_later_ones, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(test_a_callers_text_cannot_pose_as_a_record, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_locked_journal_is_left_alone, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_directory_without_a_readable_segment_is_never_ours, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(test_a_damaged_header_is_set_aside_and_its_numbers_not_used_again,
+                                        set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_segments_go_when_all_in_them_is_delivered_and_the_newest_stays,
+                                        set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_call_open_for_long_does_not_pin_the_journal, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(test_a_full_journal_refuses_but_finishes_all_it_has_opened, set_up,
+                                        tear_down),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,89 @@
+#include "ingest/route.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static const char *const extra[] = {"/my/chat", "/agents/"};
+static const struct route_table table = {extra, 2};
+
+struct case_row {
+    const char *method;
+    const char *path;
+    bool is_call;
+    enum spend_operation operation;
+};
+
+static void test_what_is_a_call_and_what_passes(void **state)
+{
+    (void)state;
+    static const struct case_row rows[] = {
+        {"POST", "/v1/chat/completions", true, OPERATION_CHAT},
+        {"POST", "/chat/completions", true, OPERATION_CHAT},
+        {"POST", "/v1/chat/completions/", true, OPERATION_CHAT},
+        {"POST", "//v1//chat/completions", true, OPERATION_CHAT},
+        {"POST", "/v1/%63hat/completions", true, OPERATION_CHAT},
+        {"POST", "/%761/chat%2Fcompletions", true, OPERATION_CHAT},
+        {"POST", "/openai/deployments/gpt-4o/chat/completions", true, OPERATION_CHAT},
+        {"POST", "/engines/gpt-4o/completions", true, OPERATION_COMPLETION},
+        {"POST", "/v1/completions", true, OPERATION_COMPLETION},
+        {"POST", "/v1/responses", true, OPERATION_RESPONSES},
+        {"POST", "/anthropic/v1/messages", true, OPERATION_MESSAGES},
+        {"POST", "/v1/messages/batches", true, OPERATION_BATCH},
+        {"POST", "/v1/embeddings", true, OPERATION_EMBEDDINGS},
+        {"POST", "/v2/rerank", true, OPERATION_RERANK},
+        {"POST", "/v1/images/generations", true, OPERATION_IMAGE},
+        {"POST", "/v1/audio/speech", true, OPERATION_SPEECH},
+        {"POST", "/v1/audio/transcriptions", true, OPERATION_TRANSCRIPTION},
+        {"POST", "/v1/batches", true, OPERATION_BATCH},
+        {"POST", "/v1/fine_tuning/jobs", true, OPERATION_FINE_TUNE},
+        {"POST", "/v1/threads/t/runs", true, OPERATION_OTHER},
+        {"POST", "/gemini/v1beta/models/x:generateContent", true, OPERATION_OTHER},
+        {"POST", "/my/chat", true, OPERATION_OTHER},
+        {"POST", "/agents/one", true, OPERATION_OTHER},
+        {"POST", "/my/chat/x", false, OPERATION_OTHER},
+        {"POST", "/key/generate", false, OPERATION_OTHER},
+        {"POST", "/admin/chat/completions", false, OPERATION_OTHER},
+        {"GET", "/v1/chat/completions", false, OPERATION_OTHER},
+        {"GET", "/v1/models", false, OPERATION_OTHER},
+        {"PUT", "/v1/chat/completions", false, OPERATION_OTHER},
+        {"POST", "/", false, OPERATION_OTHER},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct route r = route_find(&table, sv_of(rows[i].method), sv_of(rows[i].path));
+        if (r.is_call != rows[i].is_call || r.operation != rows[i].operation)
+            fail_msg("%s %s: call %d operation %s", rows[i].method, rows[i].path, r.is_call,
+                     spend_operation_name(r.operation));
+    }
+}
+
+static void test_the_path_tells_the_provider_where_it_can(void **state)
+{
+    (void)state;
+    assert_string_equal(route_find(&table, SV_LIT("POST"), SV_LIT("/anthropic/v1/messages")).provider,
+                        "anthropic");
+    assert_null(route_find(&table, SV_LIT("POST"), SV_LIT("/v1/messages")).provider);
+}
+
+static void test_a_path_too_long_to_judge_is_recorded(void **state)
+{
+    (void)state;
+    char path[4096];
+    memset(path, 'a', sizeof path);
+    path[0] = '/';
+    assert_true(route_find(&table, SV_LIT("POST"), (struct strview){path, sizeof path}).is_call);
+    assert_false(route_find(&table, SV_LIT("GET"), (struct strview){path, sizeof path}).is_call);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_what_is_a_call_and_what_passes),
+        cmocka_unit_test(test_the_path_tells_the_provider_where_it_can),
+        cmocka_unit_test(test_a_path_too_long_to_judge_is_recorded),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,222 @@
+#include "ingest/tag_capture.h"
+
+#include <jansson.h>
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static struct tag_capture capture;
+static struct arena scratch;
+static struct sha256 *sha;
+
+static void read_request(const char *header_lines, const char *body)
+{
+    static struct http_headers headers;
+    enum err_code code;
+    assert_null(http_headers_parse(sv_of(header_lines), &headers, &code));
+    arena_reset(&scratch);
+    assert_true(tag_capture_read(&capture, &headers, sv_of(body), sha, &scratch));
+}
+
+/* "raw@origins|.." */
+static void assert_tags(const char *wanted)
+{
+    char got[4096] = "";
+    size_t at = 0;
+    for (size_t i = 0; i < capture.tags.count; i++)
+        at += (size_t)snprintf(got + at, sizeof got - at, SV_FMT "@%u|", SV_ARG(capture.tags.tags[i].raw),
+                               capture.tags.tags[i].origins);
+    assert_string_equal(got, wanted);
+}
+
+static void test_every_place_gives_its_tags_as_a_union(void **state)
+{
+    (void)state;
+    read_request(
+        "x-litellm-tags: h1, h2,, h1\r\nX-LiteLLM-Tags:h3\r\n",
+        "{\"tags\":[\"r1\",\"h1\"],\"metadata\":{\"tags\":[\"m 1\"],\"x\":{\"tags\":[\"no\"]}},"
+        "\"litellm_metadata\":{\"tags\":[\"l1\"]},\"user\":\"bob\",\"messages\":[{\"tags\":[\"no\"]}]}");
+    assert_tags("h1@3|h2@1|h3@1|r1@2|m 1@4|l1@8|end_user=bob@16|");
+    assert_int_equal(capture.tags.empty, 1);
+    assert_false(capture.body_unparsed);
+}
+
+static void test_strings_split_on_commas_and_array_items_do_not(void **state)
+{
+    (void)state;
+    read_request("",
+                 "{\"tags\":\"a, b ,,c\",\"metadata\":{\"tags\":[\" a,b \",\"\",1,null,{\"x\":1},[\"y\"]]}}");
+    assert_tags("a@2|b@2|c@2| a,b @4|");
+    assert_int_equal(capture.tags.empty, 2);
+    assert_int_equal(capture.tags.non_string, 4);
+}
+
+static void test_tags_of_duplicate_keys_are_united_and_other_fields_are_the_last(void **state)
+{
+    (void)state;
+    read_request(
+        "",
+        "{\"tags\":[\"a\"],\"model\":\"x\",\"stream\":true,\"user\":\"u1\",\"tags\":[\"b\"],\"metadata\":{"
+        "\"tags\":[\"c\"]},"
+        "\"metadata\":{\"tags\":[\"d\"],\"tags\":[\"e\"]},\"model\":\"y\",\"stream\":false,\"user\":\"u2\"}");
+    assert_tags("a@2|b@2|c@4|d@4|e@4|end_user=u2@16|");
+    assert_true(sv_eq(capture.model, SV_LIT("y")));
+    assert_false(capture.stream);
+}
+
+static void test_escaped_keys_and_values_are_compared_unescaped(void **state)
+{
+    (void)state;
+    read_request(
+        "", "{\"\\u0074ags\":[\"t\\u0061sk=\\u00e9\"],\"\\tags\":[\"no\"],\"m\\u006fdel\":\"g\\u0070t\"}");
+    assert_tags("task=\xc3\xa9@2|");
+    assert_true(sv_eq(capture.model, SV_LIT("gpt")));
+}
+
+static void test_a_body_that_is_no_json_leaves_the_headers_tags(void **state)
+{
+    (void)state;
+    const char *bodies[] = {"{\"tags\":[\"r\"]", "{\"tags\":[\"r\"]} x", "",
+                            "--boundary\r\n",    "{\"tags\":[\"r\"],}",  "{\"tags\":[\"r\xff\"]}",
+                            "{'tags':['r']}"};
+    for (size_t i = 0; i < sizeof bodies / sizeof bodies[0]; i++) {
+        read_request("x-litellm-tags: h\r\n", bodies[i]);
+        assert_tags("h@1|");
+        assert_true(capture.body_unparsed);
+        assert_true(sv_is_null(capture.model));
+        assert_int_equal(capture.text_bytes, strlen(bodies[i]));
+    }
+    read_request("x-litellm-tags: h\r\n", "[1]");
+    assert_false(capture.body_unparsed);
+}
+
+static void test_faulty_tags_are_skipped_and_the_first_64_kept(void **state)
+{
+    (void)state;
+    char body[4096];
+    int at = snprintf(body, sizeof body, "{\"tags\":[\"a\\u0001b\",\"nul\\u0000\"");
+    for (int i = 0; i < 70; i++)
+        at += snprintf(body + at, sizeof body - (size_t)at, ",\"t%d\"", i);
+    (void)snprintf(body + at, sizeof body - (size_t)at, "]}");
+    read_request("", body);
+    assert_int_equal(capture.tags.count, 64);
+    assert_int_equal(capture.tags.refused, 8);
+    assert_true(capture.tags.fault != TAG_FAULT_NONE);
+    assert_true(sv_eq(capture.tags.tags[63].raw, SV_LIT("t63")));
+}
+
+static void test_the_key_is_hashed_as_litellm_stores_it(void **state)
+{
+    (void)state;
+    char hex[SHA256_HEX_LEN + 1];
+    sha256_hex_of(SV_LIT("sk-1"), hex);
+    const char *lines[] = {"Authorization: Bearer sk-1\r\n",
+                           "authorization: bearer  sk-1 \r\n",
+                           "Authorization: sk-1\r\n",
+                           "x-api-key: sk-1\r\n",
+                           "api-key: sk-1\r\n",
+                           "x-goog-api-key: sk-1\r\n",
+                           "Authorization: Bearer other\r\nx-litellm-api-key: Bearer sk-1\r\n",
+                           "x-api-key: other\r\nAuthorization: Bearer sk-1\r\n"};
+    for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++) {
+        read_request(lines[i], "{}");
+        if (!sv_eq(capture.key_hash, sv_of(hex)))
+            fail_msg("%s", lines[i]);
+    }
+    read_request("", "{}");
+    assert_true(sv_is_null(capture.key_hash));
+    read_request("Authorization: \r\n", "{}");
+    assert_true(sv_is_null(capture.key_hash));
+}
+
+static void test_the_callers_logs_metadata_is_its_header_else_its_body(void **state)
+{
+    (void)state;
+    const char *body = "{\"metadata\":{\"spend_logs_metadata\":{\"b\":1}}}";
+    read_request("", body);
+    assert_true(sv_eq(capture.logs_metadata, SV_LIT("{\"b\":1}")));
+    assert_false(capture.logs_metadata_of_header);
+    read_request("x-litellm-spend-logs-metadata: {\"h\":1}\r\n", body);
+    assert_true(sv_eq(capture.logs_metadata, SV_LIT("{\"h\":1}")));
+    assert_true(capture.logs_metadata_of_header);
+    read_request("x-litellm-spend-logs-metadata: nonsense\r\n", body);
+    assert_true(sv_eq(capture.logs_metadata, SV_LIT("{\"b\":1}")));
+    read_request("", "{\"metadata\":{\"spend_logs_metadata\":{\"b\":1}}");
+    assert_true(sv_is_null(capture.logs_metadata));
+}
+
+/* The body after the edit, as jansson reads it. */
+static json_t *edited(const char *body)
+{
+    char out[1024];
+    read_request("", body);
+    struct body_edit edit = stream_ask_plan(&capture.ask);
+    if (!edit.needed)
+        return NULL;
+    (void)snprintf(out, sizeof out, "%.*s" SV_FMT "%s", (int)edit.at, body, SV_ARG(edit.put),
+                   body + edit.at + edit.cut);
+    json_t *json = json_loads(out, 0, NULL);
+    if (json == NULL)
+        fail_msg("no JSON any more: %s", out);
+    return json;
+}
+
+static void test_usage_is_asked_for_by_one_edit_that_keeps_all_else(void **state)
+{
+    (void)state;
+    const char *bodies[] = {
+        "{\"stream\":true,\"model\":\"m\"}",
+        " {\n\"stream\":true, \"stream_options\":{}, \"model\":\"m\"}",
+        "{\"stream\":true,\"stream_options\":{ \"x\":1},\"model\":\"m\"}",
+        "{\"stream\":true,\"stream_options\":null,\"model\":\"m\"}",
+        "{\"stream\":true,\"stream_options\":{\"include_usage\":false,\"x\":1},\"model\":\"m\"}",
+        "{\"stream\":true,\"stream_options\":{\"x\":1,\"include_usage\":\"no\"},\"model\":\"m\"}",
+        "{\"stream\":true,\"stream_options\":{\"include_usage\":{\"a\":[1]}},\"model\":\"m\"}",
+        "{\"stream_options\":{\"include_usage\":true},\"stream_options\":{},\"model\":\"m\"}"};
+    for (size_t i = 0; i < sizeof bodies / sizeof bodies[0]; i++) {
+        json_t *json = edited(bodies[i]);
+        assert_non_null(json);
+        assert_true(json_is_true(json_object_get(json_object_get(json, "stream_options"), "include_usage")));
+        assert_string_equal(json_string_value(json_object_get(json, "model")), "m");
+        json_decref(json);
+    }
+    assert_null(edited("{\"stream\":true,\"stream_options\":{\"include_usage\":true}}"));
+    assert_null(edited("{\"stream\":true,\"stream_options\":\"x\"}"));
+    assert_null(edited("[1]"));
+}
+
+static void test_only_what_carries_text_is_counted_for_estimates(void **state)
+{
+    (void)state;
+    read_request("", "{\"model\":\"mmmm\",\"messages\":[{\"role\":\"user\",\"content\":\"12345\"},{"
+                     "\"content\":[{\"type\":\"text\","
+                     "\"text\":\"678\"},{\"type\":\"image_url\",\"image_url\":{\"url\":\"data:xxxxxxxx\"}}]}]"
+                     ",\"user\":\"uuuu\"}");
+    assert_int_equal(capture.text_bytes, 8);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_every_place_gives_its_tags_as_a_union),
+        cmocka_unit_test(test_strings_split_on_commas_and_array_items_do_not),
+        cmocka_unit_test(test_tags_of_duplicate_keys_are_united_and_other_fields_are_the_last),
+        cmocka_unit_test(test_escaped_keys_and_values_are_compared_unescaped),
+        cmocka_unit_test(test_a_body_that_is_no_json_leaves_the_headers_tags),
+        cmocka_unit_test(test_faulty_tags_are_skipped_and_the_first_64_kept),
+        cmocka_unit_test(test_the_key_is_hashed_as_litellm_stores_it),
+        cmocka_unit_test(test_the_callers_logs_metadata_is_its_header_else_its_body),
+        cmocka_unit_test(test_usage_is_asked_for_by_one_edit_that_keeps_all_else),
+        cmocka_unit_test(test_only_what_carries_text_is_counted_for_estimates),
+    };
+    sha = sha256_new();
+    arena_init(&scratch, 1 << 20);
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    arena_free(&scratch);
+    sha256_free(sha);
+    return failed;
+}
