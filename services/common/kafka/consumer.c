@@ -61,6 +61,20 @@ static void assignment_take(struct consumer *c, rd_kafka_topic_partition_list_t 
     c->fatal = err;
 }
 
+/* 2.0.2 keeps a partition paused over a new assignment of it: a member that was given it back would never
+ * read it. */
+static void paused_resume(struct consumer *c)
+{
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new((int)c->count);
+    for (size_t i = 0; i < c->count; i++) {
+        if (c->parts[i].is_paused)
+            (void)rd_kafka_topic_partition_list_add(list, c->parts[i].topic, c->parts[i].partition);
+    }
+    if (list->cnt > 0)
+        (void)rd_kafka_resume_partitions(c->handle.rk, list);
+    rd_kafka_topic_partition_list_destroy(list);
+}
+
 static void assignment_drop(struct consumer *c, const rd_kafka_topic_partition_list_t *list, bool lost)
 {
     log_info("kafka_revoked", LOG_STR("client", c->handle.client), LOG_INT("partitions", list->cnt),
@@ -71,6 +85,7 @@ static void assignment_drop(struct consumer *c, const rd_kafka_topic_partition_l
     if (c->revoked != NULL)
         c->revoked(c->arg, parts, parts == NULL ? 0 : c->count, lost);
     free(parts);
+    paused_resume(c);
     positions_clear(c);
     (void)rd_kafka_assign(c->handle.rk, NULL);
 }
@@ -178,7 +193,7 @@ static int32_t partitions_of(struct consumer *c, const char *topic, rd_kafka_res
     int32_t count = -1;
     *code = handle == NULL ? rd_kafka_last_error()
                            : rd_kafka_metadata(c->handle.rk, 0, handle, &found, HANDLE_CALL_MS);
-    if (*code == RD_KAFKA_RESP_ERR_NO_ERROR && found->topic_cnt == 1) {
+    if (*code == RD_KAFKA_RESP_ERR_NO_ERROR && found != NULL && found->topic_cnt == 1) {
         *code = found->topics[0].err;
         count = found->topics[0].partition_cnt;
     }
