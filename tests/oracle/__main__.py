@@ -16,7 +16,7 @@ def arguments():
     parser.add_argument("--database-url", default=os.environ.get("SPEND_DATABASE_URL"),
                         help="Postgres; default SPEND_DATABASE_URL, none: topics only")
     parser.add_argument("--provider-log", help="the fake provider's log, JSON lines")
-    parser.add_argument("--driver-log", help="JSON lines {ref, call_id}: what the callers were told")
+    parser.add_argument("--driver-log", help="JSON lines {ref, call_id, tags}: what the callers sent and were told")
     parser.add_argument("--settle", type=float, default=60.0, metavar="SECONDS", help="how long to wait until all is applied")
     parser.add_argument("--json", action="store_true", help="for programs")
     parser.add_argument("--dump", action="store_true", help="print the canonical dump of the database and end")

@@ -20,6 +20,8 @@ DEAD_TOPICS = {f"spend.dlq.{reason}": reason for reason in DEAD_REASONS}
 TOPICS = ("spend.calls", "spend.registry", "spend.prices", "spend.attributed", "spend.entries", "spend.instances",
           *DEAD_TOPICS)
 SHOWN = 200
+KEY_KEPT = 512
+ORIGINAL_KEPT = 92 * 1024
 
 
 @dataclass
@@ -29,7 +31,7 @@ class World:
     records: dict  # topic -> [Record]
     tables: dict | None = None  # table -> [row]; None: no database to compare
     provider: list = field(default_factory=list)
-    driver: dict = field(default_factory=dict)  # ref -> call_id: what the callers were told
+    driver: list = field(default_factory=list)  # the callers' own journal: {ref, call_id, tags}
     low: dict = field(default_factory=dict)
 
 
@@ -80,6 +82,7 @@ class Judgement:
         self.check_dispositions()
         self.check_sequences()
         self.check_provider()
+        self.check_callers()
         if self.world.tables is not None:
             self.check_calls()
             self.check_balances()
@@ -144,8 +147,9 @@ class Judgement:
         source = decision["record"]
         yield "topic", topic_of(decision), record.topic
         yield "reason", decision["reason"], value["reason"]
-        yield "key", source.key, record.key
-        yield "original", source.value or b"", value["original"]
+        # a key or value that no honest record has is cut: the whole lies at the origin
+        yield "key", source.key and source.key[:KEY_KEPT], record.key
+        yield "original", (source.value or b"")[:ORIGINAL_KEPT], value["original"]
         yield "first_seen", source.at, value["first_seen"]
         if decision["reason"] == "malformed" or not decision["reason"]:
             return
@@ -202,12 +206,13 @@ class Judgement:
 
     def check_provider(self):
         calls = {text_id(call_id): folded.measured[0] for call_id, folded in self.calls.items()}
+        told = {line["ref"]: line.get("call_id") for line in self.world.driver if line.get("ref")}
         unnamed = []
         for line in self.world.provider:
             if line.get("kind") != "chat":
                 continue
             ref = (line.get("order") or {}).get("ref")
-            call_id = self.world.driver.get(ref) or line.get("call_id")
+            call_id = told.get(ref) or line.get("call_id")
             if call_id is None:
                 unnamed.append(line)
             elif call_id not in calls:
@@ -234,6 +239,22 @@ class Judgement:
         recorded = {tag["raw"] for tag in call["tags"]}
         if not call["tags_truncated"] and (missing := tags_served(line) - recorded):
             self.wrong.say("provider", f"{call_id}: the provider saw the tags {sorted(missing)}, which were not recorded")
+
+    # -- what the callers know: which tags they sent
+
+    def check_callers(self):
+        calls = {text_id(call_id): folded.identity_call for call_id, folded in self.calls.items()}
+        for line in self.world.driver:
+            call_id = line.get("call_id")
+            if call_id is None:
+                continue
+            if call_id not in calls:
+                self.wrong.say("caller", f"{call_id} was told to a caller, and nobody recorded it")
+            elif line.get("tags") is not None:
+                kept = {t["raw"] for t in calls[call_id]["tags"] if set(t["origins"]) - {"user", "key"}}
+                if kept != set(line["tags"]):
+                    self.wrong.say("caller", f"{call_id}: the caller sent the tags {sorted(line['tags'])}, "
+                                             f"recorded are {sorted(kept)}")
 
     # -- Postgres: one current bill a call
 

@@ -58,7 +58,7 @@ class Oracle:
         if self.database_url is not None:
             with Snapshot(self.database_url) as snapshot:
                 tables = snapshot.tables()
-        return World(self.tail.records, tables, read_lines(self.provider_log), read_driver(self.driver_log), self.tail.low)
+        return World(self.tail.records, tables, read_lines(self.provider_log), read_lines(self.driver_log), self.tail.low)
 
     def judge(self):
         return Judgement(self.world())
@@ -69,11 +69,6 @@ def read_lines(path):
         return []
     whole = Path(path).read_text(encoding="utf-8")
     return [json.loads(line) for line in whole[:whole.rfind("\n") + 1].splitlines()]
-
-
-def read_driver(path):
-    """{ref: call_id} of a driver's log: what its calls were answered with (x-spend-call-id)."""
-    return {line["ref"]: line["call_id"] for line in read_lines(path) if line.get("ref") and line.get("call_id")}
 
 
 def disagreements(brokers, database_url=None, provider_log=None, driver_log=None, settle_s=60.0):
