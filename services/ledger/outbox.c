@@ -24,9 +24,9 @@ static bool encode(const struct dead_letter *letter, struct buffer *out, struct 
     struct dead_letter cut = *letter;
     if (avro_encode_dead_letter(letter, out, err))
         return true;
-    if (err->code != ERR_FULL)
+    if (err->code != ERR_FULL || cut.original.len <= OUTBOX_ORIGINAL_BYTES)
         return false;
-    cut.original.len = OUTBOX_RECORD_BYTES / 2;
+    cut.original.len = OUTBOX_ORIGINAL_BYTES;
     size_t kept = letter->detail.len < sizeof detail - 80 ? letter->detail.len : sizeof detail - 80;
     snprintf(detail, sizeof detail, "%.*s (original cut at %zu of %zu bytes)", (int)kept, letter->detail.ptr,
              cut.original.len, letter->original.len);
@@ -40,7 +40,7 @@ bool outbox_copy_put(struct pg_session *pg, struct pg_fields *scratch, const str
 {
     char id[128];
     struct buffer value;
-    buffer_init(&value, OUTBOX_RECORD_BYTES);
+    buffer_init(&value, LIMIT_DEAD_LETTER_BYTES);
     bool ok = encode(letter, &value, err);
     if (ok) {
         snprintf(id, sizeof id, SV_FMT "/%d/%lld%s", SV_ARG(letter->origin.topic), letter->origin.partition,

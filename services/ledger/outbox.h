@@ -9,9 +9,9 @@
 #include "pg_session.h"
 #include "spend/dead_letter.h"
 
-/* Together under librdkafka's message.max.bytes of 1,000,000, with headers. */
-#define OUTBOX_RECORD_BYTES (960 << 10)
-#define OUTBOX_KEY_BYTES    (4 << 10)
+#define OUTBOX_ORIGINAL_BYTES                                                                                \
+    (LIMIT_DEAD_LETTER_BYTES - 4096) /* what is kept of an original that is too large */
+#define OUTBOX_KEY_BYTES 4096
 
 /* Parameters: accounts, first account_seqs, counts; three arrays of one length. Run it while the balances are
  * locked. */
