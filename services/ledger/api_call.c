@@ -1,10 +1,9 @@
 #include "api_call.h"
 
-#include "api_entry.h"
 #include "api_rows.h"
 #include "base/log.h"
 #include "base/money.h"
-#include "pg_session.h"
+#include "pg_query.h"
 #include "price_store.h"
 #include "spend/dead_letter.h"
 #include "spend/rater.h"
@@ -14,51 +13,15 @@
 #define FEMTOS_PER_USD 1000000000000000LL
 #define AMOUNT_BYTES   64
 
-/* A tag's origin bits (enum tag_origin) as words. */
-#define ORIGINS                                                                                              \
-    "(SELECT coalesce(json_agg((SELECT coalesce(json_agg(w.word ORDER BY w.bit), '[]') FROM "                \
-    "unnest(ARRAY['header',"                                                                                 \
-    "'root','metadata','litellm_metadata','user','key','event']) WITH ORDINALITY AS w(word, bit)"            \
-    " WHERE (o.bits >> (w.bit - 1)::int) & 1 = 1) ORDER BY o.n), '[]')"                                      \
-    " FROM unnest(c.tag_origins) WITH ORDINALITY AS o(bits, n))"
-#define USAGE                                                                                                \
-    "json_build_object('input', c.usage_input, 'cache_read', c.usage_cache_read, 'cache_write_5m',"          \
-    " c.usage_cache_write_5m, 'cache_write_1h', c.usage_cache_write_1h, 'output', c.usage_output, "          \
-    "'reasoning',"                                                                                           \
-    " c.usage_reasoning, 'audio_in', c.usage_audio_in, 'audio_out', c.usage_audio_out, 'image_in', "         \
-    "c.usage_image_in,"                                                                                      \
-    " 'image_out', c.usage_image_out, 'images', c.usage_images, 'characters', c.usage_characters, "          \
-    "'seconds_milli',"                                                                                       \
-    " c.usage_seconds_milli, 'requests', c.usage_requests)"
-/* By time, for the table's own index on it: a call knows when its entries were posted. */
-#define ENTRIES                                                                                              \
-    "(SELECT coalesce(json_agg(" API_ENTRY_JSON " ORDER BY e.posted_at, e.account, e.account_seq), '[]')"    \
-    " FROM entry AS e JOIN account AS a ON a.id = e.account"                                                 \
-    " WHERE e.posted_at = ANY (c.posted_at) AND e.call_id = c.call_id)"
-
 static const char call_sql[] =
-    "SELECT (SELECT row_to_json(x)::text FROM (SELECT c.call_id,"
-    " CASE WHEN c.reason IS NULL THEN 'billed' ELSE 'dead' END AS state, c.reason, c.detail,"
-    " rfc3339(c.first_seen) AS first_seen, c.conflicted, c.source, c.source_id, c.operation, c.stream,"
-    " c.model_requested, c.model_replied, c.provider, c.service_tier, c.outcome, c.quality, "
-    "c.upstream_status,"
-    " c.key_hash, rfc3339(c.admitted_at) AS admitted_at, rfc3339(c.received_at) AS received_at, "
-    "c.tags, " ORIGINS
-    " AS tag_origins, a.account_id, c.task, c.conversation, c.user_id AS user, c.team, c.route, " USAGE
-    " AS usage, usd(c.raw_nanos) AS raw, usd(c.billed_nanos) AS billed, factor(c.markup_ppm) AS markup,"
-    " usd(c.reported_cost_nanos) AS reported_cost, c.rating, c.price_version, c.price_key, c.rater_version, "
-    "c.revision, " ENTRIES " AS entries,"
-    " json_build_object('topic', c.origin_topic, 'partition', c.origin_partition, 'offset', c.origin_offset) "
-    "AS origin,"
-    " json_build_object('topic', c.record_topic, 'partition', c.record_partition, 'offset', c.record_offset) "
-    "AS record"
-    ") AS x), c.reason, c.raw_nanos, c.price_version, c.price_key, c.provider, c.service_tier, c.outcome,"
+    "SELECT j.json::text, c.reason, c.raw_nanos, c.price_version, c.price_key, c.provider, c.service_tier, "
+    "c.outcome,"
     " ARRAY[c.usage_input, c.usage_cache_read, c.usage_cache_write_5m, c.usage_cache_write_1h, "
     "c.usage_output,"
     " c.usage_reasoning, c.usage_audio_in, c.usage_audio_out, c.usage_image_in, c.usage_image_out, "
     "c.usage_images,"
     " c.usage_characters, c.usage_seconds_milli, c.usage_requests]"
-    " FROM call AS c JOIN account AS a ON a.id = c.account WHERE c.call_id = $1";
+    " FROM call AS c JOIN call_json AS j ON j.call_id = c.call_id WHERE c.call_id = $1";
 
 enum column {
     COL_MEMBERS,
@@ -172,7 +135,6 @@ static bool view_lines(struct api_request *r, const struct pg_rows *row, struct 
 bool api_call_get(struct api_request *r, struct err *err)
 {
     struct uuid id;
-    struct pg_fields args;
     struct pg_rows *rows = NULL;
     enum dead_reason reason;
     if (!api_query_end(r))
@@ -180,14 +142,14 @@ bool api_call_get(struct api_request *r, struct err *err)
     if (!uuid_parse(r->param[0], &id))
         return api_refuse(r, 400, "invalid", "take it from the reply's x-spend-call-id header",
                           "a call id is a UUID");
-    pg_fields_init(&args);
-    pg_put_uuid(&args, &id);
-    bool ok = pg_session_query(r->pg, call_sql, &args, &rows, err);
-    if (ok && pg_rows_count(rows) == 0)
-        ok = api_refuse(
+    if (!pg_query(r->pg, call_sql, PG_ARGS(PG_UUID(&id)), &rows, err))
+        return false;
+    bool ok =
+        pg_rows_count(rows) > 0 ||
+        api_refuse(
             r, 404, "not_found",
-            "a call is known a moment after it has ended; if it stays away, look at the attributor's and the "
-            "ledger's /readyz",
+            "a call is known a moment after it has ended; if it stays away, look at the attributor's and "
+            "the ledger's /readyz",
             "this call is not known yet");
     if (ok) {
         json_write_open(&r->json, '{');
@@ -199,6 +161,5 @@ bool api_call_get(struct api_request *r, struct err *err)
         json_write_close(&r->json, '}');
     }
     pg_rows_free(rows);
-    pg_fields_free(&args);
     return ok;
 }

@@ -1,10 +1,10 @@
 #include "api_credit.h"
 
-#include "api_account.h"
 #include "api_body.h"
+#include "api_fact.h"
 #include "base/money.h"
 #include "config_write.h"
-#include "pg_session.h"
+#include "pg_query.h"
 #include "spend/ledger_entry.h"
 
 struct credit {
@@ -14,6 +14,20 @@ struct credit {
     int64_t amount_nanos;
     struct strview note;
 };
+
+bool api_account_find(struct api_request *r, int64_t *account, struct err *err)
+{
+    struct pg_rows *rows = NULL;
+    bool ok = pg_query(r->pg, "SELECT id FROM account WHERE account_id = $1", PG_ARGS(PG_TEXT(r->param[0])),
+                       &rows, err);
+    if (ok && pg_rows_count(rows) == 0)
+        ok = api_refuse(r, 404, "not_found", api_facts[REGISTRY_ACCOUNT].hint,
+                        "there is no account \"" SV_FMT "\"", SV_ARG(r->param[0]));
+    if (ok)
+        *account = pg_get_i64(rows, 0, 0);
+    pg_rows_free(rows);
+    return ok;
+}
 
 static bool read(struct api_request *r, struct credit *c)
 {
@@ -48,41 +62,27 @@ static bool read(struct api_request *r, struct credit *c)
 static bool lock(struct api_request *r, const struct credit *c, int64_t *balance, int64_t *seq,
                  struct err *err)
 {
-    struct pg_fields args;
     struct pg_rows *rows = NULL;
-    pg_fields_init(&args);
-    pg_put_i64(&args, c->account);
-    bool ok = pg_session_query(r->pg, "SELECT amount_nanos, seq FROM balance WHERE account = $1 FOR UPDATE",
-                               &args, &rows, err);
-    if (ok) {
-        *balance = pg_get_i64(rows, 0, 0);
-        *seq = pg_get_i64(rows, 0, 1);
-    }
+    if (!pg_query(r->pg, "SELECT amount_nanos, seq FROM balance WHERE account = $1 FOR UPDATE",
+                  PG_ARGS(PG_I64(c->account)), &rows, err))
+        return false;
+    *balance = pg_get_i64(rows, 0, 0);
+    *seq = pg_get_i64(rows, 0, 1);
     pg_rows_free(rows);
-    pg_fields_free(&args);
-    return ok;
+    return true;
 }
 
 /* Writes the credit of that external_id as the reply, if there is one. Another amount or kind: refused. */
 static bool view(struct api_request *r, const struct credit *c, bool *found, struct err *err)
 {
     static const char sql[] =
-        "SELECT c.amount_nanos = $3 AND c.kind = $4, c.kind || ' of ' || usd(c.amount_nanos), "
-        "json_build_object("
-        "'account_id', a.account_id, 'account_seq', c.account_seq, 'external_id', c.external_id, 'kind', "
-        "c.kind,"
-        " 'amount', usd(c.amount_nanos), 'note', c.note, 'balance_after', usd(e.balance_after_nanos),"
-        " 'posted_at', rfc3339(c.posted_at))::text FROM credit AS c JOIN account AS a ON a.id = c.account"
-        " JOIN entry AS e ON e.account = c.account AND e.account_seq = c.account_seq"
-        " WHERE c.account = $1 AND c.external_id = $2";
-    struct pg_fields args;
+        "SELECT amount_nanos = $3 AND kind = $4, kind || ' of ' || usd(amount_nanos), json::text"
+        " FROM credit_json WHERE account = $1 AND external_id = $2";
     struct pg_rows *rows = NULL;
-    pg_fields_init(&args);
-    pg_put_i64(&args, c->account);
-    pg_put_text(&args, c->external_id);
-    pg_put_i64(&args, c->amount_nanos);
-    pg_put_text(&args, c->kind);
-    bool ok = pg_session_query(r->pg, sql, &args, &rows, err);
+    bool ok = pg_query(
+        r->pg, sql,
+        PG_ARGS(PG_I64(c->account), PG_TEXT(c->external_id), PG_I64(c->amount_nanos), PG_TEXT(c->kind)),
+        &rows, err);
     *found = ok && pg_rows_count(rows) > 0;
     if (*found && !pg_get_bool(rows, 0, 0))
         ok = api_refuse(r, 409, "conflict", "use a new external_id for another credit",
@@ -91,7 +91,6 @@ static bool view(struct api_request *r, const struct credit *c, bool *found, str
     else if (*found)
         json_write_raw(&r->json, pg_get(rows, 0, 2));
     pg_rows_free(rows);
-    pg_fields_free(&args);
     return ok;
 }
 
@@ -110,18 +109,10 @@ static bool post(struct api_request *r, const struct credit *c, int64_t seq, int
         " o AS (INSERT INTO outbox (accounts, first_seqs, counts) VALUES (ARRAY[$1], ARRAY[$2], "
         "ARRAY[1::bigint]))"
         " UPDATE balance SET amount_nanos = $4, seq = $2 WHERE account = $1";
-    struct pg_fields args;
-    pg_fields_init(&args);
-    pg_put_i64(&args, c->account);
-    pg_put_i64(&args, seq);
-    pg_put_i64(&args, c->amount_nanos);
-    pg_put_i64(&args, balance_after);
-    pg_put_text(&args, c->kind);
-    pg_put_text(&args, c->external_id);
-    pg_put_text(&args, c->note);
-    bool ok = pg_session_query(r->pg, sql, &args, NULL, err);
-    pg_fields_free(&args);
-    return ok;
+    return pg_query(r->pg, sql,
+                    PG_ARGS(PG_I64(c->account), PG_I64(seq), PG_I64(c->amount_nanos), PG_I64(balance_after),
+                            PG_TEXT(c->kind), PG_TEXT(c->external_id), PG_TEXT(c->note)),
+                    NULL, err);
 }
 
 bool api_credit_post(struct api_request *r, struct err *err)

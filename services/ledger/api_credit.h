@@ -8,4 +8,7 @@
 
 api_handler_fn api_credit_post;
 
+/* The surrogate of the account that the path names; 404: refused. */
+bool api_account_find(struct api_request *r, int64_t *account, struct err *err) NODISCARD;
+
 #endif

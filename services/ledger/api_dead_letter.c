@@ -5,16 +5,11 @@
 
 bool api_dead_letter_list(struct api_request *r, struct err *err)
 {
-    /* the key is "reason/call_id" */
     static const char sql[] =
-        "SELECT json_build_object('call_id', c.call_id, 'reason', c.reason, 'detail', c.detail, 'raw', "
-        "usd(c.raw_nanos),"
-        " 'first_seen', rfc3339(c.first_seen), 'admitted_at', rfc3339(c.admitted_at), 'account_id', "
-        "a.account_id)::text,"
-        " c.reason || '/' || c.call_id FROM call AS c JOIN account AS a ON a.id = c.account"
-        " WHERE c.reason IS NOT NULL AND ($1::text IS NULL OR c.reason = $1) AND ($2::text IS NULL"
-        " OR (c.reason, c.call_id) > (split_part($2, '/', 1), split_part($2, '/', 2)::uuid))"
-        " ORDER BY c.reason, c.call_id LIMIT $3::bigint";
+        "SELECT json::text, reason || '/' || call_id FROM dead_letter_json WHERE ($1::text IS NULL OR reason "
+        "= $1) AND"
+        " ($2::text IS NULL OR (reason, call_id) > (split_part($2, '/', 1), split_part($2, '/', 2)::uuid))"
+        " ORDER BY reason, call_id LIMIT $3::bigint";
     struct strview reason = api_query_get(r, "reason");
     enum dead_reason known;
     if (!sv_is_null(reason) && !dead_reason_parse(reason, &known))

@@ -1,14 +1,13 @@
 #include "api_entry.h"
 
-#include "api_account.h"
+#include "api_credit.h"
 #include "api_rows.h"
 
 bool api_entry_list(struct api_request *r, struct err *err)
 {
     static const char sql[] =
-        "SELECT " API_ENTRY_JSON "::text, e.account_seq::text FROM entry AS e"
-        " JOIN account AS a ON a.id = e.account WHERE a.account_id = $1::text"
-        " AND e.account_seq > coalesce($2::text::bigint, 0) ORDER BY e.account_seq LIMIT $3::bigint";
+        "SELECT json::text, account_seq::text FROM entry_json WHERE account_id = $1::text"
+        " AND account_seq > coalesce($2::text::bigint, 0) ORDER BY account_seq LIMIT $3::bigint";
     int64_t account;
     return api_account_find(r, &account, err) && api_rows_list(r, sql, r->param[0], "entries", err);
 }

@@ -4,12 +4,53 @@
 #include "base/clock.h"
 #include "config_write.h"
 #include "fact_body.h"
-#include "pg_session.h"
+#include "pg_query.h"
 #include "registry_rows.h"
 #include <string.h>
 
 #define KEEP_US      (API_FACT_KEEP_DAYS * 86400 * US_PER_SECOND)
 #define DEFAULT_TIER SV_LIT("default")
+
+#define BIT(field) (1U << FACT_##field)
+
+const struct api_fact_kind api_facts[REGISTRY_HEARTBEAT] = {
+    [REGISTRY_ACCOUNT] = {.kind = REGISTRY_ACCOUNT,
+                          .of = "an account",
+                          .optional = BIT(NAME) | BIT(TIER) | BIT(OVERDRAFT) | BIT(EFFECTIVE_FROM),
+                          .rows = API_ROWS("account_json"),
+                          .hint = "make it with PUT /v1/accounts/{id}; ids in paths are percent-encoded"},
+    [REGISTRY_KEY] = {.kind = REGISTRY_KEY,
+                      .of = "a key",
+                      .optional = BIT(ACCOUNT) | BIT(USER) | BIT(TEAM) | BIT(TAGS) | BIT(POLICY) |
+                                  BIT(EFFECTIVE_FROM),
+                      .rows = API_ROWS("api_key_json"),
+                      .hint = "bind it with PUT /v1/keys/{sha256} {\"account_id\": ..}"},
+    [REGISTRY_TIER] = {.kind = REGISTRY_TIER,
+                       .of = "a tier",
+                       .required = BIT(MARKUP),
+                       .optional = BIT(EFFECTIVE_FROM),
+                       .rows = API_ROWS("tier_json"),
+                       .hint = "make it with PUT /v1/tiers/{name} {\"markup\": \"1.30\"}"},
+    [REGISTRY_TASK] = {.kind = REGISTRY_TASK,
+                       .of = "a task",
+                       .required = BIT(ACCOUNT),
+                       .optional = BIT(CONVERSATION),
+                       .set_once = true,
+                       .rows = API_ROWS("task_json"),
+                       .hint = "register it with PUT /v1/tasks/{id} {\"account_id\": ..}"},
+    [REGISTRY_CONVERSATION] = {.kind = REGISTRY_CONVERSATION,
+                               .of = "a conversation",
+                               .required = BIT(ACCOUNT),
+                               .set_once = true,
+                               .rows = API_ROWS("conversation_json"),
+                               .hint = "register it with PUT /v1/conversations/{id} {\"account_id\": ..}"},
+    [REGISTRY_MODEL] = {.kind = REGISTRY_MODEL,
+                        .of = "a model alias",
+                        .required = BIT(PRICE_KEY),
+                        .optional = BIT(EFFECTIVE_FROM),
+                        .rows = API_ROWS("model_alias_json"),
+                        .hint = "make it with PUT /v1/models/{alias} {\"price_key\": \"gpt-4o\"}"},
+};
 
 static bool same_texts(const struct strview *a, size_t a_count, const struct strview *b, size_t b_count)
 {
@@ -72,25 +113,34 @@ static void complete(struct fact_wanted *w, enum registry_kind kind, const struc
         w->value.conversation_id = last->conversation_id;
 }
 
+/* An account's name and overdraft have no history. */
 static bool same_attributes(struct api_request *r, const struct fact_wanted *w, bool *same, struct err *err)
 {
-    struct pg_fields args;
     struct pg_rows *rows = NULL;
-    pg_fields_init(&args);
-    pg_put_text(&args, w->id);
-    pg_put_text(&args, w->name);
-    pg_put_bool(&args, w->has_overdraft);
-    pg_put_opt_i64(&args, w->overdraft_nanos);
-    bool ok = pg_session_query(
-        r->pg,
-        "SELECT name = coalesce($2::text, name) AND NOT ($3::boolean AND overdraft_limit_nanos"
-        " IS DISTINCT FROM $4::bigint) FROM account WHERE account_id = $1",
-        &args, &rows, err);
-    if (ok)
-        *same = pg_get_bool(rows, 0, 0);
+    if (!pg_query(r->pg,
+                  "SELECT name = coalesce($2::text, name) AND NOT ($3::boolean AND overdraft_limit_nanos"
+                  " IS DISTINCT FROM $4::bigint) FROM account WHERE account_id = $1",
+                  PG_ARGS(PG_TEXT(w->id), PG_TEXT(w->name), PG_BOOL(w->has_overdraft),
+                          PG_OPT_I64(w->overdraft_nanos)),
+                  &rows, err))
+        return false;
+    *same = pg_get_bool(rows, 0, 0);
     pg_rows_free(rows);
-    pg_fields_free(&args);
-    return ok;
+    return true;
+}
+
+static bool write_attributes(struct api_request *r, const struct fact_wanted *w,
+                             const struct config_stamp *stamp, struct err *err)
+{
+    return pg_query(
+        r->pg,
+        "INSERT INTO account AS a (account_id, name, overdraft_limit_nanos, config_version)"
+        " VALUES ($1, coalesce($2::text, ''), $3::bigint, $5) ON CONFLICT (account_id) DO UPDATE SET"
+        " name = coalesce($2, a.name), config_version = $5,"
+        " overdraft_limit_nanos = CASE WHEN $4::boolean THEN $3 ELSE a.overdraft_limit_nanos END",
+        PG_ARGS(PG_TEXT(w->id), PG_TEXT(w->name), PG_OPT_I64(w->overdraft_nanos), PG_BOOL(w->has_overdraft),
+                PG_I64(stamp->version)),
+        NULL, err);
 }
 
 static bool look(struct api_request *r, struct fact_wanted *w, struct standing *now, struct err *err)
@@ -102,7 +152,7 @@ static bool look(struct api_request *r, struct fact_wanted *w, struct standing *
     complete(w, r->fact->kind, last);
     now->same_value = now->found && same_value(last, &w->value);
     now->same = now->same_value;
-    return !now->same || r->fact->attributes == NULL || same_attributes(r, w, &now->same, err);
+    return !now->same || r->fact->kind != REGISTRY_ACCOUNT || same_attributes(r, w, &now->same, err);
 }
 
 /* The history with the new version at its end. false: refused, every version is still needed. */
@@ -131,34 +181,17 @@ static bool append(struct api_request *r, struct registry_record *record,
     return true;
 }
 
-/* Runs a kind's SQL over the named values WANTED (below). */
-static bool run(struct api_request *r, const char *sql, const struct fact_wanted *w,
-                const struct config_stamp *stamp, struct err *err)
+static bool insert(struct api_request *r, const struct fact_wanted *w, const struct config_stamp *stamp,
+                   struct err *err)
 {
     const struct registry_version *v = &w->value;
-    struct pg_fields args;
-    if (sql == NULL)
-        return true;
-    pg_fields_init(&args);
-    pg_put_text(&args, w->id);
-    pg_put_time(&args, v->effective_from);
-    pg_put_time(&args, stamp->recorded_at);
-    pg_put_i64(&args, stamp->version);
-    pg_put_text(&args, v->account_id);
-    pg_put_text(&args, v->tier);
-    pg_put_opt_i64(&args, v->markup_ppm);
-    pg_put_text(&args, v->user);
-    pg_put_text(&args, v->team);
-    pg_put_text_array(&args, v->tags, v->tag_count);
-    pg_put_json(&args, w->policy);
-    pg_put_text(&args, v->price_key);
-    pg_put_text(&args, v->conversation_id);
-    pg_put_text(&args, w->name);
-    pg_put_opt_i64(&args, w->overdraft_nanos);
-    pg_put_bool(&args, w->has_overdraft);
-    bool ok = pg_session_query(r->pg, sql, &args, NULL, err);
-    pg_fields_free(&args);
-    return ok;
+    return pg_query(r->pg, "SELECT fact_add($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+                    PG_ARGS(PG_I32(r->fact->kind), PG_TEXT(w->id), PG_TIME(v->effective_from),
+                            PG_TIME(stamp->recorded_at), PG_I64(stamp->version), PG_TEXT(v->account_id),
+                            PG_TEXT(v->tier), PG_OPT_I64(v->markup_ppm), PG_TEXT(v->user), PG_TEXT(v->team),
+                            PG_TEXT(v->price_key), PG_TEXT(v->conversation_id),
+                            PG_TEXTS(v->tags, v->tag_count), PG_JSON(w->policy)),
+                    NULL, err);
 }
 
 static bool add_version(struct api_request *r, struct fact_wanted *w, struct standing *now,
@@ -173,7 +206,7 @@ static bool add_version(struct api_request *r, struct fact_wanted *w, struct sta
         return false;
     if (!now->found)
         now->fact.record = (struct registry_record){.kind = r->fact->kind, .id = w->id};
-    return append(r, &now->fact.record, &w->value, err) && run(r, r->fact->version, w, stamp, err) &&
+    return append(r, &now->fact.record, &w->value, err) && insert(r, w, stamp, err) &&
            config_write_record(r->pg, stamp, &now->fact.record, err);
 }
 
@@ -184,7 +217,7 @@ static bool write(struct api_request *r, struct fact_wanted *w, struct standing 
     char action[40] = "put ";
     const char *kind = registry_kind_name(r->fact->kind);
     memcpy(action + 4, kind, strlen(kind) + 1);
-    return run(r, r->fact->attributes, w, stamp, err) &&
+    return (r->fact->kind != REGISTRY_ACCOUNT || write_attributes(r, w, stamp, err)) &&
            (now->same_value || add_version(r, w, now, stamp, err)) &&
            config_write_audit(r->pg, api_role_name(r->role), action, w->id,
                               sv_is_empty(r->body) ? SV_NULL : r->body, err) &&

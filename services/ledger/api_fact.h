@@ -18,11 +18,9 @@ struct api_fact_kind {
     const char *of;    /* "a tier" */
     unsigned required; /* fields of the body: bits of enum fact_field (api_fact.c) */
     unsigned optional;
-    bool set_once;          /* another value is a conflict, not a version */
-    const char *attributes; /* SQL that writes what has no history; may be NULL */
-    const char *version;    /* SQL that writes one version */
-    const char *rows;       /* api_rows's statement */
-    const char *hint;       /* when there is none */
+    bool set_once;    /* another value is a conflict, not a version */
+    const char *rows; /* api_rows's statement */
+    const char *hint; /* when there is none */
 };
 
 extern const struct api_fact_kind api_facts[REGISTRY_HEARTBEAT];

@@ -3,8 +3,7 @@
 #include "api_fact.h"
 #include "api_rows.h"
 #include "base/clock.h"
-#include "base/money.h"
-#include "pg_session.h"
+#include "pg_query.h"
 #include "price_import.h"
 #include "price_store.h"
 #include "registry_rows.h"
@@ -35,21 +34,6 @@ static bool in_force_now(struct api_request *r, const struct price_book **out, s
                    "SELECT version FROM price_book WHERE effective_from <= clock_timestamp()"
                    " ORDER BY effective_from DESC, recorded_at DESC LIMIT 1",
                    out, err);
-}
-
-static void view_text(struct json_write *w, const char *key, struct strview text)
-{
-    json_write_key(w, key);
-    json_write_sv(w, text);
-}
-
-static void view_time(struct json_write *w, const char *key, struct opt_i64 time)
-{
-    json_write_key(w, key);
-    if (time.has)
-        json_write_time(w, time.v);
-    else
-        json_write_null(w);
 }
 
 struct wish {
@@ -86,7 +70,11 @@ static void view_import(struct api_request *r, const struct price_import_draft *
     json_write_open(&r->json, '{');
     json_write_key(&r->json, "version");
     json_write_i64(&r->json, version);
-    view_time(&r->json, "effective_from", effective_from);
+    json_write_key(&r->json, "effective_from");
+    if (effective_from.has)
+        json_write_time(&r->json, effective_from.v);
+    else
+        json_write_null(&r->json);
     json_write_key(&r->json, "dry_run");
     json_write_bool(&r->json, dry_run);
     json_write_key(&r->json, "unchanged");
@@ -157,14 +145,8 @@ bool api_prices_post(struct api_request *r, struct err *err)
 
 bool api_prices_list(struct api_request *r, struct err *err)
 {
-    static const char sql[] =
-        "SELECT json_build_object('version', b.version, 'effective_from', rfc3339(b.effective_from), "
-        "'recorded_at',"
-        " rfc3339(b.recorded_at), 'source', b.source, 'sha256', b.sha256, 'added', b.report->'added', "
-        "'changed',"
-        " b.report->'changed', 'removed', b.report->'removed', 'entries', (SELECT count(*) FROM price AS p"
-        " WHERE p.version = b.version))::text, b.version::text FROM price_book AS b WHERE $1::text IS NULL"
-        " AND b.version > coalesce($2::text::bigint, 0) ORDER BY b.version LIMIT $3::bigint";
+    static const char sql[] = "SELECT json::text, id::text FROM price_book_json WHERE $1::text IS NULL"
+                              " AND id > coalesce($2::text::bigint, 0) ORDER BY id LIMIT $3::bigint";
     return api_rows_list(r, sql, SV_NULL, "prices", err);
 }
 
@@ -177,24 +159,6 @@ static const struct price_entry *find_entry(const struct price_book *book, struc
     if ((entry == NULL || entry->rate_count == 0) && !sv_is_null(alias))
         entry = rater_find_entry(book, SV_NULL, alias);
     return entry != NULL ? entry : rater_find_entry(book, SV_NULL, model);
-}
-
-static void view_entry(struct json_write *w, const struct price_entry *entry)
-{
-    char text[MONEY_TEXT_MAX];
-    view_text(w, "price_key", entry->key);
-    view_text(w, "provider", entry->provider);
-    view_text(w, "mode", entry->mode);
-    json_write_key(w, "rates");
-    json_write_open(w, '[');
-    for (size_t i = 0; i < entry->rate_count; i++) {
-        size_t len = money_format_scaled(entry->rates[i].femtos, 15, text);
-        json_write_open(w, '{');
-        view_text(w, "name", entry->rates[i].name);
-        view_text(w, "price", (struct strview){text, len});
-        json_write_close(w, '}');
-    }
-    json_write_close(w, ']');
 }
 
 static bool find_book(struct api_request *r, const struct price_book **book, struct err *err)
@@ -229,13 +193,17 @@ bool api_prices_get_model(struct api_request *r, struct err *err)
             r, 404, "not_found",
             "give the model an alias: PUT /v1/models/{alias} {\"price_key\": ..}, or import a newer file",
             "price book %lld has no price for \"" SV_FMT "\"", (long long)book->version, SV_ARG(r->param[1]));
+    struct pg_rows *rows = NULL;
+    if (!pg_query(r->pg, "SELECT json::text FROM price_json WHERE version = $1 AND key = $2",
+                  PG_ARGS(PG_I64(book->version), PG_TEXT(entry->key)), &rows, err))
+        return false;
     json_write_open(&r->json, '{');
-    view_text(&r->json, "model", r->param[1]);
-    view_text(&r->json, "alias_of", alias);
-    json_write_key(&r->json, "version");
-    json_write_i64(&r->json, book->version);
-    view_time(&r->json, "effective_from", OPT_I64(book->effective_from));
-    view_entry(&r->json, entry);
+    json_write_key(&r->json, "model");
+    json_write_sv(&r->json, r->param[1]);
+    json_write_key(&r->json, "alias_of");
+    json_write_sv(&r->json, alias);
+    api_rows_members(&r->json, pg_get(rows, 0, 0));
     json_write_close(&r->json, '}');
+    pg_rows_free(rows);
     return true;
 }

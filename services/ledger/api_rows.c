@@ -1,26 +1,13 @@
 #include "api_rows.h"
 
-#include "pg_session.h"
+#include "pg_query.h"
 #include <assert.h>
-
-static bool query(struct api_request *r, const char *sql, struct strview filter, struct strview after,
-                  int64_t limit, struct pg_rows **rows, struct err *err)
-{
-    struct pg_fields args;
-    pg_fields_init(&args);
-    pg_put_text(&args, filter);
-    pg_put_text(&args, after);
-    pg_put_i64(&args, limit);
-    bool ok = pg_session_query(r->pg, sql, &args, rows, err);
-    pg_fields_free(&args);
-    return ok;
-}
 
 bool api_rows_get(struct api_request *r, const char *sql, struct strview id, const char *what,
                   const char *hint, struct err *err)
 {
     struct pg_rows *rows = NULL;
-    bool ok = query(r, sql, id, SV_NULL, 1, &rows, err);
+    bool ok = pg_query(r->pg, sql, PG_ARGS(PG_TEXT(id), PG_TEXT(SV_NULL), PG_I64(1)), &rows, err);
     if (ok && pg_rows_count(rows) == 0)
         ok = api_refuse(r, 404, "not_found", hint, "there is no %s \"" SV_FMT "\"", what, SV_ARG(id));
     if (ok)
@@ -35,7 +22,8 @@ bool api_rows_list(struct api_request *r, const char *sql, struct strview filter
     struct api_page page;
     struct pg_rows *rows = NULL;
     if (!api_page_read(r, list, &page) || !api_query_end(r) ||
-        !query(r, sql, filter, page.after, page.limit + 1, &rows, err))
+        !pg_query(r->pg, sql, PG_ARGS(PG_TEXT(filter), PG_TEXT(page.after), PG_I64(page.limit + 1)), &rows,
+                  err))
         return false;
     bool more = pg_rows_count(rows) > (size_t)page.limit;
     size_t count = more ? (size_t)page.limit : pg_rows_count(rows);

@@ -1,6 +1,6 @@
 #include "config_write.h"
 
-#include "pg_session.h"
+#include "pg_query.h"
 #include "spend/avro_codec.h"
 #include <inttypes.h>
 #include <stdio.h>
@@ -21,33 +21,15 @@ bool config_write_begin(struct pg_session *pg, struct config_stamp *stamp, struc
 bool config_write_audit(struct pg_session *pg, const char *actor, const char *action, struct strview object,
                         struct strview detail, struct err *err)
 {
-    struct pg_fields args;
-    pg_fields_init(&args);
-    pg_put_str(&args, actor);
-    pg_put_str(&args, action);
-    pg_put_text(&args, object);
-    pg_put_json(&args, detail);
-    bool ok =
-        pg_session_query(pg, "INSERT INTO admin_audit (role, action, object, detail) VALUES ($1, $2, $3, $4)",
-                         &args, NULL, err);
-    pg_fields_free(&args);
-    return ok;
+    return pg_query(pg, "INSERT INTO admin_audit (role, action, object, detail) VALUES ($1, $2, $3, $4)",
+                    PG_ARGS(PG_STR(actor), PG_STR(action), PG_TEXT(object), PG_JSON(detail)), NULL, err);
 }
 
 static bool to_outbox(struct pg_session *pg, const char *topic, struct strview key, struct strview value,
                       int64_t recorded_at, struct err *err)
 {
-    struct pg_fields args;
-    pg_fields_init(&args);
-    pg_put_str(&args, topic);
-    pg_put_text(&args, key);
-    pg_put_bytes(&args, value);
-    pg_put_time(&args, recorded_at);
-    bool ok = pg_session_query(
-        pg, "INSERT INTO config_outbox (topic, key, value, recorded_at) VALUES ($1, $2, $3, $4)", &args, NULL,
-        err);
-    pg_fields_free(&args);
-    return ok;
+    return pg_query(pg, "INSERT INTO config_outbox (topic, key, value, recorded_at) VALUES ($1, $2, $3, $4)",
+                    PG_ARGS(PG_STR(topic), PG_TEXT(key), PG_BYTES(value), PG_TIME(recorded_at)), NULL, err);
 }
 
 bool config_write_record(struct pg_session *pg, const struct config_stamp *stamp,

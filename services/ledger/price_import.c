@@ -2,7 +2,7 @@
 
 #include "base/limits.h"
 #include "base/money.h"
-#include "pg_session.h"
+#include "pg_query.h"
 #include "spend/avro_codec.h"
 #include <stdio.h>
 
@@ -63,23 +63,14 @@ void price_import_view(struct json_write *w, const struct price_import_draft *dr
 static bool put_book(struct pg_session *pg, const struct price_book *book, const struct config_stamp *stamp,
                      struct strview report, struct strview record, struct err *err)
 {
-    struct pg_fields args;
-    pg_fields_init(&args);
-    pg_put_i64(&args, book->version);
-    pg_put_time(&args, book->effective_from);
-    pg_put_time(&args, book->recorded_at);
-    pg_put_text(&args, book->source);
-    pg_put_text(&args, book->sha256);
-    pg_put_json(&args, report);
-    pg_put_bytes(&args, record);
-    pg_put_i64(&args, stamp->version);
-    bool ok = pg_session_query(
+    return pg_query(
         pg,
-        "INSERT INTO price_book (version, effective_from, recorded_at, source, sha256, report,"
-        " record, config_version) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-        &args, NULL, err);
-    pg_fields_free(&args);
-    return ok;
+        "INSERT INTO price_book (version, effective_from, recorded_at, source, sha256, report, record,"
+        " config_version) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+        PG_ARGS(PG_I64(book->version), PG_TIME(book->effective_from), PG_TIME(book->recorded_at),
+                PG_TEXT(book->source), PG_TEXT(book->sha256), PG_JSON(report), PG_BYTES(record),
+                PG_I64(stamp->version)),
+        NULL, err);
 }
 
 static bool copy_entry(struct pg_session *pg, int64_t version, const struct price_entry *e,

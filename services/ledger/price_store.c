@@ -1,7 +1,7 @@
 #include "price_store.h"
 
 #include "config_write.h"
-#include "pg_session.h"
+#include "pg_query.h"
 #include "price_file.h"
 #include "price_import.h"
 #include "spend/avro_codec.h"
@@ -9,7 +9,6 @@
 
 struct price_store {
     struct price_list *list;
-    int64_t complete; /* every version up to this one is in the list; _book may have added others */
 };
 
 bool price_store_new(struct price_store **out, struct err *err)
@@ -33,52 +32,28 @@ void price_store_free(struct price_store *s)
     free(s);
 }
 
-/* Decodes each row's record into the list. */
-static bool take(struct price_store *s, const struct pg_rows *rows, struct err *err)
+static bool load(struct price_store *s, struct pg_session *pg, int64_t version, struct err *err)
 {
-    for (size_t i = 0; i < pg_rows_count(rows); i++) {
-        struct price_book *book;
-        if (!avro_decode_price_book(pg_get(rows, i, 0), &book, err) || !price_list_put(s->list, book, err))
-            return err_wrap(err, "price_store");
-    }
-    return true;
-}
-
-static bool load(struct price_store *s, struct pg_session *pg, const char *sql, int64_t version,
-                 struct err *err)
-{
-    struct pg_fields args;
+    struct price_book *book;
     struct pg_rows *rows = NULL;
-    pg_fields_init(&args);
-    pg_put_i64(&args, version);
-    bool ok = pg_session_query(pg, sql, &args, &rows, err) && take(s, rows, err);
+    bool ok = pg_query(pg, "SELECT record FROM price_book WHERE version = $1", PG_ARGS(PG_I64(version)),
+                       &rows, err);
+    if (ok && pg_rows_count(rows) == 0)
+        ok = err_set(err, ERR_NOT_FOUND, FATE_FATAL, "price_store: there is no price book %lld",
+                     (long long)version);
+    ok = ok && avro_decode_price_book(pg_get(rows, 0, 0), &book, err) && price_list_put(s->list, book, err);
     pg_rows_free(rows);
-    pg_fields_free(&args);
     return ok;
-}
-
-bool price_store_refresh(struct price_store *s, struct pg_session *pg, struct err *err)
-{
-    if (!load(s, pg, "SELECT record FROM price_book WHERE version > $1 ORDER BY version", s->complete, err))
-        return false;
-    s->complete = price_list_newest(s->list);
-    return true;
-}
-
-const struct price_list *price_store_list(const struct price_store *s)
-{
-    return s->list;
 }
 
 bool price_store_book(struct price_store *s, struct pg_session *pg, int64_t version,
                       const struct price_book **out, struct err *err)
 {
     *out = price_list_version(s->list, version);
-    if (*out == NULL && !load(s, pg, "SELECT record FROM price_book WHERE version = $1", version, err))
+    if (*out == NULL && !load(s, pg, version, err))
         return false;
     *out = price_list_version(s->list, version);
-    return *out != NULL || err_set(err, ERR_NOT_FOUND, FATE_FATAL, "price_store: there is no price book %lld",
-                                   (long long)version);
+    return true;
 }
 
 /* Under the configuration lock nobody else can be putting in a first book. */

@@ -1,7 +1,7 @@
 /*
- * price_store: the price books of the tables as a spend/price_list value, and the one way a book gets in.
- * A book is kept as the very bytes that go to spend.prices, so memory, table and topic cannot differ.
- * Owns the list. Thread: one store belongs to one thread and its session.
+ * price_store: the price books of the tables in memory, each loaded when it is first asked for, and the first
+ * book of a new ledger. A book is kept as the very bytes that go to spend.prices, so memory, table and topic
+ * cannot differ. Thread: one store belongs to one thread and its session.
  */
 #ifndef SPEND_LEDGER_PRICE_STORE_H
 #define SPEND_LEDGER_PRICE_STORE_H
@@ -14,11 +14,7 @@ struct price_store;
 bool price_store_new(struct price_store **out, struct err *err) NODISCARD;
 void price_store_free(struct price_store *s); /* NULL allowed */
 
-/* Loads every book that is newer than the newest one here. */
-bool price_store_refresh(struct price_store *s, struct pg_session *pg, struct err *err) NODISCARD;
-const struct price_list *price_store_list(const struct price_store *s);
-
-/* One book, loaded when it is not here yet. ERR_NOT_FOUND when there is none. The book stays the store's. */
+/* The book stays the store's. ERR_NOT_FOUND when there is none of that version. */
 bool price_store_book(struct price_store *s, struct pg_session *pg, int64_t version,
                       const struct price_book **out, struct err *err) NODISCARD;
 

@@ -1,43 +1,21 @@
 #include "registry_rows.h"
 
-#include "pg_session.h"
+#include "pg_query.h"
 #include <string.h>
 
 #define ROWS_ARENA_BYTES (1 << 20)
 
-/* Every kind's versions in one shape; kind is enum registry_kind. A fact set once holds from the start. */
-#define FACTS                                                                                                \
-    "(SELECT 0 AS kind, a.account_id AS id, v.config_version, v.effective_from, v.recorded_at, NULL::text "  \
-    "AS account,"                                                                                            \
-    " v.tier, NULL::bigint AS markup_ppm, NULL::text AS user_id, NULL::text AS team, NULL::text[] AS tags,"  \
-    " NULL::jsonb AS tag_policy, NULL::text AS price_key, NULL::text AS conversation, a.id AS surrogate"     \
-    " FROM account_version AS v JOIN account AS a ON a.id = v.account"                                       \
-    " UNION ALL SELECT 1, key_hash, config_version, effective_from, recorded_at, account_id, NULL, NULL, "   \
-    "user_id,"                                                                                               \
-    " team, tags, tag_policy, NULL, NULL, NULL FROM api_key"                                                 \
-    " UNION ALL SELECT 2, name, config_version, effective_from, recorded_at, NULL, NULL, markup_ppm, NULL, " \
-    "NULL, NULL,"                                                                                            \
-    " NULL, NULL, NULL, NULL FROM tier"                                                                      \
-    " UNION ALL SELECT 3, task_id, config_version, 'epoch'::timestamptz, recorded_at, account_id, NULL, "    \
-    "NULL, NULL,"                                                                                            \
-    " NULL, NULL, NULL, NULL, conversation_id, NULL FROM task"                                               \
-    " UNION ALL SELECT 4, conversation_id, config_version, 'epoch'::timestamptz, recorded_at, account_id, "  \
-    "NULL, NULL,"                                                                                            \
-    " NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM conversation"                                            \
-    " UNION ALL SELECT 5, alias, config_version, effective_from, recorded_at, NULL, NULL, NULL, NULL, "      \
-    "NULL, NULL,"                                                                                            \
-    " NULL, price_key, NULL, NULL FROM model_alias)"
-#define COLUMNS                                                                                              \
-    "f.kind, f.id, f.config_version, f.effective_from, f.recorded_at, f.account, f.tier, f.markup_ppm, "     \
-    "f.user_id,"                                                                                             \
-    " f.team, f.price_key, f.conversation, f.surrogate, f.tags, f.tag_policy->>'trust', " TEXTS(             \
-        "require") ", " TEXTS("accounts") ", f.tag_policy IS NOT NULL"
 #define TEXTS(list)                                                                                          \
     "ARRAY(SELECT jsonb_array_elements_text(coalesce(nullif(f.tag_policy->'" list "', 'null'), '[]')))"
+#define COLUMNS                                                                                              \
+    "f.kind, f.id, f.config_version, f.effective_from, f.recorded_at, f.account_id, f.tier, f.markup_ppm, "  \
+    "f.user_id,"                                                                                             \
+    " f.team, f.price_key, f.conversation_id, f.account, f.tags, f.tag_policy->>'trust', " TEXTS(            \
+        "require") ", " TEXTS("accounts") ", f.tag_policy IS NOT NULL"
 
 _Static_assert(REGISTRY_ACCOUNT == 0 && REGISTRY_KEY == 1 && REGISTRY_TIER == 2 && REGISTRY_TASK == 3 &&
                    REGISTRY_CONVERSATION == 4 && REGISTRY_MODEL == 5,
-               "FACTS numbers the kinds as enum registry_kind does");
+               "the view fact numbers the kinds as enum registry_kind does");
 
 enum column {
     COL_KIND,
@@ -162,25 +140,20 @@ static bool each_fact(const struct pg_rows *rows, struct arena *a, registry_fact
 bool registry_rows_changed(struct pg_session *pg, int64_t after, registry_fact_fn *each, void *arg,
                            struct err *err)
 {
-    /* one index look-up a kind for each changed id: joining the whole tables would scan every task there ever
-     * was */
-    static const char all[] = "SELECT " COLUMNS " FROM " FACTS " AS f WHERE f.config_version > $1::bigint"
-                              " ORDER BY f.kind, f.id COLLATE \"C\", f.config_version";
+    /* one index look-up a kind for each changed id: joining whole tables would scan every task there ever was
+     */
+    static const char all[] = "SELECT " COLUMNS " FROM fact AS f WHERE f.config_version > $1::bigint"
+                              " ORDER BY f.kind, f.id, f.config_version";
     static const char some[] =
-        "SELECT " COLUMNS " FROM (SELECT DISTINCT kind, id FROM " FACTS " AS x"
-        " WHERE config_version > $1::bigint) AS c CROSS JOIN LATERAL (SELECT * FROM " FACTS
-        " AS y WHERE y.kind = c.kind AND y.id = c.id) AS f"
-        " ORDER BY f.kind, f.id COLLATE \"C\", f.config_version";
-    struct pg_fields args;
+        "SELECT " COLUMNS " FROM (SELECT DISTINCT kind, id FROM fact"
+        " WHERE config_version > $1::bigint) AS c CROSS JOIN LATERAL (SELECT * FROM fact AS y"
+        " WHERE y.kind = c.kind AND y.id = c.id) AS f ORDER BY f.kind, f.id, f.config_version";
     struct pg_rows *rows = NULL;
     struct arena a;
     arena_init(&a, ROWS_ARENA_BYTES);
-    pg_fields_init(&args);
-    pg_put_i64(&args, after);
-    bool ok = pg_session_query(pg, after == 0 ? all : some, &args, &rows, err) &&
+    bool ok = pg_query(pg, after == 0 ? all : some, PG_ARGS(PG_I64(after)), &rows, err) &&
               each_fact(rows, &a, each, arg, err);
     pg_rows_free(rows);
-    pg_fields_free(&args);
     arena_free(&a);
     return ok;
 }
@@ -188,18 +161,14 @@ bool registry_rows_changed(struct pg_session *pg, int64_t after, registry_fact_f
 bool registry_rows_one(struct pg_session *pg, enum registry_kind kind, struct strview id, struct arena *a,
                        struct registry_fact *out, bool *found, struct err *err)
 {
-    static const char sql[] = "SELECT " COLUMNS " FROM " FACTS
-                              " AS f WHERE f.kind = $1::int AND f.id = $2::text ORDER BY f.config_version";
-    struct pg_fields args;
+    static const char sql[] =
+        "SELECT " COLUMNS
+        " FROM fact AS f WHERE f.kind = $1::int AND f.id = $2::text ORDER BY f.config_version";
     struct pg_rows *rows = NULL;
-    pg_fields_init(&args);
-    pg_put_i32(&args, (int32_t)kind);
-    pg_put_text(&args, id);
-    bool ok = pg_session_query(pg, sql, &args, &rows, err);
+    bool ok = pg_query(pg, sql, PG_ARGS(PG_I32(kind), PG_TEXT(id)), &rows, err);
     *found = ok && pg_rows_count(rows) > 0;
     if (*found)
         ok = read_fact(rows, 0, pg_rows_count(rows), a, out, err);
     pg_rows_free(rows);
-    pg_fields_free(&args);
     return ok;
 }
