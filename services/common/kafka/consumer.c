@@ -19,7 +19,7 @@ static bool offsets_choose(struct consumer *c, rd_kafka_topic_partition_list_t *
         return true;
     if (list->cnt > 0 && !committed_read(c->handle.rk, list, err))
         return false;
-    size_t count = (size_t)list->cnt;
+    size_t count = list->cnt > 0 ? (size_t)list->cnt : 0;
     struct consumer_partition *parts = calloc(count + 1, sizeof *parts);
     if (parts == NULL)
         return err_set(err, ERR_MEMORY, FATE_FATAL, "kafka consumer: out of memory");
