@@ -75,7 +75,8 @@ class State:
 
 
 def usd(amount):
-    return f"${Decimal(amount).normalize():f}"
+    amount = Decimal(amount)
+    return f"{'-' if amount < 0 else ''}${abs(amount).normalize():f}"
 
 
 def table(title, head, rows):
@@ -142,13 +143,13 @@ def print_bill(state, account, calls, before):
     """calls: [(how it was sent, call document)]."""
     rows = []
     for how, call in calls:
-        rows.append([call["call_id"][-12:], how, tokens(call, "input"), tokens(call, "cache_read"),
+        rows.append([call["call_id"][-12:], how, tokens(call, "input", "cache_read"), tokens(call, "cache_read"),
                      tokens(call, "output", "reasoning"), usd(call["raw"]), usd(call["billed"])])
     raw = sum((Decimal(call["raw"]) for _, call in calls), Decimal(0))
     billed = sum((Decimal(call["billed"]) for _, call in calls), Decimal(0))
     rows.append(["total", f"{len(calls)} calls", *(sum(row[i] for row in rows) for i in (2, 3, 4)), usd(raw), usd(billed)])
     table(f"The bill of account {account} (tier standard: raw cost x 1.30)",
-          ["call", "how it was sent", "tokens in", "cached", "tokens out", "raw cost", "billed"], rows)
+          ["call", "how it was sent", "tokens in", "of them cached", "tokens out", "raw cost", "billed"], rows)
     after = state.balance(account)
     print(f"\n  balance before  {usd(before)}\n  billed          {usd(billed)}\n  balance after   {usd(after)}")
     if before - billed != after or any(call["account_id"] != account for _, call in calls):
