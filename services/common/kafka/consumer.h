@@ -79,8 +79,9 @@ void consumer_commit_async(struct consumer *c, const struct consumer_partition *
 /* Low and high (next to be written, stable) offsets from the broker. */
 bool consumer_bounds(struct consumer *c, const char *topic, int32_t partition, int64_t *low, int64_t *high,
                      struct err *err) NODISCARD;
-/* Every assigned partition was read up to the end it had when asked (plain reader: read to the end at start).
- */
+/* Every assigned partition was read up to the end it had when first asked (then the next call asks anew).
+ * false: not yet, err->code ERR_NONE, poll on; or the ends are not known (a broker away: FATE_RETRY, after 10
+ * s). Nothing assigned: false. */
 bool consumer_at_end(struct consumer *c, struct err *err);
 bool consumer_partition_count(struct consumer *c, const char *topic, int32_t *count,
                               struct err *err) NODISCARD;

@@ -316,6 +316,8 @@ static rd_kafka_headers_t *headers_of(const struct kafka_record *record)
     return headers;
 }
 
+_Static_assert(sizeof(void *) == sizeof(int64_t), "a tag travels as a pointer");
+
 rd_kafka_resp_err_t handle_produce(rd_kafka_t *rk, const struct kafka_record *record)
 {
     /* A list of our own, not RD_KAFKA_VTYPE_HEADER rows: 2.0.2 frees those twice when producev fails
@@ -328,7 +330,7 @@ rd_kafka_resp_err_t handle_produce(rd_kafka_t *rk, const struct kafka_record *re
         {.vtype = RD_KAFKA_VTYPE_KEY},
         {.vtype = RD_KAFKA_VTYPE_VALUE},
         {.vtype = RD_KAFKA_VTYPE_MSGFLAGS, .u.i = RD_KAFKA_MSG_F_COPY},
-        {.vtype = RD_KAFKA_VTYPE_OPAQUE, .u.ptr = (void *)(intptr_t)record->tag},
+        {.vtype = RD_KAFKA_VTYPE_OPAQUE},
         {.vtype = RD_KAFKA_VTYPE_HEADERS, .u.headers = headers},
     };
     memcpy(&parts[1].u.mem.ptr, &record->key.ptr,
@@ -336,6 +338,7 @@ rd_kafka_resp_err_t handle_produce(rd_kafka_t *rk, const struct kafka_record *re
     parts[1].u.mem.size = record->key.len;
     memcpy(&parts[2].u.mem.ptr, &record->value.ptr, sizeof record->value.ptr);
     parts[2].u.mem.size = record->value.len;
+    memcpy(&parts[4].u.ptr, &record->tag, sizeof record->tag); /* comes back as a number, is never followed */
     rd_kafka_error_t *failed = rd_kafka_produceva(rk, parts, headers == NULL ? 5 : 6);
     if (failed == NULL)
         return RD_KAFKA_RESP_ERR_NO_ERROR;

@@ -143,34 +143,65 @@ void consumer_commit_async(struct consumer *c, const struct consumer_partition *
     rd_kafka_topic_partition_list_destroy(list);
 }
 
+/*
+ * Each element's offset, RD_KAFKA_OFFSET_BEGINNING or _END going in, becomes the broker's number for it (END:
+ * the stable end, as read_committed sees it). rd_kafka_query_watermark_offsets would do, but in 2.0.2 it
+ * ignores its time-out while the broker is away.
+ */
+static bool ends_query(struct consumer *c, rd_kafka_topic_partition_list_t *list, struct err *err)
+{
+    rd_kafka_resp_err_t code = rd_kafka_offsets_for_times(c->handle.rk, list, HANDLE_CALL_MS);
+    for (int i = 0; i < list->cnt; i++) {
+        rd_kafka_resp_err_t each = code != RD_KAFKA_RESP_ERR_NO_ERROR ? code : list->elems[i].err;
+        if (each == RD_KAFKA_RESP_ERR_NO_ERROR && list->elems[i].offset < 0)
+            each = RD_KAFKA_RESP_ERR__TIMED_OUT;
+        if (each != RD_KAFKA_RESP_ERR_NO_ERROR)
+            return handle_err(err, each, "%s[%d]: bounds unknown", list->elems[i].topic,
+                              list->elems[i].partition);
+    }
+    return true;
+}
+
 bool consumer_bounds(struct consumer *c, const char *topic, int32_t partition, int64_t *low, int64_t *high,
                      struct err *err)
 {
-    rd_kafka_resp_err_t code =
-        rd_kafka_query_watermark_offsets(c->handle.rk, topic, partition, low, high, HANDLE_CALL_MS);
-    return code == RD_KAFKA_RESP_ERR_NO_ERROR ||
-           handle_err(err, code, "%s[%d]: bounds unknown", topic, partition);
+    struct consumer_partition at = {topic, partition, CONSUMER_OFFSET_BEGINNING};
+    rd_kafka_topic_partition_list_t *list = handle_list(&at, 1);
+    bool ok = ends_query(c, list, err);
+    *low = ok ? list->elems[0].offset : 0;
+    list->elems[0].offset = CONSUMER_OFFSET_END;
+    ok = ok && ends_query(c, list, err);
+    *high = ok ? list->elems[0].offset : 0;
+    rd_kafka_topic_partition_list_destroy(list);
+    return ok;
+}
+
+/* Asks for all ends at once. */
+static bool targets_set(struct consumer *c, struct err *err)
+{
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new((int)c->count);
+    for (size_t i = 0; i < c->count; i++)
+        rd_kafka_topic_partition_list_add(list, c->parts[i].topic, c->parts[i].partition)->offset =
+            CONSUMER_OFFSET_END;
+    bool ok = ends_query(c, list, err);
+    for (size_t i = 0; ok && i < c->count; i++)
+        c->parts[i].target = list->elems[i].offset;
+    rd_kafka_topic_partition_list_destroy(list);
+    return ok;
 }
 
 bool consumer_at_end(struct consumer *c, struct err *err)
 {
     err_clear(err);
-    for (size_t i = 0; i < c->count; i++) {
-        struct position *p = &c->parts[i];
-        int64_t low = 0;
-        if (p->target == POSITION_NO_TARGET &&
-            !consumer_bounds(c, p->topic, p->partition, &low, &p->target, err)) {
-            p->target = POSITION_NO_TARGET;
-            return false;
-        }
-    }
+    if (c->count == 0 || (c->parts[0].target == POSITION_NO_TARGET && !targets_set(c, err)))
+        return false;
     for (size_t i = 0; i < c->count; i++) {
         if (c->parts[i].next < c->parts[i].target)
             return false;
     }
     for (size_t i = 0; i < c->count; i++)
         c->parts[i].target = POSITION_NO_TARGET;
-    return c->count > 0;
+    return true;
 }
 
 struct strview consumer_cluster_id(struct consumer *c, int timeout_ms)

@@ -1,9 +1,10 @@
 /*
  * transaction: a transactional producer: records and consumed offsets commit together or not at all.
  * One fixed transactional.id an owner: a second one fences the first. After FATE_RETRY from _commit or _send
- * the transaction was aborted: rewind to the committed offsets and do the work again. After FATE_FATAL
- * (fenced, or the outcome of a commit unknown) do not reuse it: free it, make a new one (which fences the
- * old), read the committed offsets.
+ * the transaction was aborted: rewind to the committed offsets and do the work again. (FATE_DEAD_LETTER from
+ * _send: aborted too, and that record can never be sent.) After FATE_FATAL (fenced, or the outcome of a
+ * commit unknown) do not reuse it: free it, make a new one (which fences the old), read the committed
+ * offsets.
  */
 #ifndef SPEND_KAFKA_TRANSACTION_H
 #define SPEND_KAFKA_TRANSACTION_H
@@ -37,6 +38,8 @@ bool transaction_send_offsets(struct transaction *t, struct consumer *member,
 bool transaction_send_position(struct transaction *t, const char *group,
                                const struct consumer_partition *parts, size_t count,
                                struct err *err) NODISCARD;
+/* true: it will be visible. The broker writes the markers a moment later: a read_committed reader may see its
+ * end before them. */
 bool transaction_commit(struct transaction *t, struct err *err) NODISCARD;
 /* Rolls back what is open; FATE_FATAL when that cannot be said. */
 bool transaction_abort(struct transaction *t, struct err *err) NODISCARD;

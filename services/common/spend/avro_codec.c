@@ -124,8 +124,8 @@ static bool body_of(enum avro_record record, struct strview bytes, struct strvie
 static bool decode(enum avro_record record, struct strview bytes, struct arena *a, void *out, struct err *err)
 {
     const struct avro_map *map = &avro_maps[record];
-    struct strview body;
-    struct strview copy;
+    struct strview body = SV_NULL;
+    struct strview copy = SV_NULL;
     if (!body_of(record, bytes, &body, err))
         return false;
     /* One copy of all: the record's texts are views of it. */
@@ -134,73 +134,29 @@ static bool decode(enum avro_record record, struct strview bytes, struct arena *
     return avro_map_read(map, copy, a, out, err) || err_wrap(err, "%s", map->name);
 }
 
-bool avro_encode_spend_call(const struct spend_call *v, struct buffer *out, struct err *err)
-{
-    return encode(AVRO_SPEND_CALL, v, out, err);
-}
-
-bool avro_encode_attributed_call(const struct attributed_call *v, struct buffer *out, struct err *err)
-{
-    return encode(AVRO_ATTRIBUTED_CALL, v, out, err);
-}
-
-bool avro_encode_dead_letter(const struct dead_letter *v, struct buffer *out, struct err *err)
-{
-    return encode(AVRO_DEAD_LETTER, v, out, err);
-}
-
-bool avro_encode_ledger_entry(const struct ledger_entry *v, struct buffer *out, struct err *err)
-{
-    return encode(AVRO_LEDGER_ENTRY, v, out, err);
-}
-
-bool avro_encode_registry_record(const struct registry_record *v, struct buffer *out, struct err *err)
-{
-    return encode(AVRO_REGISTRY_RECORD, v, out, err);
-}
-
-bool avro_encode_price_book(const struct price_book *v, struct buffer *out, struct err *err)
-{
-    return encode(AVRO_PRICE_BOOK, v, out, err);
-}
-
-bool avro_encode_instance(const struct instance *v, struct buffer *out, struct err *err)
-{
-    return encode(AVRO_INSTANCE, v, out, err);
-}
-
-bool avro_decode_spend_call(struct strview bytes, struct arena *a, struct spend_call *out, struct err *err)
-{
-    return decode(AVRO_SPEND_CALL, bytes, a, out, err);
-}
-
-bool avro_decode_attributed_call(struct strview bytes, struct arena *a, struct attributed_call *out,
-                                 struct err *err)
-{
-    return decode(AVRO_ATTRIBUTED_CALL, bytes, a, out, err);
-}
-
-bool avro_decode_dead_letter(struct strview bytes, struct arena *a, struct dead_letter *out, struct err *err)
-{
-    return decode(AVRO_DEAD_LETTER, bytes, a, out, err);
-}
-
-bool avro_decode_ledger_entry(struct strview bytes, struct arena *a, struct ledger_entry *out,
-                              struct err *err)
-{
-    return decode(AVRO_LEDGER_ENTRY, bytes, a, out, err);
-}
-
-bool avro_decode_registry_record(struct strview bytes, struct arena *a, struct registry_record *out,
-                                 struct err *err)
-{
-    return decode(AVRO_REGISTRY_RECORD, bytes, a, out, err);
-}
-
-bool avro_decode_instance(struct strview bytes, struct arena *a, struct instance *out, struct err *err)
-{
-    return decode(AVRO_INSTANCE, bytes, a, out, err);
-}
+#define ENCODE(name, record)                                                                                 \
+    bool avro_encode_##name(const struct name *v, struct buffer *out, struct err *err)                       \
+    {                                                                                                        \
+        return encode(record, v, out, err);                                                                  \
+    }
+#define DECODE(name, record)                                                                                 \
+    bool avro_decode_##name(struct strview bytes, struct arena *a, struct name *out, struct err *err)        \
+    {                                                                                                        \
+        return decode(record, bytes, a, out, err);                                                           \
+    }
+ENCODE(spend_call, AVRO_SPEND_CALL)
+ENCODE(attributed_call, AVRO_ATTRIBUTED_CALL)
+ENCODE(dead_letter, AVRO_DEAD_LETTER)
+ENCODE(ledger_entry, AVRO_LEDGER_ENTRY)
+ENCODE(registry_record, AVRO_REGISTRY_RECORD)
+ENCODE(price_book, AVRO_PRICE_BOOK)
+ENCODE(instance, AVRO_INSTANCE)
+DECODE(spend_call, AVRO_SPEND_CALL)
+DECODE(attributed_call, AVRO_ATTRIBUTED_CALL)
+DECODE(dead_letter, AVRO_DEAD_LETTER)
+DECODE(ledger_entry, AVRO_LEDGER_ENTRY)
+DECODE(registry_record, AVRO_REGISTRY_RECORD)
+DECODE(instance, AVRO_INSTANCE)
 
 /* Look-ups in a book are binary searches: an order that is wrong would look like a missing price. */
 static bool is_sorted(const struct price_book *b)
@@ -219,12 +175,13 @@ static bool is_sorted(const struct price_book *b)
 
 bool avro_decode_price_book(struct strview bytes, struct price_book **out, struct err *err)
 {
-    struct price_book read;
+    struct price_book read = {0};
     struct arena arena;
-    arena_init(&arena, BOOK_ARENA_BYTES);
     struct price_book *book = calloc(1, sizeof *book);
-    bool ok = book != NULL || err_set(err, ERR_MEMORY, FATE_RETRY, "PriceBook: out of memory");
-    ok = ok && decode(AVRO_PRICE_BOOK, bytes, &arena, &read, err);
+    if (book == NULL)
+        return err_set(err, ERR_MEMORY, FATE_RETRY, "PriceBook: out of memory");
+    arena_init(&arena, BOOK_ARENA_BYTES);
+    bool ok = decode(AVRO_PRICE_BOOK, bytes, &arena, &read, err);
     if (ok && !is_sorted(&read))
         ok = err_set(err, ERR_INVALID, FATE_DEAD_LETTER,
                      "PriceBook: entries and rates are not in the order of their names");

@@ -15,6 +15,7 @@
 
 #include "spend/avro_codec.h"
 
+#define MOST_TAGS ((size_t)2 * LIMIT_TAGS)
 #define FRAME     10
 #define ARENA_CAP (4 << 20)
 #define ROOM      (16 << 20)
@@ -69,17 +70,17 @@ static struct uuid id_of(unsigned char byte)
     return id;
 }
 
-static struct tag tags[2 * LIMIT_TAGS];
+static struct tag tags[MOST_TAGS];
 
 static void call_fill(struct spend_call *v, enum fill fill)
 {
-    for (size_t i = 0; i < 2 * LIMIT_TAGS; i++)
+    for (size_t i = 0; i < MOST_TAGS; i++)
         tags[i] = (struct tag){.raw = SV_LIT("\xc3\xa9=1"),
                                .key = SV_LIT("\xc3\xa9"),
                                .value = SV_LIT("1"),
                                .origins = 1U << i % TAG_ORIGIN_COUNT};
     tags[1] = (struct tag){.raw = SV_LIT("bare"), .origins = (1U << TAG_ORIGIN_COUNT) - 1};
-    static const size_t tag_counts[FILL_COUNT] = {0, 2, 2 * LIMIT_TAGS};
+    static const size_t tag_counts[FILL_COUNT] = {0, 2, MOST_TAGS};
     *v = (struct spend_call){
         .call_id = id_of(fill == FILL_NOTHING ? 0 : 0xa5),
         .source = fill == FILL_NOTHING ? SOURCE_PROXY_LOG : SOURCE_GATEWAY,

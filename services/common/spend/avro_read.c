@@ -64,7 +64,7 @@ static bool read_text(struct reader *r, struct strview *out)
 {
     if (!read_bytes(r, out))
         return false;
-    if (!sv_is_utf8(*out) || memchr(out->ptr, '\0', out->len) != NULL)
+    if (!sv_is_utf8(*out) || sv_find(*out, '\0') < out->len)
         return malformed(r, "a text that is no UTF-8, or has a NUL");
     return true;
 }
@@ -102,93 +102,83 @@ static bool read_block(struct reader *r, size_t *count, const char **block_end)
     return true;
 }
 
+/* What an array becomes: items in the arena, or the bits of their words. */
+struct items {
+    char *at;
+    size_t count;
+    size_t room;
+    size_t size; /* of one, 0 for bits */
+    unsigned bits;
+};
+
 /* Room for more items behind those there are; the array grows by doubling, in the arena. */
-static bool items_grow(struct reader *r, char **items, size_t have, size_t *room, size_t more,
-                       size_t item_size)
+static bool items_grow(struct reader *r, struct items *items, size_t more)
 {
-    if (more > r->field->size || have > r->field->size - more)
+    if (more > r->field->size || items->count > r->field->size - more)
         return malformed(r, "more items than its limit");
-    if (have + more <= *room)
+    if (items->size == 0 || items->count + more <= items->room)
         return true;
-    size_t want = *room * 2 > have + more ? *room * 2 : have + more;
-    char *grown = arena_alloc(r->arena, want * item_size);
+    size_t room = items->room * 2 > items->count + more ? items->room * 2 : items->count + more;
+    char *grown = arena_alloc(r->arena, room * items->size);
     if (grown == NULL)
-        return err_set(r->err, ERR_FULL, FATE_DEAD_LETTER, "%s: no room for %zu items", r->field->name, want);
-    if (have > 0)
-        memcpy(grown, *items, have * item_size);
-    *items = grown;
-    *room = want;
+        return err_set(r->err, ERR_FULL, FATE_DEAD_LETTER, "%s: no room for %zu items", r->field->name, room);
+    if (items->count > 0)
+        memcpy(grown, items->at, items->count * items->size);
+    items->at = grown;
+    items->room = room;
     return true;
 }
 
-static bool read_item(struct reader *r, const struct avro_field *f, char *item)
+static bool read_item(struct reader *r, const struct avro_field *f, struct items *items)
 {
-    r->field = f;
+    struct strview text = SV_NULL;
+    unsigned bit = 0;
     if (f->kind == AVRO_RECORDS)
-        return read_record(r, f->map, item);
-    struct strview text;
+        return read_record(r, f->map, items->at + items->count * items->size);
     if (!read_text(r, &text))
         return false;
-    memcpy(item, &text, sizeof text);
+    if (f->kind == AVRO_TEXTS)
+        memcpy(items->at + items->count * items->size, &text, sizeof text);
+    else if (!tag_origin_parse(text, &bit))
+        return malformed(r, "an unknown word");
+    items->bits |= bit;
     return true;
+}
+
+static bool read_items(struct reader *r, const struct avro_field *f, struct items *items)
+{
+    for (;;) {
+        size_t more = 0;
+        const char *block_end = NULL;
+        if (!read_block(r, &more, &block_end))
+            return false;
+        if (more == 0 && block_end == NULL)
+            return true;
+        if (!items_grow(r, items, more))
+            return false;
+        for (size_t i = 0; i < more; i++, items->count++) {
+            if (!read_item(r, f, items))
+                return false;
+            r->field = f; /* a record's last field stood there */
+        }
+        if (block_end != NULL && block_end != r->at)
+            return malformed(r, "a block of another size than it says");
+    }
 }
 
 static bool read_array(struct reader *r, const struct avro_field *f, char *base)
 {
-    char *items = NULL;
-    size_t count = 0;
-    size_t room = 0;
-    size_t item_size = f->kind == AVRO_RECORDS ? f->map->c_size : sizeof(struct strview);
-    for (;;) {
-        size_t more = 0;
-        const char *block_end = NULL;
-        r->field = f;
-        if (!read_block(r, &more, &block_end))
-            return false;
-        if (more == 0 && block_end == NULL)
-            break;
-        if (!items_grow(r, &items, count, &room, more, item_size))
-            return false;
-        for (size_t i = 0; i < more; i++, count++) {
-            if (!read_item(r, f, items + count * item_size))
-                return false;
-        }
-        r->field = f;
-        if (block_end != NULL && block_end != r->at)
-            return malformed(r, "a block of another size than it says");
+    struct items items = {0};
+    if (f->kind != AVRO_ORIGINS)
+        items.size = f->kind == AVRO_RECORDS ? f->map->c_size : sizeof(struct strview);
+    if (!read_items(r, f, &items))
+        return false;
+    if (f->kind == AVRO_ORIGINS) {
+        memcpy(base + f->at, &items.bits, sizeof items.bits);
+        return true;
     }
-    memcpy(base + f->at, &items, sizeof items);
-    memcpy(base + f->has, &count, sizeof count);
-    return true;
-}
-
-static bool read_origins(struct reader *r, char *at)
-{
-    unsigned bits = 0;
-    size_t count = 0;
-    for (;;) {
-        size_t more = 0;
-        const char *block_end = NULL;
-        if (!read_block(r, &more, &block_end))
-            return false;
-        if (more == 0 && block_end == NULL)
-            break;
-        count += more;
-        if (count > r->field->size)
-            return malformed(r, "more items than its limit");
-        for (size_t i = 0; i < more; i++) {
-            struct strview word;
-            unsigned bit = 0;
-            if (!read_text(r, &word))
-                return false;
-            if (!tag_origin_parse(word, &bit))
-                return malformed(r, "an unknown word");
-            bits |= bit;
-        }
-        if (block_end != NULL && block_end != r->at)
-            return malformed(r, "a block of another size than it says");
-    }
-    memcpy(at, &bits, sizeof bits);
+    memcpy(base + f->at, &items.at, sizeof items.at);
+    memcpy(base + f->has, &items.count, sizeof items.count);
     return true;
 }
 
@@ -228,7 +218,7 @@ static bool read_enum(struct reader *r, const struct avro_field *f, char *at)
 
 static bool read_word(struct reader *r, const struct avro_field *f, char *at)
 {
-    struct strview word;
+    struct strview word = SV_NULL;
     if (!read_text(r, &word))
         return false;
     for (unsigned i = 0; i < f->size; i++) {
@@ -264,7 +254,7 @@ static bool read_fixed(struct reader *r, const struct avro_field *f, char *at)
 static bool read_field(struct reader *r, const struct avro_field *f, char *base)
 {
     char *at = base + f->at;
-    struct strview text;
+    struct strview text = SV_NULL;
     switch (f->kind) {
     case AVRO_LONG:
     case AVRO_INT:
@@ -288,9 +278,8 @@ static bool read_field(struct reader *r, const struct avro_field *f, char *base)
         return read_record(r, f->map, at);
     case AVRO_RECORDS:
     case AVRO_TEXTS:
-        return read_array(r, f, base);
     case AVRO_ORIGINS:
-        return read_origins(r, at);
+        return read_array(r, f, base);
     }
     return malformed(r, "has no kind");
 }

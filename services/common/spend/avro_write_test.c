@@ -136,7 +136,7 @@ static void test_a_number_over_32_bits_is_refused_where_the_schema_has_an_int(vo
 static void test_too_many_tags_and_unknown_origins_are_refused(void **state)
 {
     (void)state;
-    static struct tag tags[2 * LIMIT_TAGS + 1];
+    static struct tag tags[(size_t)2 * LIMIT_TAGS + 1];
     for (size_t i = 0; i < sizeof tags / sizeof tags[0]; i++)
         tags[i] = (struct tag){.raw = SV_LIT("t"), .origins = TAG_ORIGIN_HEADER};
     struct spend_call v = call_sample();
