@@ -34,6 +34,7 @@ struct decider {
 
 const char *decide_verdict_name(enum decide_verdict verdict)
 {
+    assert(verdict < DECIDE_VERDICTS);
     switch (verdict) {
     case DECIDE_WAIT:
         return "wait";
@@ -48,7 +49,6 @@ const char *decide_verdict_name(enum decide_verdict verdict)
     case DECIDE_VERDICTS:
         break;
     }
-    assert(!"a verdict");
     return "";
 }
 
