@@ -1,6 +1,7 @@
 """Which account a call belongs to: version lists, and the rules over them."""
 
 from . import tags as tag_rules
+from .money import MARKUP_ONE
 
 ID_BYTES = 128
 APPEND_SLACK_US = 60_000_000
@@ -33,8 +34,12 @@ class Registry:
     def markup(self, account, at):
         """The account's tier at `at`, as parts per million; None when it has none on record."""
         held = self.find("account", account, at, 2**63)
-        tier = held and self.find("tier", held["tier"], at, 2**63)
-        return None if tier is None else tier["markup_ppm"]
+        if held is None:
+            return None
+        tier = self.find("tier", held["tier"], at, 2**63)
+        if tier is None:  # the one that every ledger has from its first day, and that nobody needs to publish
+            return MARKUP_ONE if held["tier"] == "default" else None
+        return tier["markup_ppm"]
 
 
 def known_by(call, append_us):
