@@ -313,13 +313,12 @@ def test_killed_in_the_middle_every_call_is_decided_once(bench):
     service = bench.attributor(SPEND_BATCH_MAX="50")
     bench.settle()
     total = 3000
-    for number in range(6):
+    for _ in range(6):
         bench.callers.send(*(build.call([f"account_id={acme}"] if n % 5 else []) for n in range(total // 6)))
-        bench.config.beat()
         goal = bench.decided() + 100
+        bench.config.beat()
         wait_until(lambda goal=goal: bench.decided() >= goal, 60, "some calls decided")
         service.restart()
-        assert number < 6
     bench.judge()
 
 
