@@ -114,7 +114,7 @@ def test_every_pure_module_has_a_test_beside_it():
 def test_nothing_of_one_machine_and_nothing_left_for_later():
     # the needles are put together here so that this file does not find itself
     machine = re.compile(r"(^|[^a-z.$}])/" + "(work|root|farm)/", re.M)
-    later = re.compile("|".join(("TO" + "DO", "FIX" + "ME", "XX" + "X", "not imple" + "mented")))
+    later = re.compile(r"\b(" + "|".join(("TO" + "DO", "FIX" + "ME", "XX" + "X")) + r")\b|not imple" + "mented")
     wrong = []
     for path in tracked():
         if path.startswith("tests/testdata/") or path.endswith((".png", ".gz", ".json")):
