@@ -131,11 +131,12 @@ bool api_prices_post(struct api_request *r, struct err *err)
     struct err why = {0};
     if (!read_wish(r, &wish))
         return false;
-    if (!price_import_read(&draft, r->body, &why))
-        return api_refuse(r, 400, "invalid_prices",
-                          "send a LiteLLM price file, unchanged; nothing of this one was taken", "%s",
-                          why.text);
-    bool ok = import(r, &draft, &wish, err);
+    bool ok = price_import_read(&draft, r->body, &why)
+                  ? import(r, &draft, &wish, err)
+                  : api_refuse(r, 400, "invalid_prices",
+                               "send a LiteLLM price file, unchanged; nothing of "
+                               "this one was taken",
+                               "%s", why.text);
     if (!ok && !r->refused && err->fate == FATE_DEAD_LETTER)
         api_refuse(r, 400, "invalid_prices", "send a smaller price file; nothing of this one was taken", "%s",
                    err->text);

@@ -11,7 +11,14 @@
 bool price_import_read(struct price_import_draft *draft, struct strview file, struct err *err)
 {
     *draft = (struct price_import_draft){.book = NULL};
-    return price_book_parse(&draft->book, file, &draft->report, err);
+    if (!price_book_parse(&draft->book, file, &draft->report, err))
+        return false;
+    for (size_t i = 0; i < draft->book->entry_count; i++) {
+        if (draft->book->entries[i].rate_count > 0)
+            return true;
+    }
+    /* some other JSON, an error page: as a book it would leave every call unpriced */
+    return err_set(err, ERR_INVALID, FATE_DEAD_LETTER, "price file: no entry of it has a price");
 }
 
 void price_import_compare(struct price_import_draft *draft, const struct price_book *newest)

@@ -1,0 +1,228 @@
+"""Calls, dead letters and price books through the ledger's API."""
+
+import json
+import uuid
+from datetime import datetime, timedelta, timezone
+from decimal import Decimal
+from urllib.parse import quote
+
+import pytest
+
+from ledger_bench import Bench, attributed, dead, key_hash
+from oracle import avro, build
+from oracle.kafka import Tail
+from stack import Stack, wait_until
+from test_api import LEAD_S, PRICE_FILE, at, fresh, put, refused
+
+
+@pytest.fixture(scope="module")
+def bench():
+    with Stack(parts=("kafka", "postgres")) as stack:
+        stack.migrate()
+        bench = Bench(stack)
+        bench.start()
+        bench.config = Tail(stack.brokers, ("spend.registry", "spend.prices"))
+        yield bench
+        assert bench.breaches() == []
+        bench.config.close()
+        bench.tail.close()
+
+
+@pytest.fixture(name="api")
+def fixture_api(bench):
+    return bench.stack.api
+
+
+def id_of(call):
+    return str(uuid.UUID(bytes=call["call_id"]))
+
+
+# gpt-4o in the shipped book: input 2.5e-6, cache_read 1.25e-6, output 1e-5 USD a token
+USAGE = {"input": 1000, "cache_read": 200, "output": 350, "reasoning": 100}
+RAW = 1000 * 2_500 + 200 * 1_250 + 350 * 10_000 + 100 * 10_000
+
+
+def test_a_billed_call_tells_its_whole_story(bench, api):
+    tier = fresh("tier")
+    put(api, f"/v1/tiers/{tier}", markup="1.30")
+    account = bench.account(tier)
+    call = build.call([build.tag(f"account_id={account}", "header"), build.tag("colour=blue", "root", "metadata")],
+                      key_hash=key_hash("k"), usage=build.usage(**USAGE), provider="openai", model_replied="gpt-4o",
+                      reported_cost_nanos=77)
+    refused(api("GET", f"/v1/calls/{id_of(call)}"), 404, "not_found")
+    bench.feeder.bill(attributed(call, account, RAW, task_id="job", conversation_id="talk", user="u", team="t"))
+    bench.settle()
+    status, told = api("GET", f"/v1/calls/{id_of(call).upper()}", token="reader")
+    assert status == 200 and told["call_id"] == id_of(call)
+    assert (told["state"], told["reason"], told["hint"]) == ("billed", None, None)
+    assert (told["outcome"], told["quality"], told["source"]) == (call["outcome"], call["quality"], "gateway")
+    assert (told["account_id"], told["task"], told["conversation"], told["route"]) == (account, "job", "talk", "tag")
+    assert (told["user"], told["team"], told["key_hash"]) == ("u", "t", key_hash("k"))
+    assert told["tags"] == [f"account_id={account}", "colour=blue"]
+    assert told["tag_origins"] == [["header"], ["root", "metadata"]]
+    assert {k: v for k, v in told["usage"].items() if v is not None} == USAGE and told["usage"]["images"] is None
+    assert (told["raw"], told["billed"], told["markup"]) == ("0.00725", "0.009425", "1.3")
+    assert (told["price_version"], told["price_key"], told["rating"]) == (1, "gpt-4o", "exact")
+    assert told["reported_cost"] == "0.000000077"
+    assert told["origin"] == {"topic": "spend.calls", "partition": 0, "offset": 0}
+    assert told["record"]["topic"] == "spend.attributed"
+    (entry,) = told["entries"]
+    assert (entry["account_id"], entry["kind"], entry["amount"], entry["raw"]) == (account, "deduction", "-0.009425", "0.00725")
+    assert entry == api("GET", f"/v1/accounts/{account}/entries")[1]["items"][0]
+    assert at(told["admitted_at"]).timestamp() * 1e6 == pytest.approx(call["admitted_at"], abs=2)
+
+
+def test_lines_of_a_price_add_up_to_the_raw_cost(bench, api):
+    account = bench.account()
+    call = build.call(usage=build.usage(**USAGE), model_replied="gpt-4o")
+    bench.feeder.bill(attributed(call, account, RAW))
+    bench.settle()
+    told = api("GET", f"/v1/calls/{id_of(call)}")[1]
+    assert {line["class"]: line["units"] for line in told["lines"]} == USAGE
+    assert all(Decimal(line["price"]) * line["units"] == Decimal(line["amount"]) for line in told["lines"])
+    assert sum(Decimal(line["amount"]) for line in told["lines"]) == Decimal(told["raw"])
+    assert {line["rate"] for line in told["lines"]} >= {"input_cost_per_token", "output_cost_per_token"}
+
+
+def test_lines_that_would_not_add_up_are_not_shown(bench, api):
+    account = bench.account()
+    call = build.call(usage=build.usage(**USAGE), model_replied="gpt-4o")
+    bench.feeder.bill(attributed(call, account, RAW + 1))
+    bench.settle()
+    told = api("GET", f"/v1/calls/{id_of(call)}")[1]
+    assert told["lines"] is None and told["raw"] == "0.007250001"
+    assert "ev=api_lines_differ" in bench.stack.services["ledger"].log()
+
+
+def test_a_moved_call_shows_the_entries_of_both_accounts(bench, api):
+    old, new = bench.account(), bench.account()
+    log = build.call(source="proxy_log", source_id="x")
+    bench.feeder.bill(attributed(log, old, 400))
+    bench.settle()
+    bench.feeder.bill(attributed({**log, "source": "gateway", "source_id": None}, new, 450))
+    bench.settle()
+    told = api("GET", f"/v1/calls/{id_of(log)}")[1]
+    assert told["account_id"] == new
+    assert sorted((e["account_id"], e["kind"], e["amount"]) for e in told["entries"]) == sorted([
+        (old, "deduction", "-0.0000004"), (old, "reversal", "0.0000004"), (new, "deduction", "-0.00000045")])
+
+
+def test_a_dead_letter_says_why_and_what_mends_it(bench, api):
+    call = build.call([build.tag("colour=blue")])
+    bench.feeder.letter(dead(call, "untagged", 900))
+    bench.settle()
+    told = api("GET", f"/v1/calls/{id_of(call)}")[1]
+    assert (told["state"], told["reason"], told["detail"]) == ("dead", "untagged", "it is untagged")
+    assert "account_id" in told["hint"] and told["account_id"] == "~suspense/untagged" and told["raw"] == "0.0000009"
+    assert told["entries"][0]["amount"] == "-0.0000009"
+
+
+def test_an_unpriced_call_has_no_amount_and_no_entry(bench, api):
+    call = build.call(model_replied="no-such-model")
+    bench.feeder.letter(dead(call, "unpriced", None))
+    bench.settle()
+    told = api("GET", f"/v1/calls/{id_of(call)}")[1]
+    assert (told["state"], told["reason"], told["raw"], told["billed"]) == ("dead", "unpriced", None, None)
+    assert told["entries"] == [] and told["lines"] is None and "price" in told["hint"].lower()
+
+
+def test_dead_letters_are_listed_by_reason_over_pages(bench, api):
+    mine = {reason: [build.call() for _ in range(3)] for reason in ("untagged", "unknown", "conflict")}
+    for reason, calls in mine.items():
+        for call in calls:
+            bench.feeder.letter(dead(call, reason, 5))
+    bench.settle()
+    for reason, calls in [*mine.items(), (None, sum(mine.values(), []))]:
+        listed, cursor = [], ""
+        while cursor is not None:
+            query = "limit=2" + (f"&reason={reason}" if reason else "") + (cursor and f"&cursor={cursor}")
+            _, page = api("GET", f"/v1/dead-letters?{query}", token="reader")
+            assert len(page["items"]) <= 2
+            listed += page["items"]
+            cursor = page["next"]
+        ids = [item["call_id"] for item in listed]
+        assert {id_of(call) for call in calls} <= set(ids) and len(ids) == len(set(ids))
+        assert reason is None or {item["reason"] for item in listed} == {reason}
+        assert all(item["raw"] and item["first_seen"] and item["detail"] for item in listed if item["reason"] != "unpriced")
+    refused(api("GET", "/v1/dead-letters?reason=nonsense"), 400, "invalid", "nonsense")
+    refused(api("GET", "/v1/dead-letters?reason=malformed"), 400, "invalid", "spend.dlq.malformed")
+
+
+# -- price books
+
+def test_the_first_book_ships_and_holds_from_the_start(bench, api):
+    first = api("GET", "/v1/prices")[1]["items"][0]
+    assert (first["version"], first["effective_from"]) == (1, "1970-01-01T00:00:00.000000Z")
+    assert first["entries"] == first["added"] > 2000
+    loaded = bench.query("SELECT count(*) AS n FROM price_book")
+    bench.stack.migrate()
+    assert bench.query("SELECT count(*) AS n FROM price_book") == loaded
+    bench.config.refresh()
+    book = avro.PRICES.decode([r for r in bench.config.records["spend.prices"] if r.key == b"1"][-1].value)
+    assert book["effective_from"] == 0 and len(book["entries"]) == first["entries"]
+
+
+def test_a_price_file_becomes_the_next_book_once(bench, api):
+    prices = json.loads(PRICE_FILE.read_text())
+    prices["gpt-4o"]["input_cost_per_token"] = 3e-06
+    prices["brand-new"] = {"input_cost_per_token": 1e-06, "litellm_provider": "openai", "mode": "chat"}
+    del prices["gpt-4o-mini"]
+    body = json.dumps(prices).encode()
+    before = len(api("GET", "/v1/prices")[1]["items"])
+    status, dry = api("POST", "/v1/prices?dry_run=true", body)
+    assert (status, dry["dry_run"], dry["version"], dry["added"], dry["changed"], dry["removed"]) == (
+        200, True, before + 1, 1, 1, 1)
+    assert len(api("GET", "/v1/prices")[1]["items"]) == before
+    status, made = api("POST", "/v1/prices?source=mine.json", body)
+    assert (status, made["version"], made["added"], made["changed"], made["removed"]) == (200, before + 1, 1, 1, 1)
+    assert isinstance(made["rounded"], list) and isinstance(made["skipped"], list)
+    listed = api("GET", "/v1/prices")[1]["items"][-1]
+    assert (listed["version"], listed["source"]) == (made["version"], "mine.json")
+    assert at(listed["effective_from"]) - at(listed["recorded_at"]) == timedelta(seconds=LEAD_S)
+    status, again = api("POST", "/v1/prices", body)
+    assert (status, again["unchanged"], again["version"]) == (200, True, made["version"])
+    assert len(api("GET", "/v1/prices")[1]["items"]) == before + 1
+    # not in force yet: the current book is the old one
+    assert api("GET", "/v1/prices/current/models/gpt-4o")[1]["version"] == 1
+    new = api("GET", f"/v1/prices/{made['version']}/models/gpt-4o")[1]
+    assert {"name": "input_cost_per_token", "price": "0.000003"} in new["rates"]
+    rows = bench.query("SELECT names, femtos FROM price WHERE version = %s AND key = 'gpt-4o'", (made["version"],))[0]
+    assert dict(zip(rows["names"], rows["femtos"]))["input_cost_per_token"] == 3_000_000_000
+
+    def published():
+        bench.config.refresh()
+        return [r for r in bench.config.records["spend.prices"] if r.key == str(made["version"]).encode()]
+    book = avro.PRICES.decode(wait_until(published, 20, "the book on spend.prices")[-1].value)
+    assert book["source"] == "mine.json" and any(e["key"] == "brand-new" for e in book["entries"])
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"m":{"input_cost_per_token":-1}}', b'{}', b'{"m":5}', b'{"error":"not found"}',
+                                  b'{"m":{"input_cost_per_token":1e-6},"m":{"input_cost_per_token":2e-6}}',
+                                  b'{"m":{"input_cost_per_token":1e30}}'])
+def test_a_file_that_is_not_whole_and_sound_is_refused_whole(bench, api, body):
+    before = api("GET", "/v1/prices")[1]
+    refused(api("POST", "/v1/prices", body), 400, "invalid_prices", "nothing")
+    assert api("GET", "/v1/prices")[1] == before
+
+
+def test_a_book_of_the_past_is_refused_and_its_options_are_checked(api):
+    past = quote((datetime.now(timezone.utc) - timedelta(hours=1)).isoformat(), safe="")
+    refused(api("POST", f"/v1/prices?effective_from={past}", b'{"m":{"input_cost_per_token":1e-6}}'), 400, "too_early",
+            "rebill")
+    refused(api("POST", "/v1/prices?dry_run=maybe", b"{}"), 400, "invalid", "dry_run")
+    refused(api("POST", "/v1/prices?effective_from=soon", b"{}"), 400, "invalid", "effective_from")
+    refused(api("POST", "/v1/prices?dryrun=true", b"{}"), 400, "unknown_parameter", "dryrun")
+
+
+def test_a_model_without_a_price_is_not_found_with_what_to_do(api):
+    refused(api("GET", "/v1/prices/current/models/no-such-model"), 404, "not_found", "PUT /v1/models")
+    refused(api("GET", "/v1/prices/999/models/gpt-4o"), 404, "not_found")
+    model = api("GET", "/v1/prices/current/models/" + quote("openai/gpt-4o", safe=""))[1]
+    assert model["price_key"] in ("openai/gpt-4o", "gpt-4o")
+
+
+def test_a_price_s_text_is_exact_to_the_femto(bench, api):
+    names = bench.query("SELECT key, names, femtos FROM price WHERE version = 1 AND key = 'gpt-4o'")[0]
+    told = api("GET", "/v1/prices/1/models/gpt-4o")[1]["rates"]
+    assert {rate["name"]: Decimal(rate["price"]) for rate in told} == {
+        name: Decimal(femtos) / 10**15 for name, femtos in zip(names["names"], names["femtos"])}
