@@ -27,25 +27,39 @@ def schema(name):
 SCHEMAS = {"spend.calls": schema("spend_call"), "spend.instances": schema("instance")}
 
 
+READERS = {}
+
+
+class Reader:
+    """All of a topic so far; each look goes on where the last one ended."""
+
+    def __init__(self, brokers, topic):
+        self.consumer = Consumer({"bootstrap.servers": brokers, "group.id": "reader", "enable.auto.commit": False})
+        self.topic, self.found = topic, []
+        parts = self.consumer.list_topics(topic, 10).topics[topic].partitions
+        self.next = dict.fromkeys(parts, 0)
+        self.consumer.assign([TopicPartition(topic, part, 0) for part in parts])
+
+    def read(self):
+        ends = {part: self.consumer.get_watermark_offsets(TopicPartition(self.topic, part), 10)[1] for part in self.next}
+        while any(self.next[part] < end for part, end in ends.items()):
+            message = self.consumer.poll(10)
+            if message is None or message.error():
+                continue
+            self.next[message.partition()] = message.offset() + 1
+            raw = message.value()
+            assert raw[:2] == b"\xc3\x01"
+            record = fastavro.schemaless_reader(io.BytesIO(raw[10:]), SCHEMAS[self.topic])
+            self.found.append((message.key(), record, raw))
+        return list(self.found)
+
+
 def records(stack, topic):
     """Every record of a topic: (key, record, raw bytes)."""
-    consumer = Consumer({"bootstrap.servers": stack.brokers, "group.id": "reader", "enable.auto.commit": False})
-    found = []
-    try:
-        for partition in consumer.list_topics(topic, 10).topics[topic].partitions:
-            low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), 10)
-            consumer.assign([TopicPartition(topic, partition, low)])
-            while low < high:
-                message = consumer.poll(10)
-                if message is None or message.error():
-                    continue
-                low = message.offset() + 1
-                raw = message.value()
-                assert raw[:2] == b"\xc3\x01"
-                found.append((message.key(), fastavro.schemaless_reader(io.BytesIO(raw[10:]), SCHEMAS[topic]), raw))
-    finally:
-        consumer.close()
-    return found
+    key = (stack.brokers, topic)
+    if key not in READERS:
+        READERS[key] = Reader(*key)
+    return READERS[key].read()
 
 
 def record_of(stack, call_id):
@@ -88,6 +102,9 @@ def stack_fixture():
     with Stack(parts=("kafka", "provider")) as stack:
         stack.ingest(flags=["--header-time=1s", "--abort-drain=3s", "--beat-every=1s", "--body-bytes=4MiB"]).start()
         yield stack
+        for reader in READERS.values():
+            reader.consumer.close()
+        READERS.clear()
         for service in stack.services.values():
             service.stop()
 
