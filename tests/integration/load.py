@@ -162,8 +162,8 @@ class Repeater:
         self.thread.join(60)
 
     def run(self):
-        consumer = Consumer({"bootstrap.servers": self.brokers, "group.id": "repeater", "auto.offset.reset": "earliest"})
-        producer = Producer({"bootstrap.servers": self.brokers, "enable.idempotence": True})
+        consumer = Consumer({"bootstrap.servers": self.brokers, "group.id": "repeater", "auto.offset.reset": "earliest", "log_level": 2})
+        producer = Producer({"bootstrap.servers": self.brokers, "enable.idempotence": True, "log_level": 2})
         consumer.subscribe(["spend.calls"])
         seen = 0
         while not self.stopped.is_set():
