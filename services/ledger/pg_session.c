@@ -201,10 +201,17 @@ static bool connect_now(struct pg_session *s, struct err *err)
     return true;
 }
 
+/* A server that went while we were idle has left its farewell and an end of file. */
+static bool is_alive(PGconn *conn)
+{
+    return conn != NULL && PQconsumeInput(conn) == 1 && PQconsumeInput(conn) == 1 &&
+           PQstatus(conn) == CONNECTION_OK;
+}
+
 bool pg_session_ready(struct pg_session *s, struct err *err)
 {
     pg_session_rollback(s);
-    if (s->conn != NULL && PQstatus(s->conn) == CONNECTION_OK)
+    if (is_alive(s->conn))
         return true;
     disconnect(s);
     return connect_now(s, err);
