@@ -399,6 +399,22 @@ def test_a_replica_that_was_frozen_decides_nothing_twice(bench):
     assert first.alive
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_broker_that_goes_and_comes_back_costs_nothing(bench, number):
+    acme = bench.account()
+    first, second = bench.attributor("a", SPEND_BATCH_MAX="20"), bench.attributor("b", SPEND_BATCH_MAX="20")
+    wait_until(lambda: members(bench.stack.brokers) == {"a": 6, "b": 6}, 60, "six partitions each", every_s=0.5)
+    bench.settle()
+    bench.callers.send(*(build.call([f"account_id={acme}"]) for _ in range(2000)))
+    goal = bench.decided() + 100
+    bench.config.beat()
+    wait_until(lambda: bench.decided() >= goal, 60, "some calls decided")
+    bench.stack.kill_part("kafka", number)
+    bench.stack.up("kafka")
+    bench.judge()
+    assert first.alive and second.alive
+
+
 def test_a_second_process_of_one_replica_fences_the_first(bench):
     first = bench.attributor("a")
     bench.settle()

@@ -2,5 +2,6 @@
 
 It shares no code with the services. It reads spend.calls from the first record, decides and prices each record again
 with its own decoder, its own integers and its own rules, and names every place where Kafka, Postgres or the provider's
-log say something else. See docs/attributor.md for the rules and README.md here for how to read its answers.
+log say something else. docs/attributor.md says how to
+read its answers.
 """
