@@ -7,18 +7,18 @@
 
 struct strview api_cursor_make(struct arena *a, const char *list, struct strview key)
 {
-    size_t name = strlen(list);
-    size_t size = name + 1 + key.len;
+    struct strview name = sv_of(list);
+    size_t size = name.len + 1 + key.len;
     if (key.len > API_CURSOR_KEY_BYTES)
         return SV_NULL;
     uint8_t *plain = arena_alloc(a, size);
     char *text = arena_alloc(a, 2 * size + 1);
     if (plain == NULL || text == NULL)
         return SV_NULL;
-    memcpy(plain, list, name);
-    plain[name] = SEPARATOR;
+    memcpy(plain, name.ptr, name.len);
+    plain[name.len] = SEPARATOR;
     if (key.len > 0)
-        memcpy(plain + name + 1, key.ptr, key.len);
+        memcpy(plain + name.len + 1, key.ptr, key.len);
     sha256_to_hex(plain, size, text);
     return (struct strview){text, 2 * size};
 }

@@ -148,9 +148,11 @@ static bool look(struct api_request *r, struct fact_wanted *w, struct standing *
     const struct registry_record *record = &now->fact.record;
     if (!registry_rows_one(r->pg, r->fact->kind, w->id, r->arena, &now->fact, &now->found, err))
         return false;
-    const struct registry_version *last = now->found ? &record->versions[record->version_count - 1] : NULL;
+    const struct registry_version *last = NULL;
+    if (now->found && record->versions != NULL)
+        last = &record->versions[record->version_count - 1];
     complete(w, r->fact->kind, last);
-    now->same_value = now->found && same_value(last, &w->value);
+    now->same_value = last != NULL && same_value(last, &w->value);
     now->same = now->same_value;
     return !now->same || r->fact->kind != REGISTRY_ACCOUNT || same_attributes(r, w, &now->same, err);
 }
@@ -166,7 +168,7 @@ static bool append(struct api_request *r, struct registry_record *record,
             return api_refuse(
                 r, 409, "too_many_versions",
                 "change it less often: each version is kept for 400 days, so that calls can be billed again",
-                "this fact has changed %d times in %d days", LIMIT_REGISTRY_VERSIONS, API_FACT_KEEP_DAYS);
+                "this fact has changed %d times in %lld days", LIMIT_REGISTRY_VERSIONS, API_FACT_KEEP_DAYS);
         old++;
         keep--;
     }

@@ -11,7 +11,7 @@
 
 /* A record of more versions than it can hold loses its oldest, once no call on the topics can need that one.
  */
-#define API_FACT_KEEP_DAYS 400
+#define API_FACT_KEEP_DAYS 400LL
 
 struct api_fact_kind {
     enum registry_kind kind;

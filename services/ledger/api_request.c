@@ -43,7 +43,7 @@ bool api_refuse(struct api_request *r, int status, const char *type, const char 
     char message[MESSAGE_BYTES];
     va_list args;
     va_start(args, fmt);
-    vsnprintf(message, sizeof message, fmt, args);
+    (void)vsnprintf(message, sizeof message, fmt, args);
     va_end(args);
     write_error(r, status, type, message, hint);
     return false;

@@ -14,7 +14,7 @@ int account_list(const struct invocation *in)
     int64_t limit = LIMIT_DEFAULT;
     const char *wanted = command_value(in, "limit");
     if (wanted != NULL && (!sv_to_i64(sv_of(wanted), &limit) || limit < 1)) {
-        fprintf(stderr, "spendctl: --limit %s is no number above 0\n", wanted);
+        (void)fprintf(stderr, "spendctl: --limit %s is no number above 0\n", wanted);
         return EXIT_FAILED;
     }
     json_t *list = ledger_list("/v1/accounts", limit);

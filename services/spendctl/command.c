@@ -96,17 +96,18 @@ static const struct command commands[] = {
 
 static void print_overview(FILE *out)
 {
-    fputs("spendctl: asks and configures Spendline's ledger\n\nusage: spendctl COMMAND .. [--json] "
-          "[--help]\n\n",
-          out);
+    (void)fputs("spendctl: asks and configures Spendline's ledger\n\nusage: spendctl COMMAND .. [--json] "
+                "[--help]\n\n",
+                out);
     for (size_t i = 0; i < COMMAND_COUNT; i++)
-        fprintf(out, "  %-*s  %s\n", WORDS_WIDTH, commands[i].words, commands[i].summary);
-    fputs("\n`spendctl COMMAND --help` shows its flags and examples.\n"
-          "environment: SPEND_LEDGER_URL (like http://127.0.0.1:4120), SPEND_LEDGER_TOKEN (the operator's or "
-          "reader's);\n"
-          "             after deploy/local/up: . .local/env\n"
-          "exit codes:  0 fine, 1 failed, 2 found something to mend\n",
-          out);
+        (void)fprintf(out, "  %-*s  %s\n", WORDS_WIDTH, commands[i].words, commands[i].summary);
+    (void)fputs(
+        "\n`spendctl COMMAND --help` shows its flags and examples.\n"
+        "environment: SPEND_LEDGER_URL (like http://127.0.0.1:4120), SPEND_LEDGER_TOKEN (the operator's or "
+        "reader's);\n"
+        "             after deploy/local/up: . .local/env\n"
+        "exit codes:  0 fine, 1 failed, 2 found something to mend\n",
+        out);
 }
 
 static void print_help(const struct command *c)
@@ -115,8 +116,8 @@ static void print_help(const struct command *c)
            c->operands, c->operands[0] == '\0' ? "" : " ");
     for (size_t i = 0; i < COMMAND_FLAGS_MAX && c->flags[i].name != NULL; i++) {
         char flag[48];
-        snprintf(flag, sizeof flag, "--%s%s%s", c->flags[i].name, c->flags[i].value == NULL ? "" : " ",
-                 c->flags[i].value == NULL ? "" : c->flags[i].value);
+        (void)snprintf(flag, sizeof flag, "--%s%s%s", c->flags[i].name, c->flags[i].value == NULL ? "" : " ",
+                       c->flags[i].value == NULL ? "" : c->flags[i].value);
         printf("  %-24s%s%s\n", flag, c->flags[i].doc, c->flags[i].required ? " (needed)" : "");
     }
     printf("  %-24s%s\n", "--json", "the ledger's own answer, for programs");
@@ -126,11 +127,11 @@ static void print_help(const struct command *c)
 
 static int usage(const struct command *c, const char *what, const char *which)
 {
-    fprintf(stderr, "spendctl: %s%s\n", what, which);
+    (void)fprintf(stderr, "spendctl: %s%s\n", what, which);
     if (c == NULL)
-        fputs("  `spendctl --help` lists the commands\n", stderr);
+        (void)fputs("  `spendctl --help` lists the commands\n", stderr);
     else
-        fprintf(stderr, "  `spendctl %s --help` shows what it takes\n", c->words);
+        (void)fprintf(stderr, "  `spendctl %s --help` shows what it takes\n", c->words);
     return EXIT_FAILED;
 }
 

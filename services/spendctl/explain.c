@@ -19,7 +19,7 @@ static int say(const struct invocation *in, json_t *document, int (*tell)(const 
 
 static int missing_call(const char *id)
 {
-    fprintf(
+    (void)fprintf(
         stderr,
         "spendctl: %s is neither a call nor a task that the ledger knows\n"
         "  a call is known a moment after it has ended: if it stays away, look at the services' /readyz\n",

@@ -110,7 +110,7 @@ static void tell_usage(const json_t *call)
     {
         if (json_is_null(value))
             continue;
-        snprintf(units, sizeof units, "%" PRId64, (int64_t)json_integer_value(value));
+        (void)snprintf(units, sizeof units, "%" PRId64, (int64_t)json_integer_value(value));
         table_row(&t, class, units);
     }
     table_end(&t);
@@ -125,7 +125,7 @@ static void tell_lines(const json_t *lines)
     table_begin(&t, "class", ">units", ">USD a unit", ">USD", "price", NULL);
     json_array_foreach(lines, i, line)
     {
-        snprintf(units, sizeof units, "%" PRId64, ledger_number(line, "units"));
+        (void)snprintf(units, sizeof units, "%" PRId64, ledger_number(line, "units"));
         table_row(&t, ledger_text(line, "class"), units, ledger_text(line, "price"),
                   ledger_text(line, "amount"),
                   json_is_true(json_object_get(line, "assumed")) ? "assumed" : ledger_text(line, "rate"));
@@ -163,7 +163,7 @@ static void tell_entries(const json_t *call)
     table_begin(&t, "account", ">no", "kind", "cause", ">USD", ">balance after", "posted at", NULL);
     json_array_foreach(json_object_get(call, "entries"), i, entry)
     {
-        snprintf(seq, sizeof seq, "%" PRId64, ledger_number(entry, "account_seq"));
+        (void)snprintf(seq, sizeof seq, "%" PRId64, ledger_number(entry, "account_seq"));
         table_row(&t, ledger_text(entry, "account_id"), seq, ledger_text(entry, "kind"),
                   ledger_text(entry, "cause"), ledger_text(entry, "amount"),
                   ledger_text(entry, "balance_after"), ledger_text(entry, "posted_at"));

@@ -41,9 +41,9 @@ const char *ledger_path(char out[LEDGER_PATH_BYTES], const char *pattern, ...)
 
 static void say(const char *message, const char *hint)
 {
-    fprintf(stderr, "spendctl: %s\n", message);
+    (void)fprintf(stderr, "spendctl: %s\n", message);
     if (hint != NULL && hint[0] != '\0')
-        fprintf(stderr, "  %s\n", hint);
+        (void)fprintf(stderr, "  %s\n", hint);
 }
 
 /* Where and with which token; false: said. */
@@ -74,7 +74,7 @@ static void say_refusal(int status, const json_t *document)
     const char *message = json_string_value(json_object_get(error, "message"));
     const char *hint = json_string_value(json_object_get(error, "hint"));
     char text[80];
-    snprintf(text, sizeof text, "the ledger answered %d", status);
+    (void)snprintf(text, sizeof text, "the ledger answered %d", status);
     if (status == 401)
         hint = "set SPEND_LEDGER_TOKEN to the operator's or the reader's token; after deploy/local/up: . "
                ".local/env";
@@ -156,7 +156,7 @@ json_t *ledger_list(const char *path, int64_t limit)
         int64_t left = limit - (int64_t)json_array_size(items);
         int len = snprintf(page, sizeof page, "%s?limit=%" PRId64, path, left < PAGE ? left : PAGE);
         if (!json_is_null(next))
-            snprintf(page + len, sizeof page - (size_t)len, "&cursor=%s", json_string_value(next));
+            (void)snprintf(page + len, sizeof page - (size_t)len, "&cursor=%s", json_string_value(next));
         json_t *document = ledger_get(page);
         if (document == NULL) {
             json_decref(items);
@@ -175,7 +175,7 @@ json_t *ledger_list(const char *path, int64_t limit)
 int ledger_print(json_t *document)
 {
     int failed = json_dumpf(document, stdout, JSON_INDENT(2));
-    fputc('\n', stdout);
+    (void)fputc('\n', stdout);
     json_decref(document);
     return failed == 0 && fflush(stdout) == 0 ? EXIT_FINE : EXIT_FAILED;
 }

@@ -8,6 +8,6 @@
 int main(int argc, char **argv)
 {
     /* a reader that leaves early (| head) is no failure to report by signal */
-    signal(SIGPIPE, SIG_IGN);
+    (void)signal(SIGPIPE, SIG_IGN);
     return command_run(argc - 1, argv + 1);
 }

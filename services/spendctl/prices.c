@@ -23,8 +23,8 @@ static bool read_file(const char *name, struct buffer *out)
     while (fd >= 0) {
         char *room = buffer_reserve(out, 1 << 16);
         if (room == NULL) {
-            fprintf(stderr, "spendctl: %s is larger than the %d bytes a price file may have\n", name,
-                    LIMIT_PRICE_BOOK_BYTES);
+            (void)fprintf(stderr, "spendctl: %s is larger than the %d bytes a price file may have\n", name,
+                          LIMIT_PRICE_BOOK_BYTES);
             break;
         }
         got = read(fd, room, 1 << 16);
@@ -33,7 +33,7 @@ static bool read_file(const char *name, struct buffer *out)
         buffer_grew(out, (size_t)got);
     }
     if (got < 0 && out->len + (1 << 16) <= out->cap)
-        fprintf(stderr, "spendctl: cannot read %s: %s\n", name, strerror(errno));
+        (void)fprintf(stderr, "spendctl: cannot read %s: %s\n", name, strerror(errno));
     if (fd > STDIN_FILENO)
         close(fd);
     return got == 0;
@@ -108,7 +108,7 @@ int prices_list(const struct invocation *in)
     int64_t limit = LIMIT_DEFAULT;
     const char *wanted = command_value(in, "limit");
     if (wanted != NULL && (!sv_to_i64(sv_of(wanted), &limit) || limit < 1)) {
-        fprintf(stderr, "spendctl: --limit %s is no number above 0\n", wanted);
+        (void)fprintf(stderr, "spendctl: --limit %s is no number above 0\n", wanted);
         return EXIT_FAILED;
     }
     json_t *list = ledger_list("/v1/prices", limit);
@@ -123,9 +123,9 @@ int prices_list(const struct invocation *in)
     table_begin(&t, ">book", "holds from", "recorded at", ">entries", ">changed", "source", NULL);
     json_array_foreach(json_object_get(list, "items"), i, book)
     {
-        snprintf(number[0], sizeof number[0], "%" PRId64, ledger_number(book, "version"));
-        snprintf(number[1], sizeof number[1], "%" PRId64, ledger_number(book, "entries"));
-        snprintf(number[2], sizeof number[2], "%" PRId64, ledger_number(book, "changed"));
+        (void)snprintf(number[0], sizeof number[0], "%" PRId64, ledger_number(book, "version"));
+        (void)snprintf(number[1], sizeof number[1], "%" PRId64, ledger_number(book, "entries"));
+        (void)snprintf(number[2], sizeof number[2], "%" PRId64, ledger_number(book, "changed"));
         table_row(&t, number[0], ledger_text(book, "effective_from"), ledger_text(book, "recorded_at"),
                   number[1], number[2], ledger_text(book, "source"));
     }

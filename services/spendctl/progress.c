@@ -11,15 +11,15 @@ void progress_say(const char *fmt, ...)
     va_list args;
     if (isatty(STDERR_FILENO) == 0)
         return;
-    fputs(LINE_START, stderr);
+    (void)fputs(LINE_START, stderr);
     va_start(args, fmt);
-    vfprintf(stderr, fmt, args);
+    (void)vfprintf(stderr, fmt, args);
     va_end(args);
-    fflush(stderr);
+    (void)fflush(stderr);
 }
 
 void progress_end(void)
 {
     if (isatty(STDERR_FILENO) != 0)
-        fputs(LINE_START, stderr);
+        (void)fputs(LINE_START, stderr);
 }

@@ -108,7 +108,7 @@ void table_fact(const char *label, const char *fmt, ...)
     char text[FACT_BYTES];
     va_list args;
     va_start(args, fmt);
-    vsnprintf(text, sizeof text, fmt, args);
+    (void)vsnprintf(text, sizeof text, fmt, args);
     va_end(args);
     disarm(text);
     printf("  %-*s %s\n", LABEL_WIDTH, label, text);
