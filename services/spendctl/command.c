@@ -127,11 +127,23 @@ static void print_help(const struct command *c)
 
 static int usage(const struct command *c, const char *what, const char *which)
 {
-    (void)fprintf(stderr, "spendctl: %s%s\n", what, which);
-    if (c == NULL)
-        (void)fputs("  `spendctl --help` lists the commands\n", stderr);
-    else
-        (void)fprintf(stderr, "  `spendctl %s --help` shows what it takes\n", c->words);
+    (void)fprintf(stderr, "spendctl: %s%s\n  `spendctl %s --help` shows what it takes\n", what, which,
+                  c->words);
+    return EXIT_FAILED;
+}
+
+/* No command begins like this; those that share the first word are named. */
+static int usage_unknown(int argc, char **argv)
+{
+    size_t len = strlen(argv[0]);
+    (void)fprintf(stderr, "spendctl: no such command: %s%s%s\n", argv[0], argc > 1 ? " " : "",
+                  argc > 1 ? argv[1] : "");
+    for (size_t i = 0; i < COMMAND_COUNT; i++) {
+        if (strncmp(commands[i].words, argv[0], len) == 0 && commands[i].words[len] == ' ')
+            (void)fprintf(stderr, "  spendctl %-*s  %s\n", WORDS_WIDTH, commands[i].words,
+                          commands[i].summary);
+    }
+    (void)fputs("  `spendctl --help` lists all commands\n", stderr);
     return EXIT_FAILED;
 }
 
@@ -237,6 +249,6 @@ int command_run(int argc, char **argv)
         return EXIT_FAILED;
     }
     if (in.command == NULL)
-        return usage(NULL, "no such command: ", argv[0]);
+        return usage_unknown(argc, argv);
     return take_words(&in, argc - used, argv + used) ? in.command->run(&in) : EXIT_FAILED;
 }

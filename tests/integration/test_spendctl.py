@@ -67,6 +67,11 @@ def test_a_wrong_command_line_says_what_to_do(ctl, args):
     assert code == 1 and out == "" and ("--help" in err or "--limit" in err)
 
 
+def test_half_a_command_names_what_could_follow(ctl):
+    code, _, err = ctl("account")
+    assert code == 1 and all(f"account {verb}" in err for verb in ("list", "show", "set", "credit")) and "prices" not in err
+
+
 def test_without_connection_it_says_which_variable_is_missing(bench, ctl):
     code, _, err = ctl("account", "list", SPEND_LEDGER_URL="")
     assert code == 1 and "SPEND_LEDGER_URL" in err and ".local/env" in err
