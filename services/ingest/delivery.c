@@ -26,7 +26,7 @@ struct delivery {
     struct kafka_settings kafka;
     struct event_base *base;
     struct event *reports; /* the producer has reports for us */
-    struct journal **journals;
+    struct journal *journals[DELIVERY_JOURNALS_MAX];
     size_t journal_count;
     struct journal_call *waiting; /* finished, not taken by the producer yet */
     struct journal_call **waiting_end;
@@ -93,7 +93,6 @@ void delivery_free(struct delivery *d)
     if (d == NULL)
         return;
     producer_stop(d);
-    free(d->journals);
     free(d);
 }
 
@@ -163,12 +162,13 @@ static void on_report(void *arg, int64_t tag, bool ok, int32_t partition, int64_
     (void)offset;
     struct delivery *d = arg;
     if ((tag & TAG_BEAT) != 0) {
-        int64_t *reports = (int64_t *)(intptr_t)(tag & ~(int64_t)TAG_BEAT);
+        int64_t *reports =
+            (int64_t *)(intptr_t)(tag & ~(int64_t)TAG_BEAT); /* NOLINT(performance-no-int-to-ptr) */
         if (reports != NULL && ok)
             ++*reports;
         return;
     }
-    struct journal_call *call = (struct journal_call *)(intptr_t)tag;
+    struct journal_call *call = (struct journal_call *)(intptr_t)tag; /* NOLINT(performance-no-int-to-ptr) */
     call->sent = false;
     if (ok) {
         journal_delivered(call);
@@ -181,10 +181,8 @@ static void on_report(void *arg, int64_t tag, bool ok, int32_t partition, int64_
 
 bool delivery_adopt(struct delivery *d, struct journal *j, struct err *err)
 {
-    struct journal **more = realloc(d->journals, (d->journal_count + 1) * sizeof *more);
-    if (more == NULL)
-        return err_set(err, ERR_MEMORY, FATE_FATAL, "delivery: out of memory");
-    d->journals = more;
+    if (d->journal_count == DELIVERY_JOURNALS_MAX)
+        return err_set(err, ERR_FULL, FATE_FATAL, "delivery: more than %d journals", DELIVERY_JOURNALS_MAX);
     d->journals[d->journal_count++] = j;
     for (struct journal_call *call = journal_oldest(j); call != NULL; call = call->newer)
         if (call->finished && !call->sent)

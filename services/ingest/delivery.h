@@ -14,6 +14,8 @@
 struct delivery;
 struct event_base;
 
+#define DELIVERY_JOURNALS_MAX 4096 /* adopted at once */
+
 /* base NULL: no events, the caller polls (tests, shutdown). */
 bool delivery_new(struct delivery **out, struct event_base *base, const struct kafka_settings *kafka,
                   struct err *err) NODISCARD;

@@ -9,16 +9,16 @@
 #include "ingest/exchange.h"
 #include "ingest/meter.h"
 
+#include <errno.h>
 #include <event2/event.h>
 #include <event2/listener.h>
-#include <netdb.h>
+#include <event2/util.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #define BACKLOG     4096
-#define TICK_MS     250
+#define TICK_US     250000
 #define SCRATCH_MAX (4 << 20)
 
 static void on_tick(evutil_socket_t fd, short what, void *arg)
@@ -83,7 +83,7 @@ bool gateway_new(struct gateway **out, const struct ingest_options *options,
                  const struct gateway_parts *parts, struct err *err)
 {
     struct upstream_address address;
-    struct timeval tick = {.tv_usec = TICK_MS * 1000};
+    struct timeval tick = {.tv_usec = TICK_US};
     struct gateway *g = calloc(1, sizeof *g);
     if (g == NULL)
         return err_set(err, ERR_MEMORY, FATE_FATAL, "gateway: out of memory");
@@ -102,7 +102,7 @@ bool gateway_new(struct gateway **out, const struct ingest_options *options,
         (void)err_set(err, ERR_MEMORY, FATE_FATAL, "gateway: out of memory");
         goto failed;
     }
-    if (!upstream_address_parse(sv_of(options->upstream_url), &address, err) ||
+    if (!upstream_address_parse(options->upstream_url, &address, err) ||
         !upstream_new(&g->upstream, g->base, &address, options->upstream_idle_us, err))
         goto failed;
     g->tick = event_new(g->base, -1, EV_PERSIST, on_tick, g);
@@ -146,54 +146,21 @@ void gateway_free(struct gateway *g)
     free(g);
 }
 
-static void listening_log(const struct gateway *g)
-{
-    struct sockaddr_storage bound;
-    socklen_t len = sizeof bound;
-    char host[64] = "";
-    char port[8] = "";
-    if (getsockname(evconnlistener_get_fd(g->listener), (struct sockaddr *)&bound, &len) == 0)
-        (void)getnameinfo((struct sockaddr *)&bound, len, host, sizeof host, port, sizeof port,
-                          NI_NUMERICHOST | NI_NUMERICSERV);
-    log_info("listening", LOG_STR("address", host), LOG_STR("port", port),
-             LOG_STR("upstream", upstream_address(g->upstream)->name), LOG_END);
-}
-
-/* "host:port", "[v6]:port", ":port". */
-static bool listen_parse(const char *text, char *host, size_t room, const char **port)
-{
-    const char *colon = strrchr(text, ':');
-    if (colon == NULL || colon[1] == '\0')
-        return false;
-    struct strview name = {text, (size_t)(colon - text)};
-    if (name.len > 2 && name.ptr[0] == '[' && name.ptr[name.len - 1] == ']')
-        name = (struct strview){name.ptr + 1, name.len - 2};
-    if (name.len >= room)
-        return false;
-    memcpy(host, name.ptr, name.len);
-    host[name.len] = '\0';
-    *port = colon + 1;
-    return true;
-}
-
 bool gateway_listen(struct gateway *g, struct err *err)
 {
-    char host[256];
-    const char *port = NULL;
-    struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
-    struct addrinfo *found = NULL;
-    const char *text = g->options->listen;
-    if (!listen_parse(text, host, sizeof host, &port) ||
-        getaddrinfo(host[0] == '\0' ? NULL : host, port, &hints, &found) != 0)
-        return err_set(err, ERR_INVALID, FATE_FATAL, "--listen=%s is no host:port", text);
+    struct sockaddr_storage address;
+    int len = sizeof address;
     unsigned flags = LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC | LEV_OPT_REUSEABLE;
-    g->listener = evconnlistener_new_bind(g->base, on_accept, g, flags, BACKLOG, found->ai_addr,
-                                          (int)found->ai_addrlen);
-    freeaddrinfo(found);
+    const char *text = g->options->listen;
+    if (evutil_parse_sockaddr_port(text, (struct sockaddr *)&address, &len) != 0)
+        return err_set(err, ERR_INVALID, FATE_FATAL, "--listen=%s is no address:port", text);
+    g->listener =
+        evconnlistener_new_bind(g->base, on_accept, g, flags, BACKLOG, (struct sockaddr *)&address, len);
     if (g->listener == NULL)
         return err_set(err, ERR_IO, FATE_FATAL, "cannot listen on %s: %s", text, strerror(errno));
     evconnlistener_set_error_cb(g->listener, on_accept_error);
-    listening_log(g);
+    log_info("listening", LOG_STR("address", text), LOG_STR("upstream", upstream_address(g->upstream)->name),
+             LOG_END);
     return true;
 }
 

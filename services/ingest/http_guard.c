@@ -16,8 +16,9 @@ static enum guard_verdict bad(struct http_refusal *why, const char *message)
 
 static bool is_method_known(struct strview method)
 {
-    static const struct strview known[] = {SV_INIT("GET"),   SV_INIT("POST"),   SV_INIT("HEAD"),   SV_INIT("PUT"),
-                                           SV_INIT("PATCH"), SV_INIT("DELETE"), SV_INIT("OPTIONS")};
+    static const struct strview known[] = {SV_INIT("GET"),    SV_INIT("POST"),  SV_INIT("HEAD"),
+                                           SV_INIT("PUT"),    SV_INIT("PATCH"), SV_INIT("DELETE"),
+                                           SV_INIT("OPTIONS")};
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
         if (sv_eq(method, known[i]))
             return true;

@@ -21,7 +21,7 @@ static bool options_agree(const void *options, const struct options_rest *rest, 
     if (o->journal_bytes < 2 * o->journal_segment_bytes)
         return err_set(err, ERR_INVALID, FATE_FATAL,
                        "--journal-bytes must hold at least two segments (--journal-segment-bytes)");
-    return upstream_address_parse(sv_of(o->upstream_url), &address, err);
+    return upstream_address_parse(o->upstream_url, &address, err);
 }
 
 const struct options_spec ingest_options_spec = {

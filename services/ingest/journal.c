@@ -385,8 +385,10 @@ void journal_free(struct journal *j)
 {
     if (j == NULL)
         return;
-    while (j->first != NULL)
-        call_drop(j->first);
+    for (struct journal_call *call = j->first, *next; call != NULL; call = next) {
+        next = call->newer;
+        call_drop(call);
+    }
     while (j->oldest != NULL) {
         struct segment *s = j->oldest;
         j->oldest = s->newer;

@@ -12,53 +12,13 @@
 #include <string.h>
 #include <unistd.h>
 
-struct number_list {
-    uint64_t *item;
-    size_t count;
-};
-
-static int number_order(const void *a, const void *b)
+static int is_segment(const struct dirent *entry)
 {
-    uint64_t x = *(const uint64_t *)a;
-    uint64_t y = *(const uint64_t *)b;
-    return x < y ? -1 : x > y;
-}
-
-/* Numbers of all segments in the folder, sorted. */
-static bool numbers_read(int dir_fd, struct number_list *out, uint64_t *last, struct err *err)
-{
-    bool ok = false;
-    int again = dup(dir_fd);
-    DIR *dir = again < 0 ? NULL : fdopendir(again);
-    if (dir == NULL) {
-        if (again >= 0)
-            (void)close(again);
-        return err_set(err, ERR_IO, FATE_FATAL, "journal: cannot list: %s", strerror(errno));
-    }
-    rewinddir(dir);
-    for (const struct dirent *entry; (entry = readdir(dir)) != NULL;) {
-        uint64_t number = 0;
-        char name[SEGMENT_NAME_ROOM] = "";
-        (void)snprintf(name, sizeof name, "%.20s", entry->d_name);
-        if (!segment_name_parse(name, &number))
-            continue;
-        *last = number > *last ? number : *last;
-        if (strlen(entry->d_name) != strlen(name))
-            continue; /* .seg.bad */
-        uint64_t *more = realloc(out->item, (out->count + 1) * sizeof *more);
-        if (more == NULL) {
-            (void)err_set(err, ERR_MEMORY, FATE_FATAL, "journal: out of memory");
-            goto done;
-        }
-        out->item = more;
-        out->item[out->count++] = number;
-    }
-    if (out->count > 0)
-        qsort(out->item, out->count, sizeof *out->item, number_order);
-    ok = true;
-done:
-    (void)closedir(dir);
-    return ok;
+    uint64_t number = 0;
+    char name[SEGMENT_NAME_ROOM];
+    (void)snprintf(name, sizeof name, "%.20s",
+                   entry->d_name); /* .seg.bad too: its number is not used again */
+    return segment_name_parse(name, &number) ? 1 : 0;
 }
 
 static void set_aside(int dir_fd, const char *name, const struct err *why, struct journal_scan *out)
@@ -70,11 +30,9 @@ static void set_aside(int dir_fd, const char *name, const struct err *why, struc
     log_error("journal_segment_damaged", LOG_STR("segment", name), LOG_ERR(why), LOG_END);
 }
 
-static bool segment_take(int dir_fd, const struct uuid *instance, uint64_t number, struct journal_scan *out,
+static bool segment_take(int dir_fd, const struct uuid *instance, const char *name, struct journal_scan *out,
                          struct err *err)
 {
-    char name[SEGMENT_NAME_ROOM];
-    segment_name(number, name);
     struct segment *s = NULL;
     struct err why = {0};
     if (!segment_open(dir_fd, name, instance, &s, &why)) {
@@ -154,11 +112,18 @@ static void calls_fold(struct journal_scan *out)
 bool journal_scan(int dir_fd, const struct uuid *instance, struct journal_scan *out, struct err *err)
 {
     *out = (struct journal_scan){.next_seq = 1};
-    struct number_list numbers = {0};
-    bool ok = numbers_read(dir_fd, &numbers, &out->last_number, err);
-    for (size_t i = 0; ok && i < numbers.count; i++)
-        ok = segment_take(dir_fd, instance, numbers.item[i], out, err);
-    free(numbers.item);
+    struct dirent **found = NULL;
+    int count = scandirat(dir_fd, ".", &found, is_segment, alphasort); /* numbers have leading zeros */
+    bool ok = count >= 0 || err_set(err, ERR_IO, FATE_FATAL, "journal: cannot list: %s", strerror(errno));
+    for (int i = 0; i < count; i++) {
+        char *name = found[i]->d_name;
+        bool bad = name[20] != '\0';
+        name[20] = bad ? '\0' : name[20];
+        (void)segment_name_parse(name, &out->last_number);
+        ok = ok && (bad || segment_take(dir_fd, instance, name, out, err));
+        free(found[i]);
+    }
+    free(found);
     ok = ok && records_read(out, err);
     if (ok)
         calls_fold(out);

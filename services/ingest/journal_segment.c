@@ -149,8 +149,7 @@ static bool is_zero(const char *bytes, size_t len)
 static bool header_read(struct segment *s, const struct uuid *instance, struct err *err)
 {
     struct segment_header h;
-    if (s->size < sizeof h)
-        return err_set(err, ERR_INVALID, FATE_DEAD_LETTER, "journal: segment too short for its header");
+    assert(s->map != NULL && s->size >= sizeof h);
     memcpy(&h, s->map, sizeof h);
     if (is_zero(s->map, sizeof h) && is_zero(s->map, s->size))
         return true;

@@ -14,7 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define NAMES_MAX 4096
 #define REBEAT_US (10 * US_PER_SECOND)
 
 struct adopted {
@@ -117,54 +116,32 @@ static bool directory_take(struct recovery *r, const struct journal_options *o, 
     return true;
 }
 
-static int name_order(const void *a, const void *b)
+static int is_journal(const struct dirent *entry)
 {
-    return strcmp(a, b);
-}
-
-static char (*names_read(const char *dir, size_t *count, struct err *err))[UUID_TEXT_LEN + 1]
-{
-    char(*names)[UUID_TEXT_LEN + 1] = calloc(NAMES_MAX, sizeof *names);
-    DIR *d = opendir(dir);
-    *count = 0;
-    if (names == NULL || d == NULL) {
-        (void)err_set(err, ERR_IO, FATE_FATAL, "--journal-dir=%s: %s", dir, strerror(errno));
-        free(names);
-        names = NULL;
-        goto done;
-    }
-    for (const struct dirent *entry; *count < NAMES_MAX && (entry = readdir(d)) != NULL;) {
-        struct uuid id;
-        if (!uuid_parse(sv_of(entry->d_name), &id))
-            continue;
-        uuid_format(&id, names[*count]);
-        if (strcmp(names[*count], entry->d_name) == 0)
-            ++*count;
-    }
-    qsort(names, *count, sizeof *names, name_order);
-done:
-    if (d != NULL)
-        (void)closedir(d);
-    return names;
+    struct uuid id;
+    return uuid_parse(sv_of(entry->d_name), &id) ? 1 : 0;
 }
 
 bool recovery_open(struct recovery **out, const struct journal_options *o, bool estimate, struct delivery *d,
                    struct journal **own, struct err *err)
 {
-    size_t count = 0;
-    *own = NULL;
+    struct dirent **found = NULL;
+    int count = scandir(o->dir, &found, is_journal, alphasort);
     struct recovery *r = calloc(1, sizeof *r);
-    char(*names)[UUID_TEXT_LEN + 1] = names_read(o->dir, &count, err);
-    bool ok = r != NULL && names != NULL;
+    bool ok = r != NULL && count >= 0;
+    if (!ok)
+        (void)err_set(err, ERR_IO, FATE_FATAL, "--journal-dir=%s: %s", o->dir, strerror(errno));
+    *own = NULL;
     if (r != NULL)
         r->delivery = d;
-    for (size_t i = 0; ok && i < count; i++)
-        ok = directory_take(r, o, names[i], estimate, own, err);
+    for (int i = 0; i < count; i++) {
+        ok = ok && directory_take(r, o, found[i]->d_name, estimate, own, err);
+        free(found[i]);
+    }
+    free(found);
     if (ok && *own == NULL)
         ok = journal_create(own, o, clock_now_us(), err);
-    ok = ok && delivery_adopt(d, *own, err);
-    free(names);
-    if (ok) {
+    if (ok && delivery_adopt(d, *own, err)) {
         *out = r;
         return true;
     }

@@ -5,25 +5,16 @@
 
 #include "ingest/meter.h"
 
-#include <stdarg.h>
-#include <stdio.h>
-
 static enum relay_step bad(struct err *err, const char *what)
 {
     (void)err_set(err, ERR_HTTP, FATE_RETRY, "the upstream's reply: %s", what);
     return RELAY_BAD;
 }
 
-static void put(struct exchange *x, const char *fmt, ...) PRINTF_LIKE(2, 3);
-static void put(struct exchange *x, const char *fmt, ...)
+/* What was to be printed to the caller was, or the caller is cut. */
+static void printed(struct client *c, bool ok)
 {
-    char line[256];
-    va_list args;
-    va_start(args, fmt);
-    int len = vsnprintf(line, sizeof line, fmt, args);
-    va_end(args);
-    if (len > 0 && (size_t)len < sizeof line)
-        client_write(x->client, (struct strview){line, (size_t)len});
+    c->broken = c->broken || !ok;
 }
 
 static bool has_own_length(const struct exchange *x, const struct reply_head *head)
@@ -36,7 +27,7 @@ static bool has_own_length(const struct exchange *x, const struct reply_head *he
 static void head_to_client(struct exchange *x, const struct reply_head *head)
 {
     struct client *c = x->client;
-    put(x, "HTTP/1.1 %d ", head->status);
+    printed(c, buffer_printf(&c->out, "HTTP/1.1 %d ", head->status));
     client_write(c, head->reason);
     client_write(c, SV_LIT("\r\n"));
     for (size_t i = 0; i < head->headers.count; i++) {
@@ -49,9 +40,10 @@ static void head_to_client(struct exchange *x, const struct reply_head *head)
         client_write(c, SV_LIT("\r\n"));
     }
     if (x->is_call)
-        put(x, "x-spend-call-id: %s\r\n", x->call_id);
+        printed(c, buffer_printf(&c->out, "x-spend-call-id: %s\r\n", x->call_id));
     if (has_own_length(x, head))
-        put(x, "Content-Length: %lld\r\n", (long long)head->headers.content_length);
+        printed(c,
+                buffer_printf(&c->out, "Content-Length: %lld\r\n", (long long)head->headers.content_length));
     x->chunks = x->framing != REPLY_EMPTY && !has_own_length(x, head);
     if (x->chunks)
         client_write(c, SV_LIT("Transfer-Encoding: chunked\r\n"));
@@ -84,7 +76,7 @@ static void to_client(struct exchange *x, struct strview bytes)
     if (x->client == NULL || bytes.len == 0)
         return;
     if (x->chunks)
-        put(x, "%zx\r\n", bytes.len);
+        printed(x->client, buffer_printf(&x->client->out, "%zx\r\n", bytes.len));
     client_write(x->client, bytes);
     if (x->chunks)
         client_write(x->client, SV_LIT("\r\n"));

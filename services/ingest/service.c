@@ -22,7 +22,7 @@
 #include <sys/random.h>
 #include <sys/resource.h>
 
-#define TICK_MS      250
+#define TICK_US      250000
 #define LOOP_AGE_US  (5 * US_PER_SECOND)
 #define FLUSH_US     (15 * US_PER_SECOND)
 #define SECRET_BYTES 32
@@ -147,7 +147,7 @@ static bool base_open(struct service *s, struct err *err)
 
 static bool events_open(struct service *s, struct err *err)
 {
-    struct timeval tick = {.tv_usec = TICK_MS * 1000};
+    struct timeval tick = {.tv_usec = TICK_US};
     s->tick = event_new(s->base, -1, EV_PERSIST, on_tick, s);
     s->stop = event_new(s->base, lifecycle_stop_fd(), EV_READ, on_stop, s);
     if (s->tick == NULL || s->stop == NULL || event_add(s->tick, &tick) != 0 || event_add(s->stop, NULL) != 0)

@@ -44,7 +44,8 @@ static bool key_hash(const struct http_headers *headers, struct sha256 *sha, str
 {
     /* in LiteLLM's order: the first that is there is the key */
     static const struct strview places[] = {SV_INIT("x-litellm-api-key"), SV_INIT("authorization"),
-                                            SV_INIT("api-key"), SV_INIT("x-api-key"), SV_INIT("x-goog-api-key")};
+                                            SV_INIT("api-key"), SV_INIT("x-api-key"),
+                                            SV_INIT("x-goog-api-key")};
     *out = SV_NULL;
     struct strview key = SV_NULL;
     for (size_t i = 0; i < sizeof places / sizeof places[0] && sv_is_empty(key); i++) {

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <event2/event_struct.h>
+#include <event2/http.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -50,39 +51,30 @@ static bool part_copy(struct strview v, char *out, size_t room)
     return true;
 }
 
-bool upstream_address_parse(struct strview url, struct upstream_address *out, struct err *err)
+bool upstream_address_parse(const char *url, struct upstream_address *out, struct err *err)
 {
-    if (sv_starts_with(url, SV_LIT("https://")))
-        return err_set(err, ERR_INVALID, FATE_FATAL,
-                       "--upstream-url: https is not spoken here; put TLS in a sidecar or use http");
-    if (!sv_starts_with(url, SV_LIT("http://")))
-        return err_set(err, ERR_INVALID, FATE_FATAL, "--upstream-url must be http://host:port[/prefix]");
-    struct strview rest = {url.ptr + 7, url.len - 7};
-    size_t slash = sv_find(rest, '/');
-    struct strview authority = {rest.ptr, slash};
-    struct strview prefix = {rest.ptr + slash, rest.len - slash};
-    while (prefix.len > 0 && prefix.ptr[prefix.len - 1] == '/')
-        prefix.len--;
-    struct strview port = SV_LIT("80");
-    struct strview host = authority;
-    for (size_t i = authority.len; i > 0 && authority.ptr[i - 1] != ']'; i--) {
-        if (authority.ptr[i - 1] == ':') {
-            host.len = i - 1;
-            port = (struct strview){authority.ptr + i, authority.len - i};
-            break;
-        }
+    struct evhttp_uri *uri = evhttp_uri_parse(url);
+    const char *scheme = uri == NULL ? NULL : evhttp_uri_get_scheme(uri);
+    const char *host = uri == NULL ? NULL : evhttp_uri_get_host(uri);
+    bool ok = scheme != NULL && host != NULL && host[0] != '\0' && strcmp(scheme, "http") == 0 &&
+              evhttp_uri_get_userinfo(uri) == NULL && evhttp_uri_get_query(uri) == NULL;
+    if (ok) {
+        int port = evhttp_uri_get_port(uri) < 0 ? 80 : evhttp_uri_get_port(uri);
+        struct strview path = sv_of(evhttp_uri_get_path(uri));
+        while (path.len > 0 && path.ptr[path.len - 1] == '/')
+            path.len--;
+        struct strview bare = sv_of(host);
+        if (bare.ptr[0] == '[')
+            bare = (struct strview){host + 1, bare.len - 2};
+        ok = part_copy(bare, out->host, sizeof out->host) && part_copy(path, out->prefix, sizeof out->prefix);
+        (void)snprintf(out->port, sizeof out->port, "%d", port);
+        (void)snprintf(out->name, sizeof out->name, "%s:%d", host, port);
     }
-    if (host.len > 2 && host.ptr[0] == '[' && host.ptr[host.len - 1] == ']')
-        host = (struct strview){host.ptr + 1, host.len - 2};
-    int64_t number = 0;
-    if (host.len == 0 || !sv_to_i64(port, &number) || number < 1 || number > 65535 ||
-        sv_find(authority, '@') != authority.len || sv_find(url, '?') != url.len ||
-        sv_find(url, ' ') != url.len || !part_copy(host, out->host, sizeof out->host) ||
-        !part_copy(port, out->port, sizeof out->port) ||
-        !part_copy(prefix, out->prefix, sizeof out->prefix) ||
-        !part_copy(authority, out->name, sizeof out->name))
-        return err_set(err, ERR_INVALID, FATE_FATAL, "--upstream-url must be http://host:port[/prefix]");
-    return true;
+    if (uri != NULL)
+        evhttp_uri_free(uri);
+    return ok ||
+           err_set(err, ERR_INVALID, FATE_FATAL,
+                   "--upstream-url must be http://host:port[/prefix]; for TLS put a sidecar in between");
 }
 
 bool upstream_new(struct upstream **out, struct event_base *base, const struct upstream_address *address,
@@ -256,11 +248,9 @@ void upstream_give_back(struct upstream_link *link, int64_t now_us)
     meter_add(METER_UPSTREAM_IDLE, 1);
 }
 
-ssize_t upstream_send(struct upstream_link *link, const struct iovec *piece, size_t count)
+ssize_t upstream_send(struct upstream_link *link, struct iovec *piece, size_t count)
 {
-    struct msghdr message = {.msg_iovlen = count};
-    /* sendmsg's parameter is not const in POSIX, but it only reads the pieces */
-    memcpy(&message.msg_iov, &piece, sizeof piece);
+    struct msghdr message = {.msg_iov = piece, .msg_iovlen = count};
     ssize_t n = sendmsg(link->fd, &message, MSG_NOSIGNAL);
     if (n >= 0)
         return n;

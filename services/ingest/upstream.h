@@ -20,7 +20,7 @@ struct upstream_address {
     char name[272];   /* host:port, as in a Host line */
 };
 /* http://host:port[/prefix]; FATE_FATAL err says what is wrong. */
-bool upstream_address_parse(struct strview url, struct upstream_address *out, struct err *err) NODISCARD;
+bool upstream_address_parse(const char *url, struct upstream_address *out, struct err *err) NODISCARD;
 
 struct upstream;
 struct upstream_link;
@@ -47,7 +47,7 @@ struct upstream_link *upstream_take(struct upstream *u, const struct upstream_ev
 void upstream_drop(struct upstream_link *link);                      /* closes */
 void upstream_give_back(struct upstream_link *link, int64_t now_us); /* whole reply read, nothing left over */
 /* Bytes, 0 when it would block, -1 when the connection is gone. */
-ssize_t upstream_send(struct upstream_link *link, const struct iovec *piece, size_t count);
+ssize_t upstream_send(struct upstream_link *link, struct iovec *piece, size_t count);
 /* Bytes, 0 at the end, -1 when it would block, -2 when the connection broke. */
 ssize_t upstream_recv(struct upstream_link *link, void *room, size_t size);
 void upstream_want_write(struct upstream_link *link, bool want);

@@ -17,8 +17,11 @@ struct strview {
 #define SV_FMT    "%.*s"
 #define SV_ARG(v) (int)(v).len, (v).ptr
 #define SV_LIT(s) ((struct strview){(s), sizeof(s) - 1})
-#define SV_INIT(s) {(s), sizeof(s) - 1} /* for static tables */
-#define SV_NULL   ((struct strview){NULL, 0})
+#define SV_INIT(s)                                                                                           \
+    {                                                                                                        \
+        (s), sizeof(s) - 1                                                                                   \
+    } /* for static tables */
+#define SV_NULL ((struct strview){NULL, 0})
 
 struct strview sv_of(const char *text); /* NULL gives SV_NULL */
 struct strview sv_of_bytes(const void *ptr, size_t len);
