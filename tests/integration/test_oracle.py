@@ -224,8 +224,13 @@ def test_the_hash_stands_still():
 def folded(*told):
     out = fold.Folded()
     for call in told:
-        out.add(call, fold.call_hash(call), "attributed", {"call": call})
+        out.add(call, fold.call_hash(call), "attributed", decision_of(call))
     return out
+
+
+def decision_of(call, raw=5, reason=None):
+    return {"call": call, "account": f"~suspense/{reason}" if reason else "acme", "reason": reason, "task": None,
+            "conversation": None, "raw": raw, "price_version": 1, "price_key": None, "tags": []}
 
 
 @pytest.mark.parametrize("losing, winning", [
@@ -240,6 +245,21 @@ def test_the_better_measurement_stands_in_any_order(losing, winning):
     worse, better = {**base, **losing, "source_id": "w"}, {**base, **winning}
     for told in ((worse, better), (better, worse), (worse, better, worse)):
         assert folded(*told).measured[0] is better
+
+
+def test_a_better_measurement_without_a_price_takes_the_bill_back():
+    worse = build.call(at=START, quality="estimated")
+    better = {**worse, "quality": "final"}
+    registry = attribute.Registry()
+    registry.put(build.fact("account", "acme", build.version(1, tier="default")))
+    for order in ((worse, better), (better, worse)):
+        out = fold.Folded()
+        for call in order:
+            priced = call is worse
+            out.add(call, fold.call_hash(call), "attributed" if priced else "suspense",
+                    decision_of(call, 5 if priced else None, None if priced else "unpriced"))
+        bill = out.bill(registry)
+        assert (bill["account"], bill["raw"], bill["billed"], bill["reason"]) == ("acme", None, None, "unpriced")
 
 
 def test_conflicts_are_due_only_at_the_top():

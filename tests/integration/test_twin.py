@@ -325,7 +325,7 @@ def test_folding_is_alike_in_every_order(twin):
         mine = fold.Folded()
         for kind, call, redrive in told:
             mine.add(call, fold.call_hash(call), "redrive" if redrive else "attributed" if kind == "attributed" else "suspense",
-                     {"account": "acme"}, redrive)
+                     {"account": "acme", "raw": 5}, redrive)
         rng.shuffle(told)
         told += rng.sample(told, rng.randrange(len(told)))
         lines.append(" ".join(["fold", *(f"{kind} {hexed(avro.ATTRIBUTED.encode(attributed(call, redrive)) if kind == 'attributed' else avro.DEAD_LETTER.encode(letter(call)))}"

@@ -83,7 +83,9 @@ class Folded:
         if rank > self.identity:
             self.identity, self.identity_call = rank, call
         rank = measurement_rank(call, digest)
-        if rank > self.measurement:
+        # the very measurement that stands, decided again when there was a price, brings it
+        priced = rank == self.measurement and self.measured[2]["raw"] is None and decision["raw"] is not None
+        if rank > self.measurement or priced:
             self.measurement, self.measured = rank, (call, digest, decision)
         rank = attribution_rank(call, digest, kind, redrive)
         if rank > self.attribution:
@@ -99,7 +101,7 @@ class Folded:
         raw = rated["raw"]
         billed = None if raw is None or markup is None else money.mark_up(raw, markup)
         return {
-            "account": named["account"], "reason": named["reason"], "task": named["task"],
+            "account": named["account"], "reason": named["reason"] or (None if raw is not None else "unpriced"), "task": named["task"],
             "conversation": named["conversation"], "hash": digest, "raw": raw, "billed": billed, "markup": markup,
             "price_version": rated["price_version"], "price_key": rated["price_key"], "outcome": call["outcome"],
             "quality": call["quality"], "usage": {c: call["usage"][c] for c in CLASSES},
