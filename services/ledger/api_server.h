@@ -20,7 +20,6 @@ struct api_server_options {
     const char *reader_token;   /* every GET */
     const char *ingest_token;   /* GET /v1/time, and later its own endpoints */
     int64_t config_lead_us;     /* a later version of a fact holds from no earlier than now + this */
-    const char *stream;         /* the offsets' stream whose calls are asked for: "live" */
 };
 
 /* Opens the port and the session, then starts the thread. The strings must stay alive. Logs ev=api_listening.

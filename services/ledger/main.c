@@ -155,7 +155,6 @@ static bool start(struct ledger *l, const struct ledger_options *o, struct err *
         .reader_token = o->reader_token,
         .ingest_token = o->ingest_token,
         .config_lead_us = o->config_lead_us,
-        .stream = o->stream,
     };
     return worker_start(&l->config, "config_publisher", config_publisher_run, &l->config_options, err) &&
            api_server_start(&l->api, &api, err) &&
