@@ -136,11 +136,13 @@ static void tell_lines(const json_t *lines)
 static void tell_price(const json_t *call)
 {
     const json_t *lines = json_object_get(call, "lines");
-    if (has(call, "price_version"))
+    if (has(call, "price_key"))
         printf("\nPrice book %" PRId64 ", entry %s (%s)\n", ledger_number(call, "price_version"),
                ledger_text(call, "price_key"), ledger_text(call, "rating"));
+    else if (has(call, "price_version"))
+        printf("\nPrice book %" PRId64 "\n", ledger_number(call, "price_version"));
     else
-        printf("\nPrice (%s)\n", has(call, "rating") ? ledger_text(call, "rating") : "none");
+        printf("\nNo price%s\n", has(call, "raw") ? " was needed" : "");
     if (json_is_array(lines))
         tell_lines(lines);
     else
