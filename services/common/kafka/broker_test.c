@@ -42,6 +42,26 @@ static void assert_fine(bool ok, const struct err *err)
         fail_msg("%s", err->text);
 }
 
+static struct consumer *reader_new(void)
+{
+    struct err err;
+    struct consumer *c = NULL;
+    const struct consumer_options options = {.kafka = settings()};
+    assert_fine(consumer_new(&c, &options, &err), &err);
+    return c;
+}
+
+/* The controller has answered; the broker learns of the topic a moment later. */
+static void visible_await(const char *topic, int partitions)
+{
+    struct err err;
+    int32_t count = 0;
+    struct consumer *c = reader_new();
+    assert_fine(consumer_partition_count(c, topic, &count, &err), &err);
+    assert_int_equal(count, partitions);
+    consumer_free(c);
+}
+
 /* Takes records of up to 8 MiB and their frame, as spend.prices does. */
 static void topic_new(char out[NAME_MAX_LEN], const char *what, int partitions, const char *cleanup)
 {
@@ -70,6 +90,7 @@ static void topic_new(char out[NAME_MAX_LEN], const char *what, int partitions, 
     rd_kafka_queue_destroy(queue);
     rd_kafka_NewTopic_destroy(topic);
     rd_kafka_destroy(rk);
+    visible_await(out, partitions);
 }
 
 struct reports {
@@ -115,15 +136,6 @@ static void produce(const char *topic, int first, int count)
     producer_free(p);
 }
 
-static struct consumer *reader_new(void)
-{
-    struct err err;
-    struct consumer *c = NULL;
-    const struct consumer_options options = {.kafka = settings()};
-    assert_fine(consumer_new(&c, &options, &err), &err);
-    return c;
-}
-
 static int number_of(const struct consumer_message *m)
 {
     int64_t n = -1;
@@ -159,7 +171,7 @@ static int read_to_end(struct consumer *c, int *seen, int most)
     int count = 0;
     int64_t end = clock_mono_us() + PATIENCE_US;
     while (!consumer_at_end(c, &err)) {
-        assert_fine(err.code == ERR_NONE, &err);
+        assert_fine(err.code == ERR_NONE || err.fate == FATE_RETRY, &err); /* a leader may be on its way */
         assert_true(clock_mono_us() < end);
         struct consumer_message m = {0};
         if (!consumer_poll(c, 200, &m, &err)) {
@@ -274,7 +286,8 @@ static void test_cluster_bounds_and_partitions_are_told(void **state)
     for (int32_t i = 0; i < partitions; i++) {
         int64_t low = -1;
         int64_t high = -1;
-        assert_fine(consumer_bounds(c, topic, i, &low, &high, &err), &err);
+        for (int64_t end = clock_mono_us() + PATIENCE_US; !consumer_bounds(c, topic, i, &low, &high, &err);)
+            assert_fine(err.fate == FATE_RETRY && clock_mono_us() < end, &err);
         assert_int_equal(low, 0);
         total += high;
     }

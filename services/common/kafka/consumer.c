@@ -4,13 +4,16 @@
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/clock.h"
 #include "base/log.h"
 #include "kafka/member.h"
 
-#define SESSION_MS   "10000"
-#define READER_GROUP "spend-reader" /* 2.0.2 assigns nothing without a group; this one never commits */
+#define MISSING_TRIES    25
+#define MISSING_PAUSE_NS 200000000
+#define SESSION_MS       "10000"
+#define READER_GROUP     "spend-reader" /* 2.0.2 assigns nothing without a group; this one never commits */
 
 /* Lets the owner choose where each partition begins. */
 static bool offsets_choose(struct consumer *c, rd_kafka_topic_partition_list_t *list, struct err *err)
@@ -204,6 +207,11 @@ static int32_t partitions_of(struct consumer *c, const char *topic, rd_kafka_res
     return *code == RD_KAFKA_RESP_ERR_NO_ERROR ? count : -1;
 }
 
+static bool is_missing(rd_kafka_resp_err_t code, int32_t count)
+{
+    return code == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART || count == 0;
+}
+
 static bool topic_missing(const char *topic, struct err *err)
 {
     return err_set(err, ERR_NOT_FOUND, FATE_FATAL,
@@ -212,9 +220,15 @@ static bool topic_missing(const char *topic, struct err *err)
 
 bool consumer_partition_count(struct consumer *c, const char *topic, int32_t *count, struct err *err)
 {
+    const struct timespec pause = {.tv_nsec = MISSING_PAUSE_NS};
     rd_kafka_resp_err_t code = RD_KAFKA_RESP_ERR_NO_ERROR;
     *count = partitions_of(c, topic, &code);
-    if (code == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART || *count == 0)
+    /* A topic made a moment ago is not known to every broker yet. */
+    for (int i = 0; is_missing(code, *count) && i < MISSING_TRIES; i++) {
+        (void)nanosleep(&pause, NULL);
+        *count = partitions_of(c, topic, &code);
+    }
+    if (is_missing(code, *count))
         return topic_missing(topic, err);
     if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
         return handle_err(err, code, "topic %s: no metadata", topic);

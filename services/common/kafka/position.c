@@ -5,11 +5,12 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "kafka/member.h"
 
 #define COMMITTED_TRIES 6
-#define SEEK_TRIES      100
+#define SEEK_US         (10 * US_PER_SECOND)
 #define SEEK_PAUSE_NS   50000000
 
 struct position *position_find(const struct consumer *c, const char *topic, int32_t partition)
@@ -99,10 +100,12 @@ bool consumer_seek(struct consumer *c, const char *topic, int32_t partition, int
                        partition);
     const struct consumer_partition to = {topic, partition, offset};
     const struct timespec pause = {.tv_nsec = SEEK_PAUSE_NS};
+    const int64_t end_us = clock_mono_us() + SEEK_US;
     rd_kafka_resp_err_t code = seek_once(c, &to);
-    /* A partition that was assigned a moment ago has no fetcher yet, and librdkafka has no event that tells
-     * when it has. */
-    for (int i = 0; code == RD_KAFKA_RESP_ERR__STATE && i < SEEK_TRIES; i++) {
+    /* _STATE: a partition that was assigned a moment ago has no fetcher yet, and no event tells when it has.
+     * _TIMED_OUT: 2.0.2 says so at once when its wait is woken early. The same seek again does no harm. */
+    while ((code == RD_KAFKA_RESP_ERR__STATE || code == RD_KAFKA_RESP_ERR__TIMED_OUT) &&
+           clock_mono_us() < end_us) {
         (void)nanosleep(&pause, NULL);
         code = seek_once(c, &to);
     }

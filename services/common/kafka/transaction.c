@@ -16,6 +16,7 @@
 #define DEFAULT_MS      10000
 #define PATIENCE        3 /* times the transaction's own time-out: then its outcome is unknown */
 #define QUEUE_WAIT_MS   50
+#define SETTLE_MS       2000
 #define TRANSACT_LINGER "5"
 
 struct transaction {
@@ -27,6 +28,8 @@ struct transaction {
     struct metric *committed;
     struct metric *aborted;
 };
+
+static bool roll_back(struct transaction *t, struct err *err);
 
 static void on_report(rd_kafka_t *rk, const rd_kafka_message_t *m, void *opaque)
 {
@@ -58,7 +61,7 @@ static bool answer(struct transaction *t, rd_kafka_error_t *failed, const char *
     rd_kafka_error_destroy(failed);
     if (must_abort) {
         struct err why = *err;
-        if (!transaction_abort(t, err))
+        if (!roll_back(t, err))
             return false;
         *err = why;
     }
@@ -252,7 +255,7 @@ bool transaction_commit(struct transaction *t, struct err *err)
     return true;
 }
 
-bool transaction_abort(struct transaction *t, struct err *err)
+static bool roll_back(struct transaction *t, struct err *err)
 {
     if (!t->is_open)
         return true;
@@ -262,6 +265,16 @@ bool transaction_abort(struct transaction *t, struct err *err)
         err->fate = FATE_FATAL;
     metric_add(t->aborted, ok ? 1 : 0);
     return ok;
+}
+
+bool transaction_abort(struct transaction *t, struct err *err)
+{
+    /* 2.0.2 ends a transaction that the coordinator has not heard of yet, while its first partition is still
+     * being added, and is told INVALID_TXN_STATE, which is fatal (librdkafka #4849). What is on its way
+     * arrives first. */
+    if (t->is_open)
+        (void)rd_kafka_flush(t->handle.rk, SETTLE_MS);
+    return roll_back(t, err);
 }
 
 bool transaction_read_position(const struct kafka_settings *kafka, const char *group,
