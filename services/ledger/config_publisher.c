@@ -216,7 +216,7 @@ static bool run_turns(struct config_publisher *p, struct health_loop *health, st
             health_ready(PART, false, err->text);
             log_warn("config_publisher_waits", LOG_STR("code", err_code_name(err->code)), LOG_ERR(err),
                      LOG_END);
-            if (err->fate != FATE_RETRY && err->code != ERR_STATE && err->code != ERR_KAFKA)
+            if (!worker_outlives(err))
                 return false;
             (void)worker_back_off(&tries);
             continue;

@@ -110,7 +110,7 @@ static bool read_set(struct pg_session *pg, struct publish_set *s, struct err *e
               query_i64(pg, ranges_sql, s->pub_seq, &total, err) &&
               query_i64(pg, entries_sql, s->pub_seq, &s->entries, err);
     if (ok && pg_get_i64(total, 0, 0) != (int64_t)pg_rows_count(s->entries))
-        ok = err_set(err, ERR_STATE, FATE_FATAL,
+        ok = err_set(err, ERR_INVALID, FATE_FATAL,
                      "outbox set %lld names %lld entries and %zu are there: the database was "
                      "tampered with",
                      (long long)s->pub_seq, (long long)pg_get_i64(total, 0, 0), pg_rows_count(s->entries));

@@ -215,7 +215,7 @@ bool publisher_run(void *arg, struct err *err)
         }
         health_ready(PART, false, err->text);
         log_warn("publisher_waits", LOG_STR("code", err_code_name(err->code)), LOG_ERR(err), LOG_END);
-        ok = err->fate == FATE_RETRY || err->code == ERR_STATE || err->code == ERR_KAFKA;
+        ok = worker_outlives(err);
         (void)worker_back_off(&tries);
     }
     health_ready(PART, false, "stopped");
