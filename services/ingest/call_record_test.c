@@ -199,7 +199,7 @@ static void recover(uint64_t progress, bool estimate, struct spend_call *out)
 static void test_what_a_crash_left_open_is_unknown_with_an_estimate_or_zero(void **state)
 {
     (void)state;
-    struct spend_call found;
+    struct spend_call found = {0};
     recover(17, true, &found);
     assert_int_equal(found.outcome, OUTCOME_UNKNOWN);
     assert_int_equal(found.quality, QUALITY_ESTIMATED);

@@ -209,7 +209,8 @@ static void test_the_limits_of_a_head_hold_whole_or_not(void **state)
     assert_int_equal(http_guard((struct strview){text, HEADER_BYTES}, &scanned, HEADER_BYTES, &head, &why),
                      GUARD_REFUSED);
     assert_int_equal(why.status, 431);
-    memcpy(text + sizeof text - 4, "\r\n\r\n", 4);
+    static const char end[] = {'\r', '\n', '\r', '\n'};
+    memcpy(text + sizeof text - sizeof end, end, sizeof end);
     assert_int_equal(judge((struct strview){text, sizeof text}, &head, &why), GUARD_REFUSED);
     assert_int_equal(why.status, 431);
 }

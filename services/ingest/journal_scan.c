@@ -118,7 +118,7 @@ bool journal_scan(int dir_fd, const struct uuid *instance, struct journal_scan *
     for (int i = 0; i < count; i++) {
         char *name = found[i]->d_name;
         bool bad = name[20] != '\0';
-        name[20] = bad ? '\0' : name[20];
+        name[20] = '\0';
         (void)segment_name_parse(name, &out->last_number);
         ok = ok && (bad || segment_take(dir_fd, instance, name, out, err));
         free(found[i]);

@@ -20,7 +20,7 @@
 #define SEGMENT (1 << 20)
 
 static char home[64];
-static struct journal_options options = {home, 8 * SEGMENT, SEGMENT};
+static struct journal_options options = {home, 8UL * SEGMENT, SEGMENT};
 
 static struct uuid id_of(int n)
 {
