@@ -24,6 +24,7 @@
 #define LOOP_AGE_US   (150 * US_PER_SECOND) /* a statement may wait for a minute */
 #define GROUP_BYTES   128
 #define PART          "apply"
+#define FENCED_US     (60 * US_PER_SECOND)
 
 static const char *const topics[] = {"spend.attributed", "spend.dlq.untagged", "spend.dlq.unknown",
                                      "spend.dlq.conflict", "spend.dlq.unpriced"};
@@ -37,7 +38,8 @@ struct apply_loop {
     struct health_loop *health;
     struct apply_slots slots;
     bool paused;
-    int tries; /* in a row that failed */
+    int tries;           /* in a row that failed */
+    int64_t replaced_us; /* when the consumer was made anew */
     struct metric *postgres_up, *retries, *lost;
 };
 
@@ -90,7 +92,7 @@ static bool check_bounds(struct apply_loop *l, const struct consumer_partition *
     if (!consumer_bounds(l->consumer, part->topic, part->partition, &low, &high, err))
         return false;
     if (next < low)
-        return err_set(err, ERR_STATE, FATE_FATAL,
+        return err_set(err, ERR_CONFLICT, FATE_FATAL,
                        "%s/%d: %lld records after offset %lld were deleted before they were applied: bring "
                        "them back, or "
                        "accept the loss by setting next = %lld in consumer_offset",
@@ -131,7 +133,7 @@ static bool on_assigned(void *arg, struct consumer_partition *parts, size_t coun
         metric_set(l->postgres_up, 0);
         log_warn("assignment_waits", LOG_ERR(err), LOG_END);
         if (!worker_back_off(&tries))
-            return err_set(err, ERR_STATE, FATE_FATAL, "stopped while waiting for Postgres");
+            return err_set(err, ERR_CONFLICT, FATE_FATAL, "stopped while waiting for Postgres");
     }
     l->paused = false;
     metric_set(l->postgres_up, 1);
@@ -163,14 +165,67 @@ static void pause_all(struct apply_loop *l, bool paused)
     }
 }
 
+static bool open_consumer(struct apply_loop *l, struct err *err)
+{
+    char group[GROUP_BYTES];
+    const struct apply_loop_options *o = l->options;
+    snprintf(group, sizeof group, "spend-ledger-%s", o->stream);
+    const struct consumer_options options = {
+        .kafka = o->kafka,
+        .group = group,
+        .member = o->replica,
+        .fetch_bytes = FETCH_BYTES,
+        .queue_records = (int)o->batch_max,
+        .assigned = on_assigned,
+        .revoked = on_revoked,
+        .arg = l,
+    };
+    return consumer_new(&l->consumer, &options, err) &&
+           consumer_subscribe(l->consumer, topics, TOPIC_COUNT, err);
+}
+
+static void close_consumer(struct apply_loop *l)
+{
+    apply_slots_clear(&l->slots); /* librdkafka waits for messages that are still held */
+    consumer_free(l->consumer);
+    l->consumer = NULL;
+}
+
+/*
+ * librdkafka gives a member up for good when its broker fences it, and a commit that was under way while the
+ * broker restarted is enough for that: a new member takes over. Twice in a minute, and somebody else has our
+ * name.
+ */
+static bool replace_consumer(struct apply_loop *l, struct err *err)
+{
+    int64_t now_us = clock_mono_us();
+    if (err->code != ERR_STATE || (l->replaced_us != 0 && now_us - l->replaced_us < FENCED_US))
+        return false;
+    log_warn("consumer_replaced", LOG_ERR(err), LOG_END);
+    l->replaced_us = now_us;
+    close_consumer(l);
+    return open_consumer(l, err);
+}
+
+/* One record. *got false: the time ran out. */
+static bool poll(struct apply_loop *l, int wait_ms, struct consumer_message *message, bool *got,
+                 struct err *err)
+{
+    *got = consumer_poll(l->consumer, wait_ms, message, err);
+    return *got || err->code == ERR_NONE || replace_consumer(l, err);
+}
+
 /* Takes what has piled up and waits for nothing but the first record. */
 static bool fill(struct apply_loop *l, struct err *err)
 {
     struct consumer_message message;
+    bool got;
     int wait_ms = POLL_MS;
     while (l->slots.bytes < BATCH_BYTES && apply_slots_longest(&l->slots) < l->options->batch_max) {
-        if (!consumer_poll(l->consumer, wait_ms, &message, err))
-            return err->code == ERR_NONE;
+        if (!poll(l, wait_ms, &message, &got, err))
+            return false;
+        if (!got)
+            return true;
         if (!apply_slots_keep(&l->slots, &message, err))
             return false;
         wait_ms = 0;
@@ -228,6 +283,7 @@ static bool apply_all(struct apply_loop *l, struct err *err)
 static bool wait_and_serve(struct apply_loop *l, struct err *err)
 {
     struct consumer_message message;
+    bool got;
     metric_add(l->retries, 1);
     metric_set(l->postgres_up, 0);
     health_ready(PART, false, err->text);
@@ -235,11 +291,11 @@ static bool wait_and_serve(struct apply_loop *l, struct err *err)
     pause_all(l, true);
     if (!worker_back_off(&l->tries))
         return true;
-    while (consumer_poll(l->consumer, 0, &message, err)) {
-        if (!apply_slots_keep(&l->slots, &message, err))
+    do {
+        if (!poll(l, 0, &message, &got, err) || (got && !apply_slots_keep(&l->slots, &message, err)))
             return false;
-    }
-    return err->code == ERR_NONE;
+    } while (got);
+    return true;
 }
 
 static bool turn(struct apply_loop *l, struct err *err)
@@ -267,42 +323,27 @@ static void open_metrics(struct apply_loop *l)
                              "batches dropped since another ledger applied them", NULL, NULL);
 }
 
-static bool open_parts(struct apply_loop *l, const char *group, struct err *err)
+static bool open_parts(struct apply_loop *l, struct err *err)
 {
-    const struct apply_loop_options *o = l->options;
     const struct pg_session_options session = {
-        .url = o->database_url, .name = "spend-ledger/apply", .sorted_plans = true};
-    const struct consumer_options consumer = {
-        .kafka = o->kafka,
-        .group = group,
-        .member = o->replica,
-        .fetch_bytes = FETCH_BYTES,
-        .queue_records = (int)o->batch_max,
-        .assigned = on_assigned,
-        .revoked = on_revoked,
-        .arg = l,
-    };
+        .url = l->options->database_url, .name = "spend-ledger/apply", .sorted_plans = true};
     if (!pg_session_new(&l->pg, &session, err))
         return false;
-    const struct batch_apply_options batch = {.pg = l->pg, .stream = o->stream};
-    return batch_apply_new(&l->batch, &batch, err) && consumer_new(&l->consumer, &consumer, err) &&
-           consumer_subscribe(l->consumer, topics, TOPIC_COUNT, err);
+    const struct batch_apply_options batch = {.pg = l->pg, .stream = l->options->stream};
+    return batch_apply_new(&l->batch, &batch, err) && open_consumer(l, err);
 }
 
 bool apply_loop_run(void *arg, struct err *err)
 {
-    char group[GROUP_BYTES];
     struct apply_loop l = {.options = arg};
-    snprintf(group, sizeof group, "spend-ledger-%s", l.options->stream);
     open_metrics(&l);
     l.health = health_loop_start(PART, LOOP_AGE_US);
-    bool ok = open_parts(&l, group, err);
+    bool ok = open_parts(&l, err);
     while (ok && !lifecycle_is_stopping())
         ok = turn(&l, err);
     ok = ok || lifecycle_is_stopping();
     health_ready(PART, false, "stopped");
-    apply_slots_clear(&l.slots); /* librdkafka waits for messages that are still held */
-    consumer_free(l.consumer);
+    close_consumer(&l);
     apply_slots_free(&l.slots);
     batch_apply_free(l.batch);
     pg_session_free(l.pg);
