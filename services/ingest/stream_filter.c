@@ -1,5 +1,5 @@
 /*
- * stream_filter: a chunk goes out again iff it holds a usage object and "choices": [].
+ * stream_filter: a chunk goes out again iff it holds a usage object and choices that say nothing.
  */
 #include "ingest/stream_filter.h"
 
@@ -17,7 +17,7 @@ static void on_event(void *arg, const struct sse_event *event)
         } else {
             struct usage_seen seen = usage_reader_feed(f->reader, event->data, f->scratch);
             arena_reset(f->scratch);
-            f->dropping = f->filters && seen.parsed && seen.usage && seen.choices_empty;
+            f->dropping = f->filters && seen.parsed && seen.usage && seen.choices_idle;
             meter_add(METER_USAGE_REMOVED, f->dropping ? 1 : 0);
         }
     }

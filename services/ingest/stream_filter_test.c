@@ -64,6 +64,20 @@ static void test_its_line_ends_go_with_it(void **state)
           "[DONE]\r\n\r\n");
 }
 
+static void test_the_usage_chunk_as_litellm_writes_it_goes_too(void **state)
+{
+    (void)state;
+    check(HEAD "data: {\"choices\":[{\"index\":0,\"delta\":{}}],\"usage\":{\"prompt_tokens\":7}}\n\n" DONE,
+          HEAD DONE);
+    check(HEAD
+          "data: {\"usage\":{\"prompt_tokens\":7},\"choices\":[{\"finish_reason\":null,\"index\":0,\"delta\":"
+          "{\"content\":null},\"logprobs\":null}]}\n\n" DONE,
+          HEAD DONE);
+    const char *last = HEAD "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}],"
+                            "\"usage\":{\"prompt_tokens\":7}}\n\n" DONE;
+    check(last, last);
+}
+
 static void test_usage_beside_choices_stays(void **state)
 {
     (void)state;
@@ -90,6 +104,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_the_usage_chunk_goes_and_nothing_else_whatever_the_split),
         cmocka_unit_test(test_its_line_ends_go_with_it),
+        cmocka_unit_test(test_the_usage_chunk_as_litellm_writes_it_goes_too),
         cmocka_unit_test(test_usage_beside_choices_stays),
         cmocka_unit_test(test_without_filtering_nothing_is_held_or_written),
     };

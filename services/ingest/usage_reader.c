@@ -102,17 +102,38 @@ static bool usage_read(struct feed *f, const struct json_value *value)
     return true;
 }
 
+/* One choice, or its delta: *idle ends when a member but `index` says anything. */
+static bool choice_read(struct feed *f, const struct json_value *choice, bool *idle)
+{
+    struct json_value key;
+    struct json_value value;
+    if (choice->kind != JSON_KIND_OBJECT) {
+        *idle = false;
+        return json_scan_skip(&f->scan, choice, NULL);
+    }
+    while (json_scan_member(&f->scan, &key, &value)) {
+        if (value.kind == JSON_KIND_OBJECT && json_scan_text_is(&key, SV_LIT("delta"))) {
+            if (!choice_read(f, &value, idle))
+                return false;
+            continue;
+        }
+        if (value.kind != JSON_KIND_NULL && !json_scan_text_is(&key, SV_LIT("index")))
+            *idle = false;
+        if (!text_count(&f->scan, &key, &value, &f->r->text_bytes))
+            return false;
+    }
+    return !f->scan.failed;
+}
+
 static bool choices_read(struct feed *f, const struct json_value *value)
 {
     if (value->kind != JSON_KIND_ARRAY)
         return json_scan_skip(&f->scan, value, NULL);
     struct json_value item;
-    f->seen.choices_empty = true;
-    while (json_scan_item(&f->scan, &item)) {
-        f->seen.choices_empty = false;
-        if (!text_count(&f->scan, NULL, &item, &f->r->text_bytes))
+    f->seen.choices_idle = true;
+    while (json_scan_item(&f->scan, &item))
+        if (!choice_read(f, &item, &f->seen.choices_idle))
             return false;
-    }
     return !f->scan.failed;
 }
 

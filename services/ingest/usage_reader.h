@@ -25,9 +25,9 @@ struct usage_reader {
 
 /* What one text said. */
 struct usage_seen {
-    bool parsed;        /* it is JSON */
-    bool usage;         /* it holds a usage object */
-    bool choices_empty; /* it holds "choices": [] */
+    bool parsed;       /* it is JSON */
+    bool usage;        /* it holds a usage object */
+    bool choices_idle; /* its choices say nothing: [], or as LiteLLM writes it, [{"index":0,"delta":{}}] */
 };
 
 void usage_reader_init(struct usage_reader *r, enum spend_operation operation);
