@@ -57,7 +57,10 @@ static void visible_await(const char *topic, int partitions)
     struct err err;
     int32_t count = 0;
     struct consumer *c = reader_new();
-    assert_fine(consumer_partition_count(c, topic, &count, &err), &err);
+    bool is_visible = false;
+    for (int64_t end = clock_mono_us() + PATIENCE_US; !is_visible && clock_mono_us() < end;)
+        is_visible = consumer_partition_count(c, topic, &count, &err);
+    assert_fine(is_visible, &err);
     assert_int_equal(count, partitions);
     consumer_free(c);
 }

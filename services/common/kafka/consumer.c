@@ -10,7 +10,7 @@
 #include "base/log.h"
 #include "kafka/member.h"
 
-#define MISSING_TRIES    25
+#define MISSING_TRIES    50
 #define MISSING_PAUSE_NS 200000000
 #define SESSION_MS       "10000"
 #define READER_GROUP     "spend-reader" /* 2.0.2 assigns nothing without a group; this one never commits */

@@ -53,7 +53,7 @@ bool consumer_new(struct consumer **out, const struct consumer_options *options,
 /* Leaves the group and closes. */
 void consumer_free(struct consumer *c);
 
-/* A topic that is missing, also 5 s later, is FATE_FATAL and named; so it is in consumer_read_all. */
+/* A topic that is missing, also 10 s later, is FATE_FATAL and named; so it is in consumer_read_all. */
 bool consumer_subscribe(struct consumer *c, const char *const *topics, size_t count,
                         struct err *err) NODISCARD;
 /* Plain reader: all partitions of a topic, each from `offset` (BEGINNING or END). */
