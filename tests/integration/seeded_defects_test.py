@@ -1,0 +1,137 @@
+"""The oracle is itself tested, live: real services built with a defect, one at a time. It names each of the eight, and
+agrees when the same things happen to services without one."""
+
+import json
+import signal
+import tempfile
+import threading
+from pathlib import Path
+
+import pytest
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
+
+from integration.calls import produce
+from integration.defects import CONTROL, DEFECTS, Workshop
+from integration.load import Load
+from integration.settle import ask_oracle, read_topic, settle
+from stack import Stack, wait_until
+
+ACCOUNTS = [f"seed-{n}" for n in range(9)]
+CALLS, REFUSED_CALLS, REPEAT_EVERY = 160, 40, 4
+TOPIC_LIMIT, NOTHING_FITS = 1048588, 100
+FAILED_REPORTS = 'spend_kafka_delivery_failed_total{topic="spend.calls"}'
+
+
+@pytest.fixture(scope="module")
+def workshop():
+    with tempfile.TemporaryDirectory(prefix="spendline-defects-") as directory:
+        yield Workshop(Path(directory))
+
+
+class Keeper:
+    """Starts a service again whenever it has died, and counts that."""
+
+    def __init__(self, service):
+        self.service, self.deaths = service, 0
+        self.stopped = threading.Event()
+        self.thread = threading.Thread(target=self.run, daemon=True)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stopped.set()
+        self.thread.join(60)
+
+    def run(self):
+        while not self.stopped.wait(0.05):
+            if not self.service.alive:
+                self.deaths += 1
+                self.service.start(wait=False)
+
+
+def register_accounts(stack):
+    for tier, markup in (("plus", "1.30"), ("thirds", "1.333333")):
+        assert stack.api("PUT", f"/v1/tiers/{tier}", {"markup": markup})[0] in (200, 201)
+    for number, account in enumerate(ACCOUNTS):
+        tier = ("default", "plus", "thirds")[number % 3]
+        assert stack.api("PUT", f"/v1/accounts/{account}", {"name": account, "tier": tier})[0] in (200, 201)
+
+
+def limit_calls_topic(stack, size):
+    entry = ConfigEntry("max.message.bytes", str(size), incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ConfigResource.Type.TOPIC, "spend.calls", incremental_configs=[entry])
+    admin = AdminClient({"bootstrap.servers": stack.brokers})
+    for done in admin.incremental_alter_configs([resource]).values():
+        done.result(30)
+
+
+def make_calls(stack, count, seed):
+    load = Load(lambda: [stack.services["ingest"].url], ACCOUNTS, count, callers=8, seed=seed, untagged=0.1)
+    load.start().join(60)
+
+
+def make_refused_calls(stack):
+    """Calls while the broker refuses every record of spend.calls, until ingest has heard of it."""
+    limit_calls_topic(stack, NOTHING_FITS)
+    make_calls(stack, REFUSED_CALLS, seed=2)
+    wait_until(lambda: stack.services["ingest"].metrics().get(FAILED_REPORTS, 0) > 0, 30, "failed delivery reports")
+    limit_calls_topic(stack, TOPIC_LIMIT)
+
+
+def repeat_calls(stack):
+    """What an at-least-once producer may do: records again, bytes unchanged, long after they were billed."""
+    records = read_topic(stack.brokers, ["spend.calls"])
+    produce(stack.brokers, [(record.key(), record.value()) for record in records[::REPEAT_EVERY]])
+
+
+def run_scenario(stack, extras):
+    register_accounts(stack)
+    make_calls(stack, CALLS, seed=1)
+    if "refusals" in extras:
+        make_refused_calls(stack)
+    settle(stack, 60)
+    repeat_calls(stack)
+    stack.services["ingest"].stop()  # its last words are how many calls it had
+    settle(stack, 60)
+
+
+def verdict(stack, extras):
+    """The oracle's (exit code, report), after the scenario."""
+    with Keeper(stack.services["ledger"]) as keeper:
+        run_scenario(stack, extras)
+    assert bool(keeper.deaths) == ("crashes" in extras), f"{keeper.deaths} deaths\n{stack.services['ledger'].log_tail()}"
+    return ask_oracle(stack, "--settle", "5")
+
+
+def end(stack):
+    """At once: nothing here is needed again."""
+    for service in stack.services.values():
+        if service.alive:
+            service.kill()
+    stack.kill_part("kafka")
+    stack.kill_part("postgres", signal.SIGQUIT)
+
+
+def judge(workshop, defect):
+    programs = workshop.programs_with(defect.change)
+    with Stack(bin_dir=programs) as stack:
+        stack.start_services()
+        code, report = verdict(stack, defect.extras)
+        end(stack)
+    kinds = {text.partition(":")[0] for text in report["differences"]}
+    shown = json.dumps({"kinds": sorted(kinds), **report}, indent=1)[:4000]
+    return code, kinds, report, shown
+
+
+@pytest.mark.parametrize("defect", DEFECTS, ids=lambda defect: defect.name)
+def test_a_defect_built_into_the_services_is_named(workshop, defect):
+    code, kinds, _, shown = judge(workshop, defect)
+    assert code == 2 and defect.kinds <= kinds, shown
+
+
+def test_the_same_scenario_without_a_defect_is_agreed(workshop):
+    code, kinds, report, shown = judge(workshop, CONTROL)
+    assert code == 0 and not kinds, shown
+    assert report["calls"] >= CALLS + REFUSED_CALLS and report["records"] >= report["calls"] * (1 + 1 / REPEAT_EVERY) - 1, shown
