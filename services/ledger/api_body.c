@@ -43,7 +43,7 @@ static bool read_decimal(struct api_request *r, const char *name, const struct j
 static bool read_number(struct api_request *r, const struct api_field *field, const struct json_value *json,
                         int64_t *out)
 {
-    struct strview text;
+    struct strview text = SV_NULL;
     struct err why;
     if (!read_decimal(r, field->name, json, &text))
         return false;

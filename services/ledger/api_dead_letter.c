@@ -11,7 +11,7 @@ bool api_dead_letter_list(struct api_request *r, struct err *err)
         " ($2::text IS NULL OR (reason, call_id) > (split_part($2, '/', 1), split_part($2, '/', 2)::uuid))"
         " ORDER BY reason, call_id LIMIT $3::bigint";
     struct strview reason = api_query_get(r, "reason");
-    enum dead_reason known;
+    enum dead_reason known = DEAD_UNTAGGED;
     if (!sv_is_null(reason) && !dead_reason_parse(reason, &known))
         return api_refuse(r, 400, "invalid", "use untagged, unknown, conflict or unpriced",
                           "there is no reason \"" SV_FMT "\"", SV_ARG(reason));

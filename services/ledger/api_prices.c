@@ -94,7 +94,7 @@ static bool put(struct api_request *r, struct price_import_draft *draft, const s
         !newest_book(r, &newest, err))
         return false;
     price_import_compare(draft, newest);
-    if (draft->same) {
+    if (newest != NULL && draft->same) {
         view_import(r, draft, newest->version, OPT_I64(newest->effective_from), false);
         return true;
     }
@@ -114,7 +114,7 @@ static bool import(struct api_request *r, struct price_import_draft *draft, cons
     if (!newest_book(r, &newest, err))
         return false;
     price_import_compare(draft, newest);
-    if (draft->same) {
+    if (newest != NULL && draft->same) {
         view_import(r, draft, newest->version, OPT_I64(newest->effective_from), wish->dry_run);
         return true;
     }

@@ -41,14 +41,15 @@ bool registry_store_new(struct registry_store **out, struct err *err)
 
 void registry_store_free(struct registry_store *s)
 {
-    struct account *account;
     struct account *next;
     if (s == NULL)
         return;
-    HASH_ITER(by_text, s->by_text, account, next)
-    {
-        HASH_DELETE(by_text, s->by_text, account);
-        HASH_DELETE(by_surrogate, s->by_surrogate, account);
+    /* clearing frees the tables alone; the accounts stay linked in the order they came */
+    struct account *account = s->by_text;
+    HASH_CLEAR(by_surrogate, s->by_surrogate);
+    HASH_CLEAR(by_text, s->by_text);
+    for (; account != NULL; account = next) {
+        next = account->by_text.next;
         free(account);
     }
     registry_free(s->registry);
