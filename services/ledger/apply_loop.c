@@ -24,7 +24,7 @@
 #define LOOP_AGE_US   (150 * US_PER_SECOND) /* a statement may wait for a minute */
 #define GROUP_BYTES   128
 #define PART          "apply"
-#define FENCED_US     (60 * US_PER_SECOND)
+#define FENCED_US     (20 * US_PER_SECOND)
 
 static const char *const topics[] = {"spend.attributed", "spend.dlq.untagged", "spend.dlq.unknown",
                                      "spend.dlq.conflict", "spend.dlq.unpriced"};
@@ -193,7 +193,7 @@ static void close_consumer(struct apply_loop *l)
 
 /*
  * librdkafka gives a member up for good when its broker fences it, and a commit that was under way while the
- * broker restarted is enough for that: a new member takes over. Twice in a minute, and somebody else has our
+ * broker restarted is enough for that: a new member takes over. Again so soon, and somebody else has our
  * name.
  */
 static bool replace_consumer(struct apply_loop *l, struct err *err)
