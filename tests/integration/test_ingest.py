@@ -13,7 +13,7 @@ from http.client import HTTPException
 
 import fastavro
 import pytest
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from stack import ROOT, Stack, http, wait_until
 
 KEY = "sk-canary-4711"
@@ -40,8 +40,14 @@ class Reader:
         self.next = dict.fromkeys(parts, 0)
         self.consumer.assign([TopicPartition(topic, part, 0) for part in parts])
 
+    def bounds(self, part):
+        try:
+            return self.consumer.get_watermark_offsets(TopicPartition(self.topic, part), 10)
+        except KafkaException:  # no leader yet: the topic is new, or the broker just came back
+            return None
+
     def read(self):
-        ends = {part: self.consumer.get_watermark_offsets(TopicPartition(self.topic, part), 10)[1] for part in self.next}
+        ends = {part: wait_until(lambda part=part: self.bounds(part), 30, f"{self.topic} {part}")[1] for part in self.next}
         while any(self.next[part] < end for part, end in ends.items()):
             message = self.consumer.poll(10)
             if message is None or message.error():
