@@ -29,8 +29,7 @@ class Defect:
     extras: frozenset = frozenset()  # what the scenario adds: "crashes", "refusals"
 
 
-# The ledger dies in the middle of each process's eighth batch, after its offset's compare-and-set.
-BATCH = Change("services/ledger/batch_apply.c", "        return look_at_offset(at, err);\n", "{old}{more}")
+# Each process of the ledger dies in its eighth batch, right after its offset's compare-and-set.
 CRASH = """    static int batches;
     if (++batches == 8)
         _Exit(9);
@@ -40,11 +39,11 @@ STORE_OFFSET = """    if (!pg_session_commit(b->options.pg, err) || !pg_session_
 """
 
 
-def in_batch(more):
-    return Change(BATCH.file, BATCH.old, BATCH.old + more)
+def after_the_compare_and_set(more):
+    line = "        return look_at_offset(at, err);\n"
+    return Change("services/ledger/batch_apply.c", line, line + more)
 
 
-CRASHES = in_batch(CRASH)
 DEFECTS = (
     # a repeat bills as if nothing had been billed before
     Defect("repeat_billed_again", frozenset({"balance", "invariant"}), Change(
@@ -52,7 +51,8 @@ DEFECTS = (
         "    call->changed = true;\n"
         "    if (changes == 0)\n"
         "        call->before = (struct call_row){.call_id = call->row.call_id};\n")),
-    Defect("offset_stored_early", frozenset({"call", "balance"}), in_batch(STORE_OFFSET + CRASH), frozenset({"crashes"})),
+    Defect("offset_stored_early", frozenset({"call", "balance"}), after_the_compare_and_set(STORE_OFFSET + CRASH),
+           frozenset({"crashes"})),
     Defect("tag_source_ignored", frozenset({"provider"}), Change(
         "services/ingest/tag_capture.c", "return metadata_read(r, value, TAG_ORIGIN_LITELLM_METADATA);",
         "return json_scan_skip(&r->scan, value, NULL);")),
@@ -79,7 +79,7 @@ DEFECTS = (
         "{USAGE_CACHE_READ, PRICE_INPUT, PRICES, true}")),
 )
 # The same scenario with everything that provokes a defect, and none built in: the oracle must agree.
-CONTROL = Defect("none", frozenset(), CRASHES, frozenset({"crashes", "refusals"}))
+CONTROL = Defect("none", frozenset(), after_the_compare_and_set(CRASH), frozenset({"crashes", "refusals"}))
 
 
 def run(*command):
@@ -102,11 +102,15 @@ class Workshop:
             "-DCMAKE_C_FLAGS_DEBUG=-O1")
         self.make()
 
+    @property
+    def programs(self):
+        return self.build / "bin"
+
     def make(self):
         run("cmake", "--build", str(self.build), "--parallel", "2", "--target", *PROGRAMS)
 
-    def programs_with(self, change):
-        """Builds the programs with this one change; the folder they are in. The sources are whole again afterwards."""
+    def make_with(self, change):
+        """Builds the programs with this one change. The sources are whole again afterwards."""
         path = self.sources / change.file
         whole = path.read_text(encoding="utf-8")
         found = whole.count(change.old)
@@ -116,4 +120,3 @@ class Workshop:
             self.make()
         finally:
             path.write_text(whole, encoding="utf-8")
-        return self.build / "bin"

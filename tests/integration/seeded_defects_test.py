@@ -2,19 +2,24 @@
 agrees when the same things happen to services without one."""
 
 import json
+import os
+import shutil
 import signal
+import sys
 import tempfile
 import threading
 from pathlib import Path
 
+import psycopg
 import pytest
+from confluent_kafka import ConsumerGroupTopicPartitions
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
 
 from integration.calls import produce
-from integration.defects import CONTROL, DEFECTS, Workshop
+from integration.defects import CONTROL, DEFECTS, Workshop, run
 from integration.load import Load
 from integration.settle import ask_oracle, read_topic, settle
-from stack import Stack, wait_until
+from stack import LOCAL, ROOT, Stack, wait_until
 
 ACCOUNTS = [f"seed-{n}" for n in range(9)]
 CALLS, REFUSED_CALLS, REPEAT_EVERY = 160, 40, 4
@@ -26,6 +31,51 @@ FAILED_REPORTS = 'spend_kafka_delivery_failed_total{topic="spend.calls"}'
 def workshop():
     with tempfile.TemporaryDirectory(prefix="spendline-defects-") as directory:
         yield Workshop(Path(directory))
+
+
+@pytest.fixture(scope="module")
+def stack(workshop):
+    """One Kafka, Postgres and provider for all defects: new ones for each would take most of the time."""
+    with Stack(bin_dir=workshop.programs) as one:
+        yield one
+        one.kill_part("kafka")  # nothing here is needed again
+        one.kill_part("postgres", signal.SIGQUIT)
+
+
+def topics(admin):
+    return [topic for topic in admin.list_topics(timeout=20).topics if topic.startswith("spend.")]
+
+
+def groups_remember(admin):
+    """Some consumer group still has a position in a topic."""
+    for group in admin.list_consumer_groups().result(20).valid:
+        asked = [ConsumerGroupTopicPartitions(group.group_id)]
+        if admin.list_consumer_group_offsets(asked)[group.group_id].result(20).topic_partitions:
+            return True
+    return False
+
+
+def renew(stack):
+    """Kafka, Postgres, the journal and the provider's log as on the first day."""
+    admin = AdminClient({"bootstrap.servers": stack.brokers, "log_level": 0})
+    for done in admin.delete_topics(topics(admin)).values():
+        done.result(30)
+    wait_until(lambda: not topics(admin), 30, "topics gone")
+    wait_until(lambda: not groups_remember(admin), 30, "positions forgotten with their topics")
+    run(sys.executable, str(LOCAL / "lib/topics.py"), "--brokers", stack.brokers, "--replication", "1",
+        str(ROOT / "deploy/topics/topics.json"))
+    with psycopg.connect(stack.database_url().removesuffix("spend") + "postgres", autocommit=True) as connection:
+        connection.execute("DROP DATABASE spend WITH (FORCE)")
+        connection.execute("CREATE DATABASE spend OWNER spend_owner")
+    shutil.rmtree(stack.dir / "journal", ignore_errors=True)
+    os.truncate(stack.dir / "log" / "provider-calls.jsonl", 0)
+
+
+def kill_services(stack):
+    for service in stack.services.values():
+        if service.alive:
+            service.kill()
+    stack.services.clear()
 
 
 class Keeper:
@@ -62,7 +112,7 @@ def register_accounts(stack):
 def limit_calls_topic(stack, size):
     entry = ConfigEntry("max.message.bytes", str(size), incremental_operation=AlterConfigOpType.SET)
     resource = ConfigResource(ConfigResource.Type.TOPIC, "spend.calls", incremental_configs=[entry])
-    admin = AdminClient({"bootstrap.servers": stack.brokers})
+    admin = AdminClient({"bootstrap.servers": stack.brokers, "log_level": 0})
     for done in admin.incremental_alter_configs([resource]).values():
         done.result(30)
 
@@ -105,33 +155,26 @@ def verdict(stack, extras):
     return ask_oracle(stack, "--settle", "5")
 
 
-def end(stack):
-    """At once: nothing here is needed again."""
-    for service in stack.services.values():
-        if service.alive:
-            service.kill()
-    stack.kill_part("kafka")
-    stack.kill_part("postgres", signal.SIGQUIT)
-
-
-def judge(workshop, defect):
-    programs = workshop.programs_with(defect.change)
-    with Stack(bin_dir=programs) as stack:
+def judge(workshop, stack, defect):
+    workshop.make_with(defect.change)
+    renew(stack)
+    try:
         stack.start_services()
         code, report = verdict(stack, defect.extras)
-        end(stack)
+    finally:
+        kill_services(stack)
     kinds = {text.partition(":")[0] for text in report["differences"]}
     shown = json.dumps({"kinds": sorted(kinds), **report}, indent=1)[:4000]
     return code, kinds, report, shown
 
 
 @pytest.mark.parametrize("defect", DEFECTS, ids=lambda defect: defect.name)
-def test_a_defect_built_into_the_services_is_named(workshop, defect):
-    code, kinds, _, shown = judge(workshop, defect)
+def test_a_defect_built_into_the_services_is_named(workshop, stack, defect):
+    code, kinds, _, shown = judge(workshop, stack, defect)
     assert code == 2 and defect.kinds <= kinds, shown
 
 
-def test_the_same_scenario_without_a_defect_is_agreed(workshop):
-    code, kinds, report, shown = judge(workshop, CONTROL)
+def test_the_same_scenario_without_a_defect_is_agreed(workshop, stack):
+    code, kinds, report, shown = judge(workshop, stack, CONTROL)
     assert code == 0 and not kinds, shown
     assert report["calls"] >= CALLS + REFUSED_CALLS and report["records"] >= report["calls"] * (1 + 1 / REPEAT_EVERY) - 1, shown
