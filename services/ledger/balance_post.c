@@ -42,7 +42,8 @@ bool balance_post_sort(struct balance_post *p, struct posting *postings, size_t 
     }
     for (size_t i = 0; i < count; i++)
         postings[i].account_seq = (int64_t)i; /* keeps the order given */
-    qsort(postings, count, sizeof *postings, by_account);
+    if (count > 1)
+        qsort(postings, count, sizeof *postings, by_account);
     for (size_t i = 0; i < count; i++) {
         if (i == 0 || postings[i].account != postings[i - 1].account)
             p->account[p->account_count++] = postings[i].account;
