@@ -169,7 +169,7 @@ static bool open_consumer(struct apply_loop *l, struct err *err)
 {
     char group[GROUP_BYTES];
     const struct apply_loop_options *o = l->options;
-    snprintf(group, sizeof group, "spend-ledger-%s", o->stream);
+    (void)snprintf(group, sizeof group, "spend-ledger-%s", o->stream);
     const struct consumer_options options = {
         .kafka = o->kafka,
         .group = group,

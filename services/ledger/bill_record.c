@@ -4,13 +4,14 @@
 #include "bill_record.h"
 
 #include "spend/avro_codec.h"
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
 void bill_record_poison(struct bill_record *r, const char *why)
 {
     r->state = RECORD_POISON;
-    snprintf(r->why, sizeof r->why, "%s", why);
+    (void)snprintf(r->why, sizeof r->why, "%s", why);
 }
 
 /* Postgres holds any UTF-8 but NUL. */
@@ -22,6 +23,7 @@ static bool is_storable(struct strview v)
 static bool are_storable(const struct bill_record *r)
 {
     const struct spend_call *call = r->fold.call;
+    assert(call != NULL); /* a record that bills has one */
     const struct strview texts[] = {
         call->source_id,
         call->model_requested,

@@ -87,7 +87,7 @@ static bool send_row(struct config_publisher *p, const struct pg_rows *rows, siz
     struct kafka_ce ce;
     char id[NUMBER_TEXT];
     bool prices = sv_eq(pg_get(rows, i, 1), SV_LIT(PRICES));
-    snprintf(id, sizeof id, "config/%lld", (long long)pg_get_i64(rows, i, 0));
+    (void)snprintf(id, sizeof id, "config/%lld", (long long)pg_get_i64(rows, i, 0));
     kafka_ce_fill(&ce, SOURCE, prices ? "spend.price_book" : "spend.registry", sv_of(id),
                   pg_get_time(rows, i, 4));
     const struct kafka_record record = {
@@ -111,7 +111,7 @@ static bool send_heartbeat(struct config_publisher *p, const struct config_set *
         .watermark = OPT_I64(set->watermark),
         .price_version = {.has = set->price_version > 0, .v = set->price_version},
     };
-    snprintf(id, sizeof id, "heartbeat/%lld", (long long)set->watermark);
+    (void)snprintf(id, sizeof id, "heartbeat/%lld", (long long)set->watermark);
     kafka_ce_fill(&ce, SOURCE, "spend.registry", sv_of(id), set->watermark);
     buffer_init(&value, HEARTBEAT_BYTES);
     bool ok = avro_encode_registry_record(&heartbeat, &value, err);

@@ -130,7 +130,7 @@ static bool await_schema(const struct ledger_options *o, struct err *err)
 static bool replica_choose(struct ledger *l, const struct ledger_options *o, struct err *err)
 {
     if (o->replica != NULL)
-        snprintf(l->replica, sizeof l->replica, "%s", o->replica);
+        (void)snprintf(l->replica, sizeof l->replica, "%s", o->replica);
     else if (gethostname(l->replica, sizeof l->replica - 1) != 0)
         l->replica[0] = '\0';
     return is_name(l->replica) ||

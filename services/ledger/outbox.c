@@ -28,8 +28,8 @@ static bool encode(const struct dead_letter *letter, struct buffer *out, struct 
         return false;
     cut.original.len = OUTBOX_ORIGINAL_BYTES;
     size_t kept = letter->detail.len < sizeof detail - 80 ? letter->detail.len : sizeof detail - 80;
-    snprintf(detail, sizeof detail, "%.*s (original cut at %zu of %zu bytes)", (int)kept, letter->detail.ptr,
-             cut.original.len, letter->original.len);
+    (void)snprintf(detail, sizeof detail, "%.*s (original cut at %zu of %zu bytes)", (int)kept,
+                   letter->detail.ptr, cut.original.len, letter->original.len);
     cut.detail = sv_of(detail);
     cut.detail.len = sv_utf8_prefix(cut.detail);
     return avro_encode_dead_letter(&cut, out, err);
@@ -43,8 +43,9 @@ bool outbox_copy_put(struct pg_session *pg, struct pg_fields *scratch, const str
     buffer_init(&value, LIMIT_DEAD_LETTER_BYTES);
     bool ok = encode(letter, &value, err);
     if (ok) {
-        snprintf(id, sizeof id, SV_FMT "/%d/%lld%s", SV_ARG(letter->origin.topic), letter->origin.partition,
-                 (long long)letter->origin.offset, letter->kind == DEAD_KIND_NOTICE ? "/notice" : "");
+        (void)snprintf(id, sizeof id, SV_FMT "/%d/%lld%s", SV_ARG(letter->origin.topic),
+                       letter->origin.partition, (long long)letter->origin.offset,
+                       letter->kind == DEAD_KIND_NOTICE ? "/notice" : "");
         pg_fields_clear(scratch);
         pg_put_str(scratch, dead_reasons[reason].topic);
         if (key.len > OUTBOX_KEY_BYTES)

@@ -67,12 +67,13 @@ bool pg_session_new(struct pg_session **out, const struct pg_session_options *op
 
 static void statements_forget(struct pg_session *s)
 {
-    struct statement *st, *next;
-    HASH_ITER(hh, s->statements, st, next)
-    {
-        HASH_DEL(s->statements, st);
+    struct statement *st = s->statements;
+    HASH_CLEAR(hh, s->statements);
+    while (st != NULL) {
+        struct statement *next = st->hh.next;
         free(st->sql);
         free(st);
+        st = next;
     }
 }
 
@@ -114,7 +115,7 @@ static bool fail(struct pg_session *s, const char *sqlstate, const char *text, s
 {
     enum err_code code;
     enum err_fate fate;
-    snprintf(s->sqlstate, sizeof s->sqlstate, "%s", sqlstate == NULL ? "" : sqlstate);
+    (void)snprintf(s->sqlstate, sizeof s->sqlstate, "%s", sqlstate == NULL ? "" : sqlstate);
     pg_fate_of(s->sqlstate, &code, &fate);
     size_t len = strcspn(text, "\n");
     return err_set(err, code, fate, "postgres: %.*s%s%s", (int)len, text, s->sqlstate[0] == '\0' ? "" : " ",
@@ -266,13 +267,16 @@ static struct statement *statement_of(struct pg_session *s, const char *sql, str
     HASH_FIND_STR(s->statements, sql, st);
     if (st == NULL) {
         assert(HASH_COUNT(s->statements) < STATEMENTS_MAX); /* somebody writes values into SQL */
+        char *copy = strdup(sql);
         st = calloc(1, sizeof *st);
-        if (st == NULL || (st->sql = strdup(sql)) == NULL) {
+        if (st == NULL || copy == NULL) {
+            free(copy);
             free(st);
             (void)err_set(err, ERR_MEMORY, FATE_FATAL, "postgres: out of memory");
             return NULL;
         }
-        snprintf(st->name, sizeof st->name, "s%u", HASH_COUNT(s->statements));
+        st->sql = copy;
+        (void)snprintf(st->name, sizeof st->name, "s%u", HASH_COUNT(s->statements));
         HASH_ADD_KEYPTR(hh, s->statements, st->sql, strlen(st->sql), st);
     }
     if (!st->prepared && !prepare(s, st, err))

@@ -99,7 +99,7 @@ static bool send_entry(struct publisher *p, const struct ledger_entry *e, const 
 {
     struct kafka_ce ce;
     char id[LIMIT_ID_BYTES + NUMBER_TEXT];
-    snprintf(id, sizeof id, SV_FMT "/%lld", SV_ARG(e->account_id), (long long)e->account_seq);
+    (void)snprintf(id, sizeof id, SV_FMT "/%lld", SV_ARG(e->account_id), (long long)e->account_seq);
     buffer_clear(&p->value);
     kafka_ce_fill(&ce, SOURCE, "spend.entry", sv_of(id), e->posted_at);
     return avro_encode_ledger_entry(e, &p->value, err) &&
@@ -117,7 +117,7 @@ static bool send_letter(struct publisher *p, const struct publish_letter *l, con
 static bool send_all(struct publisher *p, const struct publish_set *set, struct err *err)
 {
     char number[NUMBER_TEXT];
-    snprintf(number, sizeof number, "%lld", (long long)set->pub_seq);
+    (void)snprintf(number, sizeof number, "%lld", (long long)set->pub_seq);
     for (size_t i = 0; i < publish_set_entries(set); i++) {
         struct ledger_entry entry;
         if (!publish_set_entry(set, i, &entry, err) || !send_entry(p, &entry, number, err))
