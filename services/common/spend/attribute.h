@@ -1,6 +1,6 @@
 /*
- * attribute: which account, task and conversation a call belongs to. One pure function, used for the gate and for
- * the bill; no I/O, no clock. Same call, same history: same answer, on every replica and in any replay.
+ * attribute: which account, task and conversation a call belongs to. One pure function, used for the gate and
+ * for the bill; no I/O, no clock. Same call, same history: same answer, on every replica and in any replay.
  */
 #ifndef SPEND_SPEND_ATTRIBUTE_H
 #define SPEND_SPEND_ATTRIBUTE_H
@@ -29,11 +29,12 @@ struct attribution {
     char detail[LIMIT_DETAIL_BYTES]; /* why not, one sentence naming the values */
 };
 
-/* The time by which a fact must have been recorded to count: the call may be decided once the watermark has passed it. */
+/* The time by which a fact must have been recorded to count: the call may be decided once the watermark has
+ * passed it. */
 int64_t attribute_known_by(const struct spend_call *call);
 
 /* Views in *out point into the call and the registry. */
-void attribute(const struct spend_call *call, const struct registry *registry, const struct attribute_rules *rules,
-               struct attribution *out);
+void attribute(const struct spend_call *call, const struct registry *registry,
+               const struct attribute_rules *rules, struct attribution *out);
 
 #endif

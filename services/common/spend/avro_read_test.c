@@ -99,7 +99,7 @@ static void refused_registry(const char *versions, size_t len, const char *word)
     char body[200] = "\x08tier\x02t";
     size_t at = 7;
     memcpy(body + at, versions, len);
-    memcpy(body + at + len, "\x00\x00", 2);
+    memset(body + at + len, 0, 2);
     assert_malformed(AVRO_REGISTRY_RECORD, &v, (struct strview){body, at + len + 2}, word);
 }
 
@@ -152,10 +152,10 @@ static void test_more_versions_than_the_limit_are_refused(void **state)
         memcpy(body + len, "\x02" VERSION, 1 + VERSION_LEN);
         len += 1 + VERSION_LEN;
     }
-    memcpy(body + len, "\x00\x00\x00", 3);
+    memset(body + len, 0, 3);
     assert_malformed(AVRO_REGISTRY_RECORD, &v, (struct strview){body, len + 3}, "versions: more items");
     len -= 1 + VERSION_LEN; /* one less */
-    memcpy(body + len, "\x00\x00\x00", 3);
+    memset(body + len, 0, 3);
     struct err err;
     struct arena a;
     arena_init(&a, ARENA_CAP);

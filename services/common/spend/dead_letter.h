@@ -7,7 +7,14 @@
 
 #include "spend/attributed_call.h"
 
-enum dead_reason { DEAD_UNTAGGED, DEAD_UNKNOWN, DEAD_CONFLICT, DEAD_UNPRICED, DEAD_MALFORMED, DEAD_REASON_COUNT };
+enum dead_reason {
+    DEAD_UNTAGGED,
+    DEAD_UNKNOWN,
+    DEAD_CONFLICT,
+    DEAD_UNPRICED,
+    DEAD_MALFORMED,
+    DEAD_REASON_COUNT
+};
 enum dead_kind { DEAD_KIND_CALL, DEAD_KIND_NOTICE };
 
 struct dead_reason_row {

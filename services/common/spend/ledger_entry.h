@@ -1,5 +1,6 @@
 /*
- * ledger_entry: one immutable row of the ledger as others read it (schemas/ledger_entry.avsc), as an open value.
+ * ledger_entry: one immutable row of the ledger as others read it (schemas/ledger_entry.avsc), as an open
+ * value.
  */
 #ifndef SPEND_SPEND_LEDGER_ENTRY_H
 #define SPEND_SPEND_LEDGER_ENTRY_H

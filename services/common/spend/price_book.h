@@ -1,6 +1,6 @@
 /*
- * price_book: one price file as imported: per entry named rates in femto-USD per unit. And a list of books by valid time.
- * Owns its entries. Read-only once made. Refuses floats: rates come from decimal text.
+ * price_book: one price file as imported: per entry named rates in femto-USD per unit. And a list of books by
+ * valid time. Owns its entries. Read-only once made. Refuses floats: rates come from decimal text.
  */
 #ifndef SPEND_SPEND_PRICE_BOOK_H
 #define SPEND_SPEND_PRICE_BOOK_H
@@ -25,7 +25,7 @@ struct price_book {
     int64_t effective_from; /* 0 = from the start */
     int64_t recorded_at;
     struct strview source;
-    struct strview sha256; /* hex */
+    struct strview sha256;       /* hex */
     struct price_entry *entries; /* sorted by key, memcmp order */
     size_t entry_count;
     struct arena arena; /* owns the texts */
@@ -41,15 +41,17 @@ struct price_import_note {
 struct price_import {
     struct price_import_note *rounded;
     size_t rounded_count;
-    struct price_import_note *skipped; /* entries without a usable price, fields that are no prices are not listed */
+    struct price_import_note
+        *skipped; /* entries without a usable price, fields that are no prices are not listed */
     size_t skipped_count;
 };
 
 /*
- * Reads a LiteLLM price file (JSON object: key -> entry). Unparsable text, a negative price, a duplicate key: refused whole, *err says
- * where. `sample_spec` is skipped. Version and times are set by the caller.
+ * Reads a LiteLLM price file (JSON object: key -> entry). Unparsable text, a negative price, a duplicate key:
+ * refused whole, *err says where. `sample_spec` is skipped. Version and times are set by the caller.
  */
-bool price_book_parse(struct price_book **out, struct strview json, struct price_import *report, struct err *err) NODISCARD;
+bool price_book_parse(struct price_book **out, struct strview json, struct price_import *report,
+                      struct err *err) NODISCARD;
 void price_book_free(struct price_book *b); /* NULL allowed */
 
 const struct price_entry *price_book_find(const struct price_book *b, struct strview key);

@@ -10,7 +10,7 @@
 
 enum attribution_class { CLASS_SUSPENSE, CLASS_ATTRIBUTED, CLASS_REDRIVE };
 
-#define RANK_IDENTITY_LEN (1 + SHA256_LEN)
+#define RANK_IDENTITY_LEN    (1 + SHA256_LEN)
 #define RANK_MEASUREMENT_LEN (3 + SHA256_LEN)
 #define RANK_ATTRIBUTION_LEN (1 + 8 + 16 + 1 + SHA256_LEN)
 
@@ -39,19 +39,21 @@ enum fold_change {
     FOLD_IDENTITY = 1 << 0,
     FOLD_MEASUREMENT = 1 << 1,
     FOLD_ATTRIBUTION = 1 << 2,
-    FOLD_CONFLICT = 1 << 3, /* same measurement rank (quality, outcome, source) as the one standing, other hash: worth one notice */
+    FOLD_CONFLICT = 1 << 3, /* same measurement rank (quality, outcome, source) as the one standing, other
+                               hash: worth one notice */
 };
 
 /*
- * Raises the ranks that the record beats and says which. Commutative, associative, idempotent over records, but for
- * FOLD_CONFLICT, which depends on what stood before. The caller copies the fields of each raised maximum.
+ * Raises the ranks that the record beats and says which. Commutative, associative, idempotent over records,
+ * but for FOLD_CONFLICT, which depends on what stood before. The caller copies the fields of each raised
+ * maximum.
  */
 unsigned rank_fold(struct call_ranks *ranks, const struct call_record *record);
 
 /*
- * A foreign record may not claim more than it can know: a foreign `failed` or `rejected`, and a foreign stream without
- * provider usage, count as at most `estimated`; a foreign `failed` never beats a gateway outcome. These are the quality and
- * outcome that rank.
+ * A foreign record may not claim more than it can know: a foreign `failed` or `rejected`, and a foreign
+ * stream without provider usage, count as at most `estimated`; a foreign `failed` never beats a gateway
+ * outcome. These are the quality and outcome that rank.
  */
 enum spend_quality fold_quality(const struct spend_call *call);
 
@@ -68,6 +70,7 @@ struct movement {
     enum { MOVE_DEDUCTION, MOVE_ADJUSTMENT, MOVE_REVERSAL } kind;
 };
 /* Zero amounts make no movement. false: overflow. */
-bool bill_difference(const struct bill *before, const struct bill *after, struct movement out[2], size_t *count) NODISCARD;
+bool bill_difference(const struct bill *before, const struct bill *after, struct movement out[2],
+                     size_t *count) NODISCARD;
 
 #endif

@@ -20,7 +20,7 @@ enum rate_verdict {
 struct rate_line {
     enum usage_class usage_class;
     int64_t units;
-    int64_t femtos; /* per unit */
+    int64_t femtos;        /* per unit */
     const char *rate_name; /* of the price file; static */
     bool assumed;
 };
@@ -29,7 +29,7 @@ struct rate_result {
     enum rate_verdict verdict;
     int64_t raw_nanos;
     enum spend_rating rating;
-    int64_t price_version; /* 0 = no book was needed or there */
+    int64_t price_version;    /* 0 = no book was needed or there */
     struct strview price_key; /* view into the book */
     struct rate_line lines[USAGE_COUNT];
     size_t line_count;
@@ -37,17 +37,20 @@ struct rate_result {
 };
 
 /*
- * The model priced is the replied one, else the requested one, each through its alias (registry kind model; NULL registry: none),
- * looked up as docs/prices.md says. at/known_by as in registry_find. failed and rejected without usage: 0, free.
- * false only on overflow: FATE_DEAD_LETTER.
+ * The model priced is the replied one, else the requested one, each through its alias (registry kind model;
+ * NULL registry: none), looked up as docs/prices.md says. at/known_by as in registry_find. failed and
+ * rejected without usage: 0, free. false only on overflow: FATE_DEAD_LETTER.
  */
-bool rater_rate(const struct spend_call *call, const struct registry *registry, const struct price_list *prices, int64_t known_by,
-                struct rate_result *out, struct err *err) NODISCARD;
+bool rater_rate(const struct spend_call *call, const struct registry *registry,
+                const struct price_list *prices, int64_t known_by, struct rate_result *out,
+                struct err *err) NODISCARD;
 
 /* The same against one given entry and book: for vectors and rebills. */
-bool rater_rate_with(const struct spend_call *call, const struct price_book *book, const struct price_entry *entry,
-                     struct rate_result *out, struct err *err) NODISCARD;
-/* "provider/model", "model", model after its first '/': the look-up order. NULL: no entry with a usable price. */
-const struct price_entry *rater_find_entry(const struct price_book *book, struct strview provider, struct strview model);
+bool rater_rate_with(const struct spend_call *call, const struct price_book *book,
+                     const struct price_entry *entry, struct rate_result *out, struct err *err) NODISCARD;
+/* "provider/model", "model", model after its first '/': the look-up order. NULL: no entry with a usable
+ * price. */
+const struct price_entry *rater_find_entry(const struct price_book *book, struct strview provider,
+                                           struct strview model);
 
 #endif

@@ -18,7 +18,14 @@ struct opt_i64 {
 
 /* In rank order, as in the schema. */
 enum spend_source { SOURCE_PROXY_LOG, SOURCE_EVENTS_API, SOURCE_GATEWAY, SOURCE_COUNT };
-enum spend_outcome { OUTCOME_REJECTED, OUTCOME_FAILED, OUTCOME_UNKNOWN, OUTCOME_ABORTED, OUTCOME_COMPLETED, OUTCOME_COUNT };
+enum spend_outcome {
+    OUTCOME_REJECTED,
+    OUTCOME_FAILED,
+    OUTCOME_UNKNOWN,
+    OUTCOME_ABORTED,
+    OUTCOME_COMPLETED,
+    OUTCOME_COUNT
+};
 enum spend_quality { QUALITY_UNKNOWN, QUALITY_ESTIMATED, QUALITY_PARTIAL, QUALITY_FINAL, QUALITY_COUNT };
 enum spend_gate { GATE_OFF, GATE_OBSERVE, GATE_HELD, GATE_FORCED, GATE_COUNT };
 
@@ -135,14 +142,15 @@ bool usage_is_empty(const struct usage *u); /* no class has a value */
 
 /*
  * SHA-256 of what the record says: source, source_id, admitted_at, operation, models, provider, service tier,
- * outcome, quality, usage, reported cost, tags (those of origin key alone left out), key_hash. Not seq, instance,
- * durations. The same hash is a repeat. Layout: docs/records.md. `sha` is scratch, reused.
+ * outcome, quality, usage, reported cost, tags (those of origin key alone left out), key_hash. Not seq,
+ * instance, durations. The same hash is a repeat. Layout: docs/records.md. `sha` is scratch, reused.
  */
 void spend_call_hash(const struct spend_call *call, struct sha256 *sha, uint8_t out[SHA256_LEN]);
 
 /*
- * Refuses what no honest record holds: negative units, sizes or durations, a key_hash that is not 64 hex digits,
- * tags over the limits or with control bytes, texts over LIMIT_TEXT_BYTES, admitted_at before 2020. *err says which field.
+ * Refuses what no honest record holds: negative units, sizes or durations, a key_hash that is not 64 hex
+ * digits, tags over the limits or with control bytes, texts over LIMIT_TEXT_BYTES, admitted_at before 2020.
+ * *err says which field.
  */
 bool spend_call_check(const struct spend_call *call, struct err *err) NODISCARD;
 

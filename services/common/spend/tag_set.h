@@ -1,7 +1,8 @@
 /*
- * tag_set: the union of a call's tags over every place they can stand, the same bytes once, order and origins kept.
- * One function makes the tag set; gate, record and entry use it. Owns nothing but its array; texts are views or
- * arena copies. Refuses to know about HTTP or JSON: callers hand in header values and unescaped strings.
+ * tag_set: the union of a call's tags over every place they can stand, the same bytes once, order and origins
+ * kept. One function makes the tag set; gate, record and entry use it. Owns nothing but its array; texts are
+ * views or arena copies. Refuses to know about HTTP or JSON: callers hand in header values and unescaped
+ * strings.
  */
 #ifndef SPEND_SPEND_TAG_SET_H
 #define SPEND_SPEND_TAG_SET_H
@@ -20,17 +21,19 @@ enum tag_fault {
 struct tag_set {
     struct tag tags[LIMIT_TAGS];
     size_t count;
-    uint64_t empty;      /* items dropped for being empty */
-    uint64_t non_string; /* array items ignored for not being strings */
-    uint64_t refused;    /* items that ran into a fault */
+    uint64_t empty;       /* items dropped for being empty */
+    uint64_t non_string;  /* array items ignored for not being strings */
+    uint64_t refused;     /* items that ran into a fault */
     enum tag_fault fault; /* the first */
 };
 
 void tag_set_init(struct tag_set *s);
 
-/* One x-litellm-tags header line or a JSON string: split on ',', each trimmed (blank, tab), empties dropped. */
+/* One x-litellm-tags header line or a JSON string: split on ',', each trimmed (blank, tab), empties dropped.
+ */
 void tag_set_add_list(struct tag_set *s, struct strview text, enum tag_origin origin);
-/* One array item or bound tag, taken as it is; empty: dropped and counted. LiteLLM's own "User-Agent: .." tags are not ours to judge here. */
+/* One array item or bound tag, taken as it is; empty: dropped and counted. LiteLLM's own "User-Agent: .."
+ * tags are not ours to judge here. */
 void tag_set_add_item(struct tag_set *s, struct strview text, enum tag_origin origin);
 /* body `user`: becomes the tag end_user=<user>. The arena holds the text. */
 void tag_set_add_user(struct tag_set *s, struct strview user, struct arena *a);
