@@ -29,9 +29,9 @@ class Defect:
     extras: frozenset = frozenset()  # what the scenario adds: "crashes", "refusals"
 
 
-# Each process of the ledger dies in its eighth batch, right after its offset's compare-and-set.
+# Each process of the ledger dies in its fifth batch, right after its offset's compare-and-set.
 CRASH = """    static int batches;
-    if (++batches == 8)
+    if (++batches == 5)
         _Exit(9);
 """
 STORE_OFFSET = """    if (!pg_session_commit(b->options.pg, err) || !pg_session_begin(b->options.pg, err))
@@ -56,7 +56,7 @@ DEFECTS = (
     Defect("tag_source_ignored", frozenset({"provider"}), Change(
         "services/ingest/tag_capture.c", "return metadata_read(r, value, TAG_ORIGIN_LITELLM_METADATA);",
         "return json_scan_skip(&r->scan, value, NULL);")),
-    Defect("float_money", frozenset({"attributed", "dead_letter", "bill", "balance"}), Change(
+    Defect("float_money", frozenset({"attributed", "bill", "balance"}), Change(
         "services/common/spend/rater.c", "    return money_from_femtos(sum, &out->raw_nanos) || overflow(err);\n",
         "    double usd = 0;\n"
         "    for (size_t i = 0; i < out->line_count; i++)\n"
@@ -98,6 +98,8 @@ class Workshop:
                 shutil.copytree(ROOT / name, self.sources / name)
             else:
                 shutil.copy(ROOT / name, self.sources / name)
+        (self.sources / "tests").mkdir()
+        (self.sources / "tests" / "CMakeLists.txt").touch()  # the build asks for it; nothing of it is made here
         run("cmake", "-S", str(self.sources), "-B", str(self.build), "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Debug",
             "-DCMAKE_C_FLAGS_DEBUG=-O1")
         self.make()

@@ -18,7 +18,7 @@ from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, C
 from integration.calls import produce
 from integration.defects import CONTROL, DEFECTS, Workshop, run
 from integration.load import Load
-from integration.settle import ask_oracle, read_topic, settle
+from integration.settle import ask_oracle, journals_delivered, read_topic, settle
 from stack import LOCAL, ROOT, Stack, wait_until
 
 ACCOUNTS = [f"seed-{n}" for n in range(9)]
@@ -123,10 +123,14 @@ def make_calls(stack, count, seed):
 
 
 def make_refused_calls(stack):
-    """Calls while the broker refuses every record of spend.calls, until ingest has heard of it."""
+    """Calls while the broker refuses every record of spend.calls, until ingest has heard of that."""
+    wait_until(lambda: journals_delivered(stack), 30, "the calls before")
     limit_calls_topic(stack, NOTHING_FITS)
-    make_calls(stack, REFUSED_CALLS, seed=2)
-    wait_until(lambda: stack.services["ingest"].metrics().get(FAILED_REPORTS, 0) > 0, 30, "failed delivery reports")
+
+    def heard():
+        make_calls(stack, REFUSED_CALLS, seed=2)
+        return stack.services["ingest"].metrics().get(FAILED_REPORTS, 0) > 0
+    wait_until(heard, 30, "failed delivery reports", every_s=0.3)
     limit_calls_topic(stack, TOPIC_LIMIT)
 
 
