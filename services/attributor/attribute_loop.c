@@ -30,6 +30,7 @@
 #define TRANSACTION_MS  10000
 #define RETRY_PAUSE_US  (200 * 1000LL)
 #define BEAT_MAX_US     (90 * US_PER_SECOND) /* a commit may be waited for that long */
+#define TWIN_US         (20 * US_PER_SECOND) /* fenced again within it: another process has our name */
 #define LAG_LOUD_US     (5 * US_PER_SECOND)
 #define LAG_REPEAT_US   (30 * US_PER_SECOND)
 #define TRANSACT_ID_MAX 160
@@ -43,6 +44,7 @@ struct loop_metrics {
     struct metric *config_lag;
     struct metric *left_out;
     struct metric *delay;
+    struct metric *started_over;
 };
 
 struct loop {
@@ -54,7 +56,8 @@ struct loop {
     struct decider *decider;
     struct pending *pending; /* read and not committed, by partition in order */
     int64_t watermark;       /* accepted: the price book that it names is here too */
-    int64_t lag_said_us;     /* monotonic */
+    int64_t lag_said_us;     /* monotonic, as the next */
+    int64_t started_over_us; /* 0: never */
     struct health_loop *beat;
     struct loop_metrics metrics;
 };
@@ -79,6 +82,8 @@ static void metrics_open(struct loop_metrics *m)
         "spend_attributor_left_out_bytes_total",
         "bytes of usage objects, key tags and overlong originals that had no room in their output", NULL,
         NULL);
+    m->started_over = metric_counter("spend_attributor_started_over_total",
+                                     "times the group member and the producer were made anew", NULL, NULL);
     m->delay = metric_histogram_us("spend_attributor_delay_seconds",
                                    "from the broker's append time to the commit", NULL, NULL);
 }
@@ -361,12 +366,35 @@ static bool calls_open(struct loop *l, struct err *err)
     return consumer_new(&l->calls, &options, err) && consumer_subscribe(l->calls, topics, 1, err);
 }
 
+/*
+ * librdkafka gives a static member up for good when its own rejoining fences it, and a producer when the
+ * outcome of its commit stays unknown: a broker's restart is enough for both. New ones read the committed
+ * offsets and go on from there.
+ */
+static bool start_over(struct loop *l, struct err *err)
+{
+    int64_t now_us = clock_mono_us();
+    bool mendable = err->code == ERR_STATE || err->code == ERR_TIMEOUT || err->code == ERR_KAFKA;
+    if (!mendable || (l->started_over_us != 0 && now_us - l->started_over_us < TWIN_US))
+        return false;
+    log_warn("started_over", LOG_ERR(err), LOG_END);
+    metric_add(l->metrics.started_over, 1);
+    pending_drop_all(l->pending); /* before its consumer goes: the messages are that one's */
+    consumer_free(l->calls);
+    transaction_free(l->transaction);
+    l->calls = NULL;
+    l->transaction = NULL;
+    bool ok = parts_open(l, err) && calls_open(l, err);
+    l->started_over_us = clock_mono_us();
+    return ok;
+}
+
 static bool turns(struct loop *l, struct err *err)
 {
     while (!lifecycle_is_stopping()) {
         health_beat(l->beat);
         err_clear(err);
-        if (!config_poll(l, 0, err) || !calls_poll(l, err) || !batch_run(l, err))
+        if ((!config_poll(l, 0, err) || !calls_poll(l, err) || !batch_run(l, err)) && !start_over(l, err))
             return false;
         metric_set(l->metrics.held, (int64_t)pending_count(l->pending));
         lag_say(l);
