@@ -373,9 +373,9 @@ static bool calls_open(struct loop *l, struct err *err)
  */
 static bool start_over(struct loop *l, struct err *err)
 {
-    int64_t now_us = clock_mono_us();
-    bool mendable = err->code == ERR_STATE || err->code == ERR_TIMEOUT || err->code == ERR_KAFKA;
-    if (!mendable || (l->started_over_us != 0 && now_us - l->started_over_us < TWIN_US))
+    bool unknown = err->code == ERR_TIMEOUT; /* nobody's fault but the broker's: as often as it takes */
+    bool again = l->started_over_us != 0 && clock_mono_us() - l->started_over_us < TWIN_US;
+    if (!unknown && (again || (err->code != ERR_STATE && err->code != ERR_KAFKA)))
         return false;
     log_warn("started_over", LOG_ERR(err), LOG_END);
     metric_add(l->metrics.started_over, 1);

@@ -15,6 +15,7 @@ from stack import Stack, wait_until
 
 KILLS = int(os.environ.get("SPEND_KILLS", "10"))
 CALLS = int(os.environ.get("SPEND_KILL_CALLS", "5000"))
+TIMEOUT_S = max(900, 30 * KILLS)
 ACCOUNTS = [f"kill-{n}" for n in range(12)]
 
 
@@ -28,7 +29,7 @@ def register_accounts(stack):
             "external_id": "opening", "kind": "opening", "amount": "100"})[0] in (200, 201)
 
 
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(TIMEOUT_S)
 def test_killed_services_lose_nothing_and_bill_nothing_twice():
     rng = random.Random(20261123)
     with Stack() as stack:
@@ -54,7 +55,7 @@ def test_killed_services_lose_nothing_and_bill_nothing_twice():
         judge(stack)
 
 
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(TIMEOUT_S)
 def test_two_of_each_with_broker_and_postgres_restarted():
     with Stack() as stack:
         stack.start_services()
