@@ -5,27 +5,14 @@
  */
 #include "config_publisher.h"
 
-#include "base/clock.h"
-#include "base/log.h"
 #include "base/metrics.h"
-#include "kafka/transaction.h"
 #include "leader.h"
-#include "run/health.h"
-#include "run/lifecycle.h"
 #include "spend/avro_codec.h"
-#include "worker.h"
 #include <stdio.h>
-#include <string.h>
 
 #define REGISTRY        "spend.registry"
 #define PRICES          "spend.prices"
-#define PRODUCER        "spend-config-publisher"
 #define SOURCE          "spend-ledger"
-#define PART            "config_publisher"
-#define CHANNEL_SQL     "LISTEN spend_config"
-#define TRANSACTION_MS  10000
-#define STANDBY_US      US_PER_SECOND
-#define LOOP_AGE_US     (150 * US_PER_SECOND)
 #define ROWS_MAX        2000 /* config_sql's limit: more follow in the next turn, the heartbeat after the last */
 #define HEARTBEAT_BYTES 4096
 #define PROPERTIES_MAX  80
@@ -33,14 +20,8 @@
 #define NUMBER_TEXT     48
 
 struct config_publisher {
-    const struct config_publisher_options *options;
     const char *properties[PROPERTIES_MAX];
-    struct kafka_settings kafka_settings;
-    struct pg_session *pg;
-    struct leader leader;
-    int64_t listening; /* the session's generation that has LISTEN */
-    struct transaction *kafka;
-    struct metric *records, *heartbeats, *leading;
+    struct metric *records, *heartbeats;
 };
 
 /* One turn's work. */
@@ -55,12 +36,11 @@ struct config_set {
 static const char watermark_sql[] = "SELECT watermark FROM config_watermark()";
 static const char price_sql[] = "SELECT coalesce(max(version), 0) FROM price_book";
 static const char config_sql[] =
-    "SELECT id, topic, key, value, recorded_at FROM config_outbox AS o WHERE NOT EXISTS (SELECT 1 FROM "
-    "config_outbox AS n "
-    "WHERE n.topic = o.topic AND n.key = o.key AND n.id > o.id) ORDER BY id LIMIT 2000";
+    "SELECT id, topic, key, value, recorded_at FROM (SELECT DISTINCT ON (topic, key) * FROM config_outbox "
+    "ORDER BY topic, key, id DESC) AS newest ORDER BY id LIMIT 2000";
 
 /* The lock is held for one round trip. Whoever records something later gets a later time. */
-static bool read_set(struct config_publisher *p, struct config_set *set, struct err *err)
+static bool read_set(struct pg_session *pg, struct config_set *set, struct err *err)
 {
     struct pg_step steps[] = {{.sql = PG_BEGIN},
                               {.sql = watermark_sql},
@@ -68,7 +48,7 @@ static bool read_set(struct config_publisher *p, struct config_set *set, struct 
                               {.sql = config_sql},
                               {.sql = PG_COMMIT}};
     *set = (struct config_set){0};
-    bool ok = pg_session_run(p->pg, steps, 5, err);
+    bool ok = pg_session_run(pg, steps, 5, err);
     if (ok) {
         set->watermark = pg_get_time(steps[1].rows, 0, 0);
         set->price_version = pg_get_i64(steps[2].rows, 0, 0);
@@ -82,7 +62,7 @@ static bool read_set(struct config_publisher *p, struct config_set *set, struct 
     return ok;
 }
 
-static bool send_row(struct config_publisher *p, const struct pg_rows *rows, size_t i, struct err *err)
+static bool send_row(struct transaction *kafka, const struct pg_rows *rows, size_t i, struct err *err)
 {
     struct kafka_ce ce;
     char id[NUMBER_TEXT];
@@ -97,10 +77,10 @@ static bool send_row(struct config_publisher *p, const struct pg_rows *rows, siz
         .headers = ce.header,
         .header_count = KAFKA_CE_HEADERS,
     };
-    return transaction_send(p->kafka, &record, err);
+    return transaction_send(kafka, &record, err);
 }
 
-static bool send_heartbeat(struct config_publisher *p, const struct config_set *set, struct err *err)
+static bool send_heartbeat(struct transaction *kafka, const struct config_set *set, struct err *err)
 {
     struct kafka_ce ce;
     struct buffer value;
@@ -122,17 +102,18 @@ static bool send_heartbeat(struct config_publisher *p, const struct config_set *
         .headers = ce.header,
         .header_count = KAFKA_CE_HEADERS,
     };
-    ok = ok && transaction_send(p->kafka, &record, err);
+    ok = ok && transaction_send(kafka, &record, err);
     buffer_free(&value);
     return ok;
 }
 
-static bool send_set(struct config_publisher *p, const struct config_set *set, struct err *err)
+static bool send_set(struct config_publisher *p, struct transaction *kafka, const struct config_set *set,
+                     struct err *err)
 {
-    bool ok = transaction_begin(p->kafka, err);
+    bool ok = transaction_begin(kafka, err);
     for (size_t i = 0; ok && i < pg_rows_count(set->rows); i++)
-        ok = send_row(p, set->rows, i, err);
-    ok = ok && (!set->complete || send_heartbeat(p, set, err)) && transaction_commit(p->kafka, err);
+        ok = send_row(kafka, set->rows, i, err);
+    ok = ok && (!set->complete || send_heartbeat(kafka, set, err)) && transaction_commit(kafka, err);
     if (ok) {
         metric_add(p->records, (int64_t)pg_rows_count(set->rows));
         metric_add(p->heartbeats, set->complete ? 1 : 0);
@@ -140,126 +121,68 @@ static bool send_set(struct config_publisher *p, const struct config_set *set, s
     return ok;
 }
 
-static bool delete_sent(struct config_publisher *p, int64_t last_id, struct err *err)
+static bool delete_sent(struct pg_session *pg, int64_t last_id, struct err *err)
 {
     struct pg_fields args;
     if (last_id == 0)
         return true;
     pg_fields_init(&args);
     pg_put_i64(&args, last_id);
-    bool ok = pg_session_query(p->pg, "DELETE FROM config_outbox WHERE id <= $1", &args, NULL, err);
+    bool ok = pg_session_query(pg, "DELETE FROM config_outbox WHERE id <= $1", &args, NULL, err);
     pg_fields_free(&args);
     return ok;
 }
 
-static void close_kafka(struct config_publisher *p)
-{
-    transaction_free(p->kafka);
-    p->kafka = NULL;
-    metric_set(p->leading, 0);
-}
-
-static bool open_kafka(struct config_publisher *p, struct err *err)
-{
-    const struct transaction_options options = {
-        .kafka = p->kafka_settings, .transactional_id = PRODUCER, .timeout_ms = TRANSACTION_MS};
-    if (p->kafka != NULL)
-        return true;
-    if (!transaction_new(&p->kafka, &options, err))
-        return false;
-    metric_set(p->leading, 1);
-    log_info("config_publisher_leads", LOG_END);
-    return true;
-}
-
 /* A write of configuration wakes us at its commit. */
-static bool listen(struct config_publisher *p, struct err *err)
+static bool config_open(void *arg, struct leader *leader, struct err *err)
 {
-    if (p->listening == pg_session_generation(p->pg))
-        return true;
-    if (!pg_session_script(p->pg, CHANNEL_SQL, err))
-        return false;
-    p->listening = pg_session_generation(p->pg);
-    return true;
+    (void)arg;
+    return pg_session_script(leader->pg, "LISTEN spend_config", err);
 }
 
-/* *more: do not wait before the next turn. */
-static bool turn(struct config_publisher *p, bool *leads, bool *more, struct err *err)
+static bool config_turn(void *arg, struct leader *leader, bool *more, struct err *err)
 {
+    struct config_publisher *p = arg;
     struct config_set set;
-    *more = false;
-    if (!leader_try(&p->leader, p->pg, leads, err))
+    if (!read_set(leader->pg, &set, err))
         return false;
-    if (!*leads) {
-        close_kafka(p);
-        return true;
-    }
-    if (!listen(p, err) || !open_kafka(p, err) || !read_set(p, &set, err))
-        return false;
-    bool ok = send_set(p, &set, err);
-    if (!ok)
-        close_kafka(p); /* a new producer ends whatever this one left open */
-    ok = ok && delete_sent(p, set.last_id, err);
+    bool ok = send_set(p, leader->kafka, &set, err) && delete_sent(leader->pg, set.last_id, err);
     *more = !set.complete;
     pg_rows_free(set.rows);
     return ok;
 }
 
-static bool run_turns(struct config_publisher *p, struct health_loop *health, struct err *err)
-{
-    int tries = 0;
-    while (!lifecycle_is_stopping()) {
-        bool leads, more;
-        int64_t begin = clock_mono_us();
-        health_beat(health);
-        if (!turn(p, &leads, &more, err)) {
-            health_ready(PART, false, err->text);
-            log_warn("config_publisher_waits", LOG_STR("code", err_code_name(err->code)), LOG_ERR(err),
-                     LOG_END);
-            if (!worker_outlives(err))
-                return false;
-            (void)worker_back_off(&tries);
-            continue;
-        }
-        tries = 0;
-        health_ready(PART, true, NULL);
-        int64_t left_us = (leads ? p->options->heartbeat_us : STANDBY_US) - (clock_mono_us() - begin);
-        if (!more && left_us > 0)
-            pg_session_wait(p->pg, (int)(left_us / 1000) + 1, lifecycle_stop_fd());
-    }
-    return true;
-}
-
 /* The user's properties, and room for a price book. */
-static bool settings_of(struct config_publisher *p, struct err *err)
+static bool add_property(struct config_publisher *p, struct kafka_settings *kafka, struct err *err)
 {
-    const struct kafka_settings *given = &p->options->kafka;
-    if (given->property_count + 1 > PROPERTIES_MAX)
+    if (kafka->property_count + 1 > PROPERTIES_MAX)
         return err_set(err, ERR_FULL, FATE_FATAL, "more than %d properties in kafka-conf",
                        PROPERTIES_MAX - 1);
     p->properties[0] = RECORD_LIMIT;
-    if (given->property_count > 0)
-        memcpy(p->properties + 1, given->properties, given->property_count * sizeof *given->properties);
-    p->kafka_settings = *given;
-    p->kafka_settings.properties = p->properties;
-    p->kafka_settings.property_count = given->property_count + 1;
+    for (size_t i = 0; i < kafka->property_count; i++)
+        p->properties[i + 1] = kafka->properties[i];
+    kafka->properties = p->properties;
+    kafka->property_count++;
     return true;
 }
 
 bool config_publisher_run(void *arg, struct err *err)
 {
-    struct config_publisher p = {.options = arg, .leader = {.lock = PG_LOCK_CONFIG_PUBLISHER}};
-    const struct pg_session_options session = {.url = p.options->database_url, .name = "spend-ledger/config"};
-    struct health_loop *health = health_loop_start(PART, LOOP_AGE_US);
+    const struct config_publisher_options *options = arg;
+    struct config_publisher p = {0};
     const char *help = "records on spend.registry and spend.prices, by kind";
+    struct leader_job job = {
+        .name = "config_publisher",
+        .database_url = options->database_url,
+        .kafka = options->kafka,
+        .transactional_id = "spend-config-publisher",
+        .lock = PG_LOCK_CONFIG_PUBLISHER,
+        .idle_us = options->heartbeat_us,
+        .open = config_open,
+        .turn = config_turn,
+        .arg = &p,
+    };
     p.records = metric_counter("spend_ledger_config_published_total", help, "kind", "fact");
     p.heartbeats = metric_counter("spend_ledger_config_published_total", help, "kind", "heartbeat");
-    p.leading = metric_gauge("spend_ledger_config_publisher_leads", "1: this ledger publishes configuration",
-                             NULL, NULL);
-    bool ok = settings_of(&p, err) && pg_session_new(&p.pg, &session, err) && run_turns(&p, health, err);
-    health_ready(PART, false, "stopped");
-    close_kafka(&p);
-    pg_session_free(p.pg);
-    health_loop_end(health);
-    return ok;
+    return add_property(&p, &job.kafka, err) && leader_run(&job, err);
 }

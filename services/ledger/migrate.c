@@ -6,12 +6,9 @@
 #include "base/log.h"
 #include "base/sha256.h"
 #include "pg_session.h"
-#include <stdlib.h>
 #include <string.h>
 
-#define GRANTS       "grants"
-#define ROLE_MARK    ":role"
-#define SCRIPT_BYTES (1 << 20)
+#define GRANTS "grants"
 
 struct migration {
     const char *name; /* "0001_ledger" */
@@ -104,54 +101,18 @@ static bool apply(struct pg_session *pg, const struct migration *m, int *applied
     return true;
 }
 
-/* The role's name as an SQL identifier; *quoted is empty when there is no such role. */
-static bool quote_role(struct pg_session *pg, const char *role, struct buffer *quoted, struct err *err)
-{
-    struct pg_fields args;
-    struct pg_rows *rows = NULL;
-    pg_fields_init(&args);
-    pg_put_str(&args, role);
-    bool ok = pg_session_query(pg, "SELECT quote_ident(rolname) FROM pg_roles WHERE rolname = $1::text",
-                               &args, &rows, err);
-    if (ok && pg_rows_count(rows) == 1)
-        ok = buffer_append_sv(quoted, pg_get(rows, 0, 0)) ||
-             err_set(err, ERR_MEMORY, FATE_FATAL, "out of memory");
-    pg_rows_free(rows);
-    pg_fields_free(&args);
-    return ok;
-}
-
-static bool grant(struct pg_session *pg, const char *sql, struct strview role, struct err *err)
-{
-    struct buffer script;
-    buffer_init(&script, SCRIPT_BYTES);
-    bool ok = true;
-    const char *mark;
-    while (ok && (mark = strstr(sql, ROLE_MARK)) != NULL) {
-        ok = buffer_append(&script, sql, (size_t)(mark - sql)) && buffer_append_sv(&script, role);
-        sql = mark + strlen(ROLE_MARK);
-    }
-    ok = ok && buffer_append(&script, sql, strlen(sql) + 1);
-    if (!ok)
-        (void)err_set(err, ERR_FULL, FATE_FATAL, "grants past %d bytes", SCRIPT_BYTES);
-    ok = ok && (pg_session_script(pg, script.data, err) || err_wrap(err, "grants"));
-    buffer_free(&script);
-    return ok;
-}
-
 static bool grant_runtime(struct pg_session *pg, const char *role, struct err *err)
 {
-    struct buffer quoted;
-    buffer_init(&quoted, SCRIPT_BYTES);
-    bool ok = quote_role(pg, role, &quoted, err);
-    if (ok && quoted.len == 0)
-        log_warn("runtime_role_missing", LOG_STR("role", role),
-                 LOG_STR("do", "create it and run migrate again"), LOG_END);
-    for (size_t i = 0; ok && quoted.len > 0 && i < MIGRATION_COUNT; i++) {
+    struct pg_fields args;
+    pg_fields_init(&args);
+    pg_put_str(&args, role);
+    bool ok =
+        pg_session_query(pg, "SELECT set_config('spend.runtime_role', $1::text, false)", &args, NULL, err);
+    for (size_t i = 0; ok && i < MIGRATION_COUNT; i++) {
         if (is_grants(&migrations[i]))
-            ok = grant(pg, migrations[i].sql, buffer_view(&quoted), err);
+            ok = pg_session_script(pg, migrations[i].sql, err) || err_wrap(err, "grants");
     }
-    buffer_free(&quoted);
+    pg_fields_free(&args);
     return ok;
 }
 

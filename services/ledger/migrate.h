@@ -11,8 +11,8 @@ struct pg_session;
 
 /*
  * Creates schema spend and applies what is missing, one transaction a file, under an advisory lock; then
- * grants `runtime_role` (if it exists) what it needs. Refuses a database that is newer than this program, and
- * a file that was changed after it had been applied.
+ * grants `runtime_role` what it needs; while there is no such role it warns. Refuses a database that is newer
+ * than this program, and a file that was changed after it had been applied.
  */
 bool migrate_run(struct pg_session *pg, const char *runtime_role, int *applied, struct err *err) NODISCARD;
 

@@ -4,6 +4,7 @@
  */
 #include "pg_session.h"
 
+#include "base/log.h"
 #include "pg_fate.h"
 #include "pg_session_rows.h"
 #include <assert.h>
@@ -167,10 +168,13 @@ static bool next_result(struct pg_session *s, PGresult **result)
     }
 }
 
-static void quiet(void *arg, const PGresult *notice)
+static void on_notice(void *arg, const PGresult *notice)
 {
+    const char *severity = PQresultErrorField(notice, PG_DIAG_SEVERITY_NONLOCALIZED);
     (void)arg;
-    (void)notice;
+    if (severity != NULL && strcmp(severity, "WARNING") == 0)
+        log_warn("postgres_warning", LOG_STR("text", PQresultErrorField(notice, PG_DIAG_MESSAGE_PRIMARY)),
+                 LOG_END);
 }
 
 static PGconn *open_connection(const struct pg_session *s)
@@ -189,7 +193,7 @@ static bool connect_now(struct pg_session *s, struct err *err)
     if (s->conn == NULL || PQstatus(s->conn) != CONNECTION_OK)
         return fail_lost(s, err);
     s->generation++;
-    PQsetNoticeReceiver(s->conn, quiet, NULL);
+    PQsetNoticeReceiver(s->conn, on_notice, NULL);
     if (PQsetnonblocking(s->conn, 1) != 0)
         return fail_lost(s, err);
     if (!pg_session_script(s, SETTINGS, err) ||

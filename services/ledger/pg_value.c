@@ -165,32 +165,33 @@ static void put_array_head(struct pg_fields *f, size_t bytes, uint32_t oid, size
     put_be32(f, 1);
 }
 
-void pg_put_i32_array(struct pg_fields *f, const int32_t *v, size_t n)
+/* Integers of 4 or 8 bytes, less `epoch`. */
+static void put_integers(struct pg_fields *f, uint32_t oid, const int32_t *v32, const int64_t *v64,
+                         int64_t epoch, size_t n)
 {
-    put_array_head(f, n * 8, OID_INT, n);
+    put_array_head(f, n * (4 + (v32 != NULL ? sizeof *v32 : sizeof *v64)), oid, n);
     for (size_t i = 0; i < n; i++) {
-        put_be32(f, sizeof v[i]);
-        put_be32(f, (uint32_t)v[i]);
+        put_be32(f, v32 != NULL ? sizeof *v32 : sizeof *v64);
+        if (v32 != NULL)
+            put_be32(f, (uint32_t)v32[i]);
+        else
+            put_be64(f, (uint64_t)(v64[i] - epoch));
     }
 }
 
-static void put_i64_items(struct pg_fields *f, const int64_t *v, size_t n, uint32_t oid, int64_t epoch)
+void pg_put_i32_array(struct pg_fields *f, const int32_t *v, size_t n)
 {
-    put_array_head(f, n * 12, oid, n);
-    for (size_t i = 0; i < n; i++) {
-        put_be32(f, sizeof v[i]);
-        put_be64(f, (uint64_t)(v[i] - epoch));
-    }
+    put_integers(f, OID_INT, v, NULL, 0, n);
 }
 
 void pg_put_i64_array(struct pg_fields *f, const int64_t *v, size_t n)
 {
-    put_i64_items(f, v, n, OID_BIGINT, 0);
+    put_integers(f, OID_BIGINT, NULL, v, 0, n);
 }
 
 void pg_put_time_array(struct pg_fields *f, const int64_t *utc_us, size_t n)
 {
-    put_i64_items(f, utc_us, n, OID_TIMESTAMPTZ, PG_EPOCH_US);
+    put_integers(f, OID_TIMESTAMPTZ, NULL, utc_us, PG_EPOCH_US, n);
 }
 
 void pg_put_text_array(struct pg_fields *f, const struct strview *v, size_t n)

@@ -3,10 +3,6 @@
  */
 #include "publish_set.h"
 
-#include "spend/dead_letter.h"
-#include <stdlib.h>
-#include <string.h>
-
 #define SET_ENTRIES 20000 /* aimed at: a Kafka transaction has 10 s */
 
 static const char oldest_sql[] =
@@ -137,33 +133,6 @@ void publish_set_free(struct publish_set *s)
     pg_rows_free(s->letters);
     pg_rows_free(s->entries);
     *s = (struct publish_set){0};
-}
-
-size_t publish_set_letters(const struct publish_set *s)
-{
-    return pg_rows_count(s->letters);
-}
-
-size_t publish_set_entries(const struct publish_set *s)
-{
-    return pg_rows_count(s->entries);
-}
-
-bool publish_set_letter(const struct publish_set *s, size_t i, struct publish_letter *out, struct err *err)
-{
-    struct strview topic = pg_get(s->letters, i, 0);
-    *out = (struct publish_letter){
-        .key = pg_get(s->letters, i, 1),
-        .value = pg_get(s->letters, i, 2),
-        .ce_id = pg_get(s->letters, i, 3),
-        .ce_time = pg_get_time(s->letters, i, 4),
-    };
-    for (size_t r = 0; r < DEAD_REASON_COUNT; r++) {
-        if (sv_eq(topic, sv_of(dead_reasons[r].topic)))
-            out->topic = dead_reasons[r].topic;
-    }
-    return out->topic != NULL ||
-           err_set(err, ERR_INVALID, FATE_FATAL, "outbox: no topic " SV_FMT " is ours", SV_ARG(topic));
 }
 
 static bool parse_cause(struct strview text, enum entry_cause *out)

@@ -10,28 +10,16 @@
 #include "spend/ledger_entry.h"
 
 struct publish_set {
-    int64_t pub_seq; /* 0: nothing to publish */
-    struct pg_rows *letters;
+    int64_t pub_seq;         /* 0: nothing to publish */
+    struct pg_rows *letters; /* topic, key, value, ce_id, ce_time: records that go out as they stand */
     struct pg_rows *entries; /* by account, account_seq */
-};
-
-/* A record of the set that goes out as it stands. */
-struct publish_letter {
-    const char *topic; /* one of the table of reasons */
-    struct strview key;
-    struct strview value;
-    struct strview ce_id;
-    int64_t ce_time;
 };
 
 /* The oldest set that was numbered and not published, else a new one, else none. */
 bool publish_set_next(struct pg_session *pg, struct publish_set *out, struct err *err) NODISCARD;
 void publish_set_free(struct publish_set *s);
 
-size_t publish_set_letters(const struct publish_set *s);
-bool publish_set_letter(const struct publish_set *s, size_t i, struct publish_letter *out,
-                        struct err *err) NODISCARD;
-size_t publish_set_entries(const struct publish_set *s);
+/* Row i of entries. */
 bool publish_set_entry(const struct publish_set *s, size_t i, struct ledger_entry *out,
                        struct err *err) NODISCARD;
 

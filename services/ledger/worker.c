@@ -58,12 +58,6 @@ bool worker_join(struct worker *w)
     return ok;
 }
 
-bool worker_outlives(const struct err *err)
-{
-    return err->fate == FATE_RETRY || err->code == ERR_KAFKA || err->code == ERR_STATE ||
-           err->code == ERR_TIMEOUT;
-}
-
 bool worker_back_off(int *tries)
 {
     int doublings = *tries < BACK_OFF_DOUBLINGS ? *tries : BACK_OFF_DOUBLINGS;

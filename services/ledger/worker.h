@@ -18,10 +18,6 @@ bool worker_start(struct worker **out, const char *name, worker_fn *run, void *a
 /* Waits for its end and frees it: did it end well? NULL: true. */
 bool worker_join(struct worker *w);
 
-/* What a publisher meets and outlives: what passes, and whatever ends a transactional producer, since a new
- * one is made. */
-bool worker_outlives(const struct err *err);
-
 /* Sleeps longer with each try, up to 5 s. false: the process is stopping. */
 bool worker_back_off(int *tries);
 

@@ -183,7 +183,7 @@ def test_lost_connections_leave_every_commit_known(bench):
                 ended[name] = ended.get(name, 0) + 1
             time.sleep(0.03)
     join()
-    assert {"spend-ledger/apply", "spend-ledger/publisher", "spend-ledger/config"} <= ended.keys()
+    assert {"spend-ledger/apply", "spend-ledger/publisher", "spend-ledger/config_publisher"} <= ended.keys()
     bench.settle(120)
     load.check()
 

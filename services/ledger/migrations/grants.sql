@@ -1,5 +1,12 @@
--- What the runtime role may do. Runs after every migration, as the owner; :role is the role's name, quoted.
+-- What the runtime role may do: its name is in the setting spend.runtime_role. Runs after every migration, as the owner.
 -- Entries can be added and read, nothing else: a trigger stops the owner too.
+DO $do$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = current_setting('spend.runtime_role')) THEN
+        RAISE WARNING 'role % does not exist: create it and run migrate again', current_setting('spend.runtime_role');
+        RETURN;
+    END IF;
+    EXECUTE replace($grants$
 GRANT USAGE ON SCHEMA spend TO :role;
 GRANT SELECT ON ALL TABLES IN SCHEMA spend TO :role;
 GRANT INSERT ON account, account_version, entry, credit, call, consumer_offset, outbox, tier, api_key, task,
@@ -16,3 +23,5 @@ GRANT UPDATE (finished_at, conversation_id, config_version) ON task TO :role;
 GRANT DELETE ON config_outbox TO :role;
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA spend TO :role;
 REVOKE UPDATE, DELETE, TRUNCATE ON entry FROM :role, PUBLIC;
+$grants$, ':role', quote_ident(current_setting('spend.runtime_role')));
+END $do$;
