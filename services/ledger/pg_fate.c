@@ -18,12 +18,13 @@ static const struct fate_row rows[] = {
     {"23", ERR_INVALID, FATE_DEAD_LETTER},     {"40", ERR_POSTGRES, FATE_RETRY}, /* serialization, deadlock */
     {"55", ERR_POSTGRES, FATE_RETRY},                                            /* lock not available */
     {"08", ERR_POSTGRES, FATE_RETRY},                                            /* connection */
-    {"53", ERR_POSTGRES, FATE_RETRY},    /* out of connections, disk, memory */
-    {"57", ERR_POSTGRES, FATE_RETRY},    /* stopping, starting, cancelled */
-    {"58", ERR_POSTGRES, FATE_RETRY},    /* the server's own I/O */
-    {"25006", ERR_POSTGRES, FATE_RETRY}, /* read only: a standby, until the address points elsewhere */
-    {"25", ERR_POSTGRES, FATE_RETRY},    /* a time-out ended the transaction */
-    {"XX001", ERR_POSTGRES, FATE_FATAL}, /* corrupted data */
+    {"53", ERR_POSTGRES, FATE_RETRY},      /* out of connections, disk, memory */
+    {"54", ERR_INVALID, FATE_DEAD_LETTER}, /* program limit exceeded: an index row, a field too large */
+    {"57", ERR_POSTGRES, FATE_RETRY},      /* stopping, starting, cancelled */
+    {"58", ERR_POSTGRES, FATE_RETRY},      /* the server's own I/O */
+    {"25006", ERR_POSTGRES, FATE_RETRY},   /* read only: a standby, until the address points elsewhere */
+    {"25", ERR_POSTGRES, FATE_RETRY},      /* a time-out ended the transaction */
+    {"XX001", ERR_POSTGRES, FATE_FATAL},   /* corrupted data */
     {"XX002", ERR_POSTGRES, FATE_FATAL},       {"XX", ERR_POSTGRES, FATE_RETRY},
 };
 

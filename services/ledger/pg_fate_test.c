@@ -26,10 +26,11 @@ static void test_each_sqlstate_has_its_fate(void **state)
         {"22003", ERR_OVERFLOW, FATE_DEAD_LETTER},
         {"22021", ERR_INVALID, FATE_DEAD_LETTER}, /* no UTF-8 */
         {"23514", ERR_INVALID, FATE_DEAD_LETTER},
-        {"42P01", ERR_POSTGRES, FATE_FATAL}, /* no such table */
-        {"42501", ERR_POSTGRES, FATE_FATAL}, /* no right */
-        {"28P01", ERR_POSTGRES, FATE_FATAL}, /* password */
-        {"XX001", ERR_POSTGRES, FATE_FATAL}, /* corrupted */
+        {"54000", ERR_INVALID, FATE_DEAD_LETTER}, /* an index row too large */
+        {"42P01", ERR_POSTGRES, FATE_FATAL},      /* no such table */
+        {"42501", ERR_POSTGRES, FATE_FATAL},      /* no right */
+        {"28P01", ERR_POSTGRES, FATE_FATAL},      /* password */
+        {"XX001", ERR_POSTGRES, FATE_FATAL},      /* corrupted */
         {"XX000", ERR_POSTGRES, FATE_RETRY},
     };
     (void)state;
