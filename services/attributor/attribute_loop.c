@@ -386,7 +386,7 @@ static bool start_over(struct loop *l, struct err *err)
     l->transaction = NULL;
     bool ok = parts_open(l, err) && calls_open(l, err);
     l->started_over_us = clock_mono_us();
-    return ok;
+    return ok || lifecycle_is_stopping(); /* asked to stop meanwhile: nothing is held, nothing is lost */
 }
 
 static bool turns(struct loop *l, struct err *err)
@@ -394,7 +394,9 @@ static bool turns(struct loop *l, struct err *err)
     while (!lifecycle_is_stopping()) {
         health_beat(l->beat);
         err_clear(err);
-        if ((!config_poll(l, 0, err) || !calls_poll(l, err) || !batch_run(l, err)) && !start_over(l, err))
+        if (!config_poll(l, 0, err)) /* a new member would read on behind what its readers missed */
+            return false;
+        if ((!calls_poll(l, err) || !batch_run(l, err)) && !start_over(l, err))
             return false;
         metric_set(l->metrics.held, (int64_t)pending_count(l->pending));
         lag_say(l);

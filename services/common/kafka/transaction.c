@@ -14,7 +14,8 @@
 
 #define INIT_MS         30000
 #define DEFAULT_MS      10000
-#define PATIENCE        3 /* times the transaction's own time-out: then its outcome is unknown */
+#define PATIENCE        3    /* times the transaction's own time-out: then its outcome is unknown */
+#define ABORT_MS        5000 /* a new producer aborts what this one cannot, and sooner */
 #define QUEUE_WAIT_MS   50
 #define SETTLE_MS       2000
 #define TRANSACT_LINGER "5"
@@ -260,7 +261,7 @@ static bool roll_back(struct transaction *t, struct err *err)
     if (!t->is_open)
         return true;
     t->is_open = false; /* also when the abort fails: then nobody may go on with it */
-    bool ok = persist(t, call_abort, NULL, "abort", PATIENCE * t->timeout_ms, FATE_FATAL, err);
+    bool ok = persist(t, call_abort, NULL, "abort", ABORT_MS, FATE_FATAL, err);
     if (!ok)
         err->fate = FATE_FATAL;
     metric_add(t->aborted, ok ? 1 : 0);
