@@ -41,7 +41,8 @@ static int set_up(void **state)
                                .request_bytes = sizeof REQUEST - 1};
     start.call_id = uuid_v7(start.received_at);
     assert_null(http_headers_parse(SV_LIT("Authorization: Bearer sk-1\r\n"), &headers, &code));
-    assert_true(tag_capture_read(&capture, &headers, SV_LIT(REQUEST), sha, &scratch));
+    struct capture_source from = {.headers = &headers, .body = SV_LIT(REQUEST), .litellm = true};
+    assert_true(tag_capture_read(&capture, &from, sha, &scratch));
     assert_true(call_record_start(&start, &capture, &memory, &call));
     reply_watch_init(&watch, OPERATION_CHAT, &scratch);
     return 0;

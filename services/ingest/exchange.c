@@ -134,7 +134,8 @@ static bool call_open(struct exchange *x, const struct http_request_head *head, 
     arena_reset(&g->scratch);
     x->is_call = true;
     reply_watch_init(&x->watch, route->operation, &g->scratch);
-    if (!tag_capture_read(g->capture, &head->headers, body, g->sha, &g->scratch) ||
+    struct capture_source from = {&head->headers, body, g->litellm};
+    if (!tag_capture_read(g->capture, &from, g->sha, &g->scratch) ||
         !call_record_start(&start, g->capture, &x->arena, &x->call))
         return false;
     uuid_format(&start.call_id, x->call_id);
@@ -378,6 +379,13 @@ static void on_readable(void *arg)
         upstream_want_read(x->link, false);
 }
 
+/* It was answered, or is about to be: it must not stand in front of the next one any more. */
+static void request_drop(struct client *c, size_t len)
+{
+    buffer_consume(&c->in, len);
+    buffer_clear(&c->body);
+}
+
 void exchange_begin(struct client *c, const struct http_request_head *head, size_t len)
 {
     struct gateway *g = c->gateway;
@@ -388,6 +396,7 @@ void exchange_begin(struct client *c, const struct http_request_head *head, size
     struct http_refusal why = no_memory;
     struct exchange *x = exchange_new(g, c);
     if (x == NULL) {
+        request_drop(c, len);
         client_answer(c, &why, NULL, RETRY_AFTER_S);
         return;
     }
@@ -396,15 +405,18 @@ void exchange_begin(struct client *c, const struct http_request_head *head, size
     x->safe = !sv_eq(head->method, SV_LIT("POST")) && !sv_eq(head->method, SV_LIT("PATCH"));
     if (!(route.is_call ? call_open(x, head, body, &route, &why) : pass_open(x, head, body, &why))) {
         exchange_free(x);
+        request_drop(c, len);
         client_answer(c, &why, NULL, why.status == 503 ? RETRY_AFTER_S : 0);
         return;
     }
     c->exchange = x;
     c->state = CLIENT_BUSY;
-    if (request_take(x, c, len))
+    if (request_take(x, c, len)) {
         link_start(x, false);
-    else
-        exchange_fail(x, &no_memory, METER_UPSTREAM_UNREACHABLE);
+        return;
+    }
+    request_drop(c, len);
+    exchange_fail(x, &no_memory, METER_UPSTREAM_UNREACHABLE);
 }
 
 void exchange_client_gone(struct exchange *x)

@@ -3,6 +3,11 @@
  */
 #include "ingest/http_guard.h"
 
+const struct strview http_key_headers[HTTP_KEY_HEADERS] = {
+    SV_INIT("x-litellm-api-key"), SV_INIT("authorization"),  SV_INIT("api-key"),
+    SV_INIT("x-api-key"),         SV_INIT("x-goog-api-key"), SV_INIT("ocp-apim-subscription-key"),
+};
+
 static enum guard_verdict refuse(struct http_refusal *why, int status, const char *type, const char *message)
 {
     *why = (struct http_refusal){status, type, message};
@@ -83,6 +88,20 @@ static enum guard_verdict request_line(struct strview line, struct http_request_
     return fault == NULL ? GUARD_OK : bad(why, fault);
 }
 
+static const char *key_fault(const struct http_headers *h)
+{
+    for (size_t k = 0; k < HTTP_KEY_HEADERS; k++) {
+        size_t count = 0;
+        for (size_t i = 0; i < h->count; i++)
+            count += sv_eq_nocase(h->item[i].name, http_key_headers[k]) ? 1 : 0;
+        if (count > 1)
+            return "a header with a key stands twice";
+        if (http_header_is_ours(h, http_key_headers[k]))
+            return "Connection names a header with a key";
+    }
+    return NULL;
+}
+
 static enum guard_verdict header_rules(struct http_request_head *out, struct http_refusal *why)
 {
     const struct http_headers *h = &out->headers;
@@ -96,6 +115,9 @@ static enum guard_verdict header_rules(struct http_request_head *out, struct htt
         return refuse(why, 501, "not_metered", "WebSockets are not metered, so they are not passed on");
     if (h->upgrade)
         return bad(why, "protocol upgrades are not passed on");
+    const char *fault = key_fault(h);
+    if (fault != NULL)
+        return bad(why, fault);
     struct strview expect = http_header_last(h, SV_LIT("expect"));
     out->expect_continue = sv_eq_nocase(expect, SV_LIT("100-continue"));
     if (!sv_is_null(expect) && !out->expect_continue)

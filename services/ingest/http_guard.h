@@ -24,6 +24,14 @@ struct http_refusal {
 };
 
 /*
+ * Where a key may stand, in the order in which LiteLLM looks: the first that is there is the key. A request
+ * in which one stands twice, or is named by Connection and so not passed on, is refused: the upstream would
+ * let in another key than the one that is recorded.
+ */
+#define HTTP_KEY_HEADERS 6
+extern const struct strview http_key_headers[HTTP_KEY_HEADERS];
+
+/*
  * The head at the front of `in`. *scanned: see http_head_find_end. On GUARD_OK the views point into `in`;
  * on GUARD_REFUSED *why is set.
  */

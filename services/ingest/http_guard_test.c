@@ -93,6 +93,23 @@ static const struct bad_case corpus[] = {
     BAD("Host with a comma", 400, "GET / HTTP/1.1\r\nHost: a, b\r\n\r\n"),
     BAD("Host with a slash", 400, "GET / HTTP/1.1\r\nHost: a/b\r\n\r\n"),
     BAD("Host with user info", 400, "GET / HTTP/1.1\r\nHost: u@a\r\n\r\n"),
+    /* keys: who is charged must be who is let in */
+    BAD("two Authorization", 400,
+        "GET / HTTP/1.1\r\nHost: a\r\nAuthorization: a\r\nauthorization: a\r\n\r\n"),
+    BAD("two x-litellm-api-key", 400,
+        "GET / HTTP/1.1\r\nHost: a\r\nx-litellm-api-key: a\r\nX-LiteLLM-API-Key: b\r\n\r\n"),
+    BAD("two api-key", 400, "GET / HTTP/1.1\r\nHost: a\r\napi-key: a\r\napi-key: b\r\n\r\n"),
+    BAD("two x-api-key", 400, "GET / HTTP/1.1\r\nHost: a\r\nx-api-key: a\r\nx-api-key:\r\n\r\n"),
+    BAD("two x-goog-api-key", 400,
+        "GET / HTTP/1.1\r\nHost: a\r\nx-goog-api-key: a\r\nx-goog-api-key: b\r\n\r\n"),
+    BAD("two ocp-apim-subscription-key", 400,
+        "GET / HTTP/1.1\r\nHost: a\r\nOcp-Apim-Subscription-Key: a\r\nOcp-Apim-Subscription-Key: b\r\n\r\n"),
+    BAD("a key that Connection names", 400,
+        "GET / HTTP/1.1\r\nHost: a\r\nConnection: close, x-API-key\r\nx-api-key: a\r\n\r\n"),
+    BAD("Authorization that Connection names", 400,
+        "GET / HTTP/1.1\r\nHost: a\r\nAuthorization: a\r\nConnection: authorization\r\n\r\n"),
+    BAD("a key named by the second Connection line", 400,
+        "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\napi-key: a\r\nConnection: api-key\r\n\r\n"),
     /* request line */
     BAD("absolute target", 400, "GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n"),
     BAD("target without slash", 400, "GET v1/models HTTP/1.1\r\nHost: a\r\n\r\n"),
@@ -182,6 +199,17 @@ static void test_an_honest_request_passes_with_its_views(void **state)
     assert_false(head.headers.chunked);
 }
 
+static void test_different_key_headers_may_stand_side_by_side(void **state)
+{
+    (void)state;
+    struct http_request_head head;
+    struct http_refusal why;
+    assert_int_equal(judge(SV_LIT("GET / HTTP/1.1\r\nHost: a\r\nAuthorization: a\r\nx-api-key: b\r\n"
+                                  "Connection: x-litellm-api-key-not\r\n\r\n"),
+                           &head, &why),
+                     GUARD_OK);
+}
+
 static void test_chunked_is_known_in_any_case(void **state)
 {
     (void)state;
@@ -257,6 +285,7 @@ int main(void)
         cmocka_unit_test(test_every_request_that_two_parsers_could_read_differently_is_refused),
         cmocka_unit_test(test_a_refusal_does_not_depend_on_how_the_bytes_arrive),
         cmocka_unit_test(test_an_honest_request_passes_with_its_views),
+        cmocka_unit_test(test_different_key_headers_may_stand_side_by_side),
         cmocka_unit_test(test_chunked_is_known_in_any_case),
         cmocka_unit_test(test_the_limits_of_a_head_hold_whole_or_not),
         cmocka_unit_test(test_the_hundred_and_first_header_line_is_one_too_many),

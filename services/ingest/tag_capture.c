@@ -30,7 +30,7 @@ struct strview tag_capture_text(struct strview v)
     return cut;
 }
 
-/* "Bearer x" gives x, anything else itself: as LiteLLM reads each of its key headers. */
+/* "Bearer x" gives x, anything else itself. */
 static struct strview bearer(struct strview v)
 {
     struct strview word = {v.ptr, 7};
@@ -39,19 +39,90 @@ static struct strview bearer(struct strview v)
     return v;
 }
 
-static bool key_hash(const struct http_headers *headers, struct sha256 *sha, struct arena *a,
+/* v without any occurrence of the word, as Python's str.replace leaves it. */
+static bool word_drop(struct strview v, struct strview word, struct arena *a, struct strview *out)
+{
+    size_t len = 0;
+    char *copy = arena_alloc(a, v.len + 1);
+    if (copy == NULL)
+        return false;
+    while (v.len > 0) {
+        size_t step = sv_starts_with(v, word) ? word.len : 1;
+        if (step == 1)
+            copy[len++] = v.ptr[0];
+        v = (struct strview){v.ptr + step, v.len - step};
+    }
+    *out = (struct strview){copy, len};
+    return true;
+}
+
+static bool is_space(char c)
+{
+    return c == ' ' || c == '\t';
+}
+
+/* The first `Credential=` (followed by `Bearer` and blanks, when asked) with a text up to '/', ',' or a
+ * blank. */
+static struct strview credential_find(struct strview v, bool bearer_first)
+{
+    const struct strview start = bearer_first ? SV_LIT("Credential=Bearer") : SV_LIT("Credential=");
+    for (; v.len > 0; v = (struct strview){v.ptr + 1, v.len - 1}) {
+        if (!sv_starts_with(v, start))
+            continue;
+        size_t at = start.len;
+        while (bearer_first && at < v.len && is_space(v.ptr[at]))
+            at++;
+        size_t end = at;
+        while (end < v.len && v.ptr[end] != '/' && v.ptr[end] != ',' && !is_space(v.ptr[end]))
+            end++;
+        if (end > at && !(bearer_first && at == start.len))
+            return (struct strview){v.ptr + at, end - at};
+    }
+    return SV_NULL;
+}
+
+/* As LiteLLM reads x-litellm-api-key (bare: a key alone is one) and Authorization. */
+static bool litellm_key(struct strview v, bool bare, struct arena *a, struct strview *out)
+{
+    static const struct strview words[] = {SV_INIT("Bearer "), SV_INIT("Basic "), SV_INIT("bearer ")};
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
+        if (sv_starts_with(v, words[i]))
+            return word_drop(v, words[i], a, out);
+    *out = bare ? v : SV_NULL;
+    if (!sv_starts_with(v, SV_LIT("AWS4-HMAC-SHA256")))
+        return true;
+    struct strview credential = credential_find(v, true);
+    if (sv_is_null(credential))
+        credential = credential_find(v, false);
+    if (!sv_is_null(credential))
+        *out = credential;
+    return true;
+}
+
+static bool key_find(const struct capture_source *from, struct arena *a, struct strview *out)
+{
+    struct strview value = SV_NULL;
+    size_t place = 0;
+    *out = SV_NULL;
+    for (size_t i = 0; i < HTTP_KEY_HEADERS && sv_is_empty(value); i++) {
+        value = http_header_last(from->headers, http_key_headers[i]);
+        place = i;
+    }
+    if (sv_is_empty(value))
+        return true;
+    if (from->litellm && place < 2)
+        return litellm_key(value, place == 0, a, out);
+    *out = from->litellm ? value : bearer(value);
+    return true;
+}
+
+static bool key_hash(const struct capture_source *from, struct sha256 *sha, struct arena *a,
                      struct strview *out)
 {
-    /* in LiteLLM's order: the first that is there is the key */
-    static const struct strview places[] = {SV_INIT("x-litellm-api-key"), SV_INIT("authorization"),
-                                            SV_INIT("api-key"), SV_INIT("x-api-key"),
-                                            SV_INIT("x-goog-api-key")};
+    struct strview key;
     *out = SV_NULL;
-    struct strview key = SV_NULL;
-    for (size_t i = 0; i < sizeof places / sizeof places[0] && sv_is_empty(key); i++) {
-        struct strview value = http_header_last(headers, places[i]);
-        key = sv_is_null(value) ? SV_NULL : bearer(value);
-    }
+    if (!key_find(from, a, &key))
+        return false;
     if (sv_is_empty(key))
         return true;
     uint8_t hash[SHA256_LEN];
@@ -193,10 +264,12 @@ static bool body_read(struct body_reader *r)
     return !r->scan.failed && json_scan_end(&r->scan);
 }
 
-bool tag_capture_read(struct tag_capture *out, const struct http_headers *headers, struct strview body,
-                      struct sha256 *sha, struct arena *scratch)
+bool tag_capture_read(struct tag_capture *out, const struct capture_source *from, struct sha256 *sha,
+                      struct arena *scratch)
 {
-    if (!key_hash(headers, sha, scratch, &out->key_hash))
+    const struct http_headers *headers = from->headers;
+    struct strview body = from->body;
+    if (!key_hash(from, sha, scratch, &out->key_hash))
         return false;
     tag_set_init(&out->tags);
     out->body_unparsed = out->stream = false;

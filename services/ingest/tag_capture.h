@@ -6,7 +6,7 @@
 #ifndef SPEND_INGEST_TAG_CAPTURE_H
 #define SPEND_INGEST_TAG_CAPTURE_H
 
-#include "ingest/http_head.h"
+#include "ingest/http_guard.h"
 #include "ingest/stream_ask.h"
 #include "spend/tag_set.h"
 
@@ -23,9 +23,16 @@ struct tag_capture {
     struct stream_ask ask;
 };
 
+/* What a request is read from. */
+struct capture_source {
+    const struct http_headers *headers;
+    struct strview body;
+    bool litellm; /* the upstream is LiteLLM: read its key as it does */
+};
+
 /* scratch: for unescaping, may be reset as soon as the record is made. false: out of memory. */
-bool tag_capture_read(struct tag_capture *out, const struct http_headers *headers, struct strview body,
-                      struct sha256 *sha, struct arena *scratch) NODISCARD;
+bool tag_capture_read(struct tag_capture *out, const struct capture_source *from, struct sha256 *sha,
+                      struct arena *scratch) NODISCARD;
 
 /* A text as a record may hold it: its well-formed UTF-8 up to LIMIT_TEXT_BYTES; cut ones are counted. */
 struct strview tag_capture_text(struct strview v);

@@ -13,13 +13,16 @@ static struct tag_capture capture;
 static struct arena scratch;
 static struct sha256 *sha;
 
+static bool litellm = true;
+
 static void read_request(const char *header_lines, const char *body)
 {
     static struct http_headers headers;
     enum err_code code;
     assert_null(http_headers_parse(sv_of(header_lines), &headers, &code));
     arena_reset(&scratch);
-    assert_true(tag_capture_read(&capture, &headers, sv_of(body), sha, &scratch));
+    struct capture_source from = {.headers = &headers, .body = sv_of(body), .litellm = litellm};
+    assert_true(tag_capture_read(&capture, &from, sha, &scratch));
 }
 
 /* "raw@origins|.." */
@@ -109,28 +112,69 @@ static void test_faulty_tags_are_skipped_and_the_first_64_kept(void **state)
     assert_true(sv_eq(capture.tags.tags[63].raw, SV_LIT("t63")));
 }
 
+static void assert_key(const char *lines, const char *key)
+{
+    char hex[SHA256_HEX_LEN + 1];
+    read_request(lines, "{}");
+    if (key == NULL) {
+        if (!sv_is_null(capture.key_hash))
+            fail_msg("a key in: %s", lines);
+        return;
+    }
+    sha256_hex_of(sv_of(key), hex);
+    if (!sv_eq(capture.key_hash, sv_of(hex)))
+        fail_msg("%s: not %s", lines, key);
+}
+
 static void test_the_key_is_hashed_as_litellm_stores_it(void **state)
 {
     (void)state;
-    char hex[SHA256_HEX_LEN + 1];
-    sha256_hex_of(SV_LIT("sk-1"), hex);
-    const char *lines[] = {"Authorization: Bearer sk-1\r\n",
-                           "authorization: bearer  sk-1 \r\n",
-                           "Authorization: sk-1\r\n",
-                           "x-api-key: sk-1\r\n",
-                           "api-key: sk-1\r\n",
-                           "x-goog-api-key: sk-1\r\n",
-                           "Authorization: Bearer other\r\nx-litellm-api-key: Bearer sk-1\r\n",
-                           "x-api-key: other\r\nAuthorization: Bearer sk-1\r\n"};
-    for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++) {
-        read_request(lines[i], "{}");
-        if (!sv_eq(capture.key_hash, sv_of(hex)))
-            fail_msg("%s", lines[i]);
-    }
-    read_request("", "{}");
-    assert_true(sv_is_null(capture.key_hash));
-    read_request("Authorization: \r\n", "{}");
-    assert_true(sv_is_null(capture.key_hash));
+    static const struct {
+        const char *lines;
+        const char *key;
+    } rows[] = {
+        {"Authorization: Bearer sk-1\r\n", "sk-1"},
+        {"Authorization: bearer sk-1\r\n", "sk-1"},
+        {"Authorization: Basic sk-1\r\n", "sk-1"},
+        {"Authorization: Bearer Bearer sk-1\r\n", "sk-1"},
+        {"Authorization: Bearer  sk-1\r\n", " sk-1"},
+        {"Authorization: Bearer bearer sk-1\r\n", "bearer sk-1"},
+        {"Authorization: sk-1\r\n", NULL}, /* LiteLLM wants a word before it there */
+        {"Authorization: BEARER sk-1\r\n", NULL},
+        {"Authorization: AWS4-HMAC-SHA256 Credential=Bearer sk-1/20260101/x, SignedHeaders=h\r\n", "sk-1"},
+        {"Authorization: AWS4-HMAC-SHA256 Credential=Bearer  \tsk-1,x\r\n", "sk-1"},
+        {"Authorization: AWS4-HMAC-SHA256 Credential=sk-1/20260101\r\n", "sk-1"},
+        {"Authorization: AWS4-HMAC-SHA256 Credential=Bearer /x\r\n", "Bearer"},
+        {"Authorization: AWS4-HMAC-SHA256 Credential=/x Credential=Bearer sk-1\r\n", "sk-1"},
+        {"Authorization: AWS4-HMAC-SHA256 x\r\n", NULL},
+        {"Authorization: sk-2\r\nx-api-key: sk-1\r\n", NULL}, /* the first that is there decides */
+        {"x-litellm-api-key: sk-1\r\n", "sk-1"},
+        {"x-litellm-api-key: Basic sk-1\r\n", "sk-1"},
+        {"x-litellm-api-key: AWS4-HMAC-SHA256 x\r\n", "AWS4-HMAC-SHA256 x"},
+        {"x-api-key: sk-1\r\n", "sk-1"},
+        {"x-api-key: Bearer sk-1\r\n", "Bearer sk-1"},
+        {"api-key: sk-1\r\nx-api-key: no\r\n", "sk-1"},
+        {"x-goog-api-key: sk-1\r\nOcp-Apim-Subscription-Key: no\r\n", "sk-1"},
+        {"Ocp-Apim-Subscription-Key: sk-1\r\n", "sk-1"},
+        {"Authorization: Bearer other\r\nx-litellm-api-key: Bearer sk-1\r\n", "sk-1"},
+        {"x-api-key: other\r\nAuthorization: Bearer sk-1\r\n", "sk-1"},
+        {"Authorization: \r\nx-api-key: sk-1\r\n", "sk-1"},
+        {"Authorization: \r\n", NULL},
+        {"", NULL},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        assert_key(rows[i].lines, rows[i].key);
+}
+
+static void test_before_other_upstreams_a_key_needs_no_word(void **state)
+{
+    (void)state;
+    litellm = false;
+    assert_key("Authorization: sk-1\r\n", "sk-1");
+    assert_key("Authorization: bEARER  sk-1\r\n", "sk-1");
+    assert_key("api-key: sk-1\r\n", "sk-1");
+    assert_key("Authorization: \r\n", NULL);
+    litellm = true;
 }
 
 static void test_the_callers_logs_metadata_is_its_header_else_its_body(void **state)
@@ -209,6 +253,7 @@ int main(void)
         cmocka_unit_test(test_a_body_that_is_no_json_leaves_the_headers_tags),
         cmocka_unit_test(test_faulty_tags_are_skipped_and_the_first_64_kept),
         cmocka_unit_test(test_the_key_is_hashed_as_litellm_stores_it),
+        cmocka_unit_test(test_before_other_upstreams_a_key_needs_no_word),
         cmocka_unit_test(test_the_callers_logs_metadata_is_its_header_else_its_body),
         cmocka_unit_test(test_usage_is_asked_for_by_one_edit_that_keeps_all_else),
         cmocka_unit_test(test_only_what_carries_text_is_counted_for_estimates),

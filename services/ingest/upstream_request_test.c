@@ -25,7 +25,8 @@ static void make(const char *request, bool is_call, bool litellm, char *out, siz
     assert_int_equal(http_guard(in, &scanned, 32768, &head, &why), GUARD_OK);
     struct strview body = {in.ptr + head.bytes, in.len - head.bytes};
     arena_reset(&scratch);
-    assert_true(tag_capture_read(&capture, &head.headers, body, sha, &scratch));
+    struct capture_source from = {.headers = &head.headers, .body = body, .litellm = true};
+    assert_true(tag_capture_read(&capture, &from, sha, &scratch));
     struct body_edit edit = {.needed = false};
     if (is_call && capture.stream)
         edit = stream_ask_plan(&capture.ask);
