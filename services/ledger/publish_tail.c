@@ -11,7 +11,7 @@
 #define FIRST_STEP 64
 #define POLL_MS    200
 
-/* The number of the last record from `from` on. */
+/* The greatest number from `from` on. */
 static bool read_from(struct consumer *c, const char *topic, int32_t partition, int64_t from, int64_t *found,
                       struct err *err)
 {
@@ -40,20 +40,23 @@ static bool read_from(struct consumer *c, const char *topic, int32_t partition, 
     }
 }
 
-static bool read_partition(struct consumer *c, const char *topic, int32_t partition, int64_t *found,
+/* Raises *greatest. A partition ends its search with its own last number, however old that is. */
+static bool read_partition(struct consumer *c, const char *topic, int32_t partition, int64_t *greatest,
                            struct err *err)
 {
     int64_t low, high;
-    int64_t before = *found;
+    int64_t found = 0;
     if (!consumer_bounds(c, topic, partition, &low, &high, err))
         return false;
     for (int64_t step = FIRST_STEP;; step *= 8) {
         int64_t from = high - step > low ? high - step : low;
-        if (high > low && !read_from(c, topic, partition, from, found, err))
+        if (high > low && !read_from(c, topic, partition, from, &found, err))
             return false;
-        if (*found > before || from == low)
-            return true;
+        if (found > 0 || from == low)
+            break;
     }
+    *greatest = found > *greatest ? found : *greatest;
+    return true;
 }
 
 bool publish_tail_read(const struct kafka_settings *kafka, int64_t *pub_seq, struct err *err)
