@@ -394,7 +394,7 @@ static bool turns(struct loop *l, struct err *err)
     while (!lifecycle_is_stopping()) {
         health_beat(l->beat);
         err_clear(err);
-        if (!config_poll(l, 0, err)) /* a new member would read on behind what its readers missed */
+        if (!config_poll(l, 0, err)) /* a new member mends no configuration that was missed */
             return false;
         if ((!calls_poll(l, err) || !batch_run(l, err)) && !start_over(l, err))
             return false;
