@@ -16,6 +16,10 @@
 #define STANDBY_US     US_PER_SECOND
 #define LOOP_AGE_US    (150 * US_PER_SECOND) /* a commit whose outcome is unknown is waited for */
 
+/* A leader that hangs, or whose machine is gone, loses its session and with it the lock; longer than a Kafka
+ * commit is waited for. What it may still send is fenced by the next leader's transactional id. */
+#define LEAD_SETTINGS "SET idle_session_timeout = '45s'"
+
 struct run {
     const struct leader_job *job;
     struct leader leader;
@@ -47,6 +51,8 @@ static bool lock(struct run *r, bool *leads, struct err *err)
     pg_put_i64(&args, r->job->lock);
     bool ok = pg_session_query(pg, "SELECT pg_try_advisory_lock($1)", &args, &rows, err);
     *leads = ok && pg_get_bool(rows, 0, 0);
+    if (*leads)
+        *leads = ok = pg_session_script(pg, LEAD_SETTINGS, err);
     r->generation = *leads ? pg_session_generation(pg) : 0;
     pg_rows_free(rows);
     pg_fields_free(&args);

@@ -22,7 +22,7 @@
 #define COPY_CHUNK_CAP (256 << 20)
 #define SETTINGS                                                                                             \
     "SET search_path = spend, pg_temp; SET statement_timeout = '60s'; SET lock_timeout = '20s';"             \
-    "SET idle_in_transaction_session_timeout = '60s'; SET synchronous_commit = on; SET TimeZone = 'UTC';"    \
+    "SET idle_in_transaction_session_timeout = '15s'; SET synchronous_commit = on; SET TimeZone = 'UTC';"    \
     "SET jit = off;" /* enable_seqscan = off makes plans look costly: each would be compiled, 10 ms a query  \
                       */
 #define SORTED_SETTINGS                                                                                      \
