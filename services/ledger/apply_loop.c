@@ -233,16 +233,28 @@ static bool fill(struct apply_loop *l, struct err *err)
     return true;
 }
 
-/* Somebody else moved this partition: what we hold of it is not ours to apply. */
+/* Drops what is held and goes back to where Postgres stands. If the seek gives up, the slot does not follow
+ * and the next turn tries again: what was read meanwhile would leave a hole. */
 static bool read_again(struct apply_loop *l, struct apply_slot *slot, struct err *err)
+{
+    apply_slots_drop(&l->slots, slot, slot->count);
+    if (consumer_seek(l->consumer, slot->topic, slot->partition,
+                      slot->expected == 0 ? CONSUMER_OFFSET_BEGINNING : slot->expected, err)) {
+        apply_slot_set(slot, slot->expected);
+        return true;
+    }
+    log_warn("seek_waits", LOG_STR("topic", slot->topic), LOG_INT("partition", slot->partition),
+             LOG_INT("next", slot->expected), LOG_ERR(err), LOG_END);
+    return err->fate == FATE_RETRY;
+}
+
+/* Somebody else moved this partition: what we hold of it is not ours to apply. */
+static bool give_up(struct apply_loop *l, struct apply_slot *slot, struct err *err)
 {
     metric_add(l->lost, 1);
     log_warn("offset_moved_by_another", LOG_STR("topic", slot->topic), LOG_INT("partition", slot->partition),
              LOG_INT("next", slot->expected), LOG_END);
-    apply_slots_drop(&l->slots, slot, slot->count);
-    return consumer_seek(l->consumer, slot->topic, slot->partition,
-                         slot->expected == 0 ? CONSUMER_OFFSET_BEGINNING : slot->expected, err) ||
-           err->fate == FATE_RETRY;
+    return read_again(l, slot, err);
 }
 
 static bool apply_one(struct apply_loop *l, struct apply_slot *slot, struct err *err)
@@ -263,7 +275,7 @@ static bool apply_one(struct apply_loop *l, struct apply_slot *slot, struct err 
     if (!ok)
         return false;
     if (verdict == BATCH_LOST)
-        return read_again(l, slot, err);
+        return give_up(l, slot, err);
     const struct consumer_partition done = {slot->topic, slot->partition, slot->expected};
     consumer_commit_async(l->consumer, &done, 1);
     return true;
@@ -272,8 +284,11 @@ static bool apply_one(struct apply_loop *l, struct apply_slot *slot, struct err 
 static bool apply_all(struct apply_loop *l, struct err *err)
 {
     for (size_t i = 0; i < l->slots.count; i++) {
+        struct apply_slot *slot = &l->slots.slot[i];
         health_beat(l->health);
-        if (l->slots.slot[i].count > 0 && !apply_one(l, &l->slots.slot[i], err))
+        bool ok = !apply_slot_follows(slot) ? read_again(l, slot, err)
+                                            : slot->count == 0 || apply_one(l, slot, err);
+        if (!ok)
             return false;
     }
     return true;

@@ -3,6 +3,7 @@
  */
 #include "apply_slot.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -27,7 +28,8 @@ bool apply_slots_add(struct apply_slots *s, const char *topic, int32_t partition
     char *copy = strdup(topic);
     if (copy == NULL)
         return full(err);
-    s->slot[s->count++] = (struct apply_slot){.topic = copy, .partition = partition, .expected = expected};
+    s->slot[s->count++] = (struct apply_slot){
+        .topic = copy, .partition = partition, .expected = expected, .start = expected, .position = expected};
     return true;
 }
 
@@ -58,8 +60,9 @@ static bool grow(struct apply_slot *slot)
 bool apply_slots_keep(struct apply_slots *s, struct consumer_message *message, struct err *err)
 {
     struct apply_slot *slot = find(s, message->topic, message->partition);
-    bool ok = slot == NULL || slot->count < slot->room || grow(slot);
-    if (slot == NULL || !ok) {
+    bool wanted = slot != NULL && message->offset >= slot->position;
+    bool ok = !wanted || slot->count < slot->room || grow(slot);
+    if (!wanted || !ok) {
         consumer_message_free(message);
         return ok || full(err);
     }
@@ -71,12 +74,15 @@ bool apply_slots_keep(struct apply_slots *s, struct consumer_message *message, s
         .value = message->value,
     };
     slot->count++;
+    slot->position = message->offset + 1;
     s->bytes += (int64_t)message->value.len;
     return true;
 }
 
 void apply_slots_drop(struct apply_slots *s, struct apply_slot *slot, size_t n)
 {
+    if (n > 0)
+        slot->start = slot->records[n - 1].offset + 1;
     for (size_t i = 0; i < n; i++) {
         s->bytes -= (int64_t)slot->records[i].value.len;
         consumer_message_free(&slot->messages[i]);
@@ -86,6 +92,18 @@ void apply_slots_drop(struct apply_slots *s, struct apply_slot *slot, size_t n)
         return;
     memmove(slot->messages, slot->messages + n, slot->count * sizeof *slot->messages);
     memmove(slot->records, slot->records + n, slot->count * sizeof *slot->records);
+}
+
+bool apply_slot_follows(const struct apply_slot *slot)
+{
+    return slot->start == slot->expected;
+}
+
+void apply_slot_set(struct apply_slot *slot, int64_t offset)
+{
+    assert(slot->count == 0);
+    slot->start = offset;
+    slot->position = offset;
 }
 
 size_t apply_slots_longest(const struct apply_slots *s)

@@ -1,6 +1,7 @@
 /*
  * apply_slot: the records read and not yet applied, by (topic, partition), and the offset that stands in
- * Postgres. Owns the messages kept. Refuses to reorder: records of a slot are in offset order.
+ * Postgres. Owns the messages kept. Refuses to reorder: records of a slot are in offset order. Knows
+ * whether they were read on from where Postgres stands: offsets alone cannot tell, transactions leave gaps.
  */
 #ifndef SPEND_LEDGER_APPLY_SLOT_H
 #define SPEND_LEDGER_APPLY_SLOT_H
@@ -12,6 +13,8 @@ struct apply_slot {
     char *topic;
     int32_t partition;
     int64_t expected; /* next, as it stands in consumer_offset */
+    int64_t start;    /* what is held was read on from here .. */
+    int64_t position; /* .. up to here */
     struct consumer_message *messages;
     struct input_record *records; /* beside messages */
     size_t count;
@@ -27,10 +30,16 @@ struct apply_slots {
 
 bool apply_slots_add(struct apply_slots *s, const char *topic, int32_t partition, int64_t expected,
                      struct err *err) NODISCARD;
-/* Takes the message over, also on failure. A partition without slot: it is dropped. */
+/* Takes the message over, also on failure. A partition without slot, an offset that was passed: it is
+ * dropped. */
 bool apply_slots_keep(struct apply_slots *s, struct consumer_message *message, struct err *err) NODISCARD;
 /* Forgets the first n records. */
 void apply_slots_drop(struct apply_slots *s, struct apply_slot *slot, size_t n);
+/* Nothing lies between what was applied and what is held or comes next. false: it must not be applied, and
+ * the consumer must be set to `expected`. */
+bool apply_slot_follows(const struct apply_slot *slot) NODISCARD;
+/* The consumer was set there. The slot holds nothing. */
+void apply_slot_set(struct apply_slot *slot, int64_t offset);
 size_t apply_slots_longest(const struct apply_slots *s);
 void apply_slots_clear(struct apply_slots *s); /* no slots any more */
 void apply_slots_free(struct apply_slots *s);
