@@ -6,8 +6,8 @@
 bool api_entry_list(struct api_request *r, struct err *err)
 {
     static const char sql[] =
-        "SELECT json::text, account_seq::text FROM entry_json WHERE account_id = $1::text"
-        " AND account_seq > coalesce($2::text::bigint, 0) ORDER BY account_seq LIMIT $3::bigint";
+        "SELECT e.json::text, e.account_seq::text FROM entry_json AS e WHERE e.account_id = $1::text"
+        " AND e.account_seq > coalesce($2::text::bigint, 0) ORDER BY e.account_seq LIMIT $3::bigint";
     int64_t account;
     return api_account_find(r, &account, err) && api_rows_list(r, sql, r->param[0], "entries", err);
 }

@@ -146,8 +146,9 @@ bool api_prices_post(struct api_request *r, struct err *err)
 
 bool api_prices_list(struct api_request *r, struct err *err)
 {
-    static const char sql[] = "SELECT json::text, id::text FROM price_book_json WHERE $1::text IS NULL"
-                              " AND id > coalesce($2::text::bigint, 0) ORDER BY id LIMIT $3::bigint";
+    static const char sql[] = "SELECT b.json::text, b.id::text FROM price_book_json AS b"
+                              " WHERE $1::text IS NULL AND b.id > coalesce($2::text::bigint, 0)"
+                              " ORDER BY b.id LIMIT $3::bigint";
     return api_rows_list(r, sql, SV_NULL, "prices", err);
 }
 

@@ -2,7 +2,8 @@
  * api_rows: resources that are rows of a view (migrations/0002_api.sql): Postgres writes each as JSON, here
  * they become a reply or a list. A statement takes ($1::text, $2::text, $3::bigint): the id or filter (null:
  * all), the key after which the list goes on (null: from its start), and how many; it returns (JSON text, key
- * text) in the order of keys.
+ * text) in the order of keys. A key that is no text must be ordered by its column with the table's name
+ * before it: a bare name in ORDER BY is the text in the result.
  */
 #ifndef SPEND_LEDGER_API_ROWS_H
 #define SPEND_LEDGER_API_ROWS_H

@@ -57,6 +57,20 @@ def refused(answer, status, kind, *words):
     return error
 
 
+LIMITS = (1, 3, 10)
+
+
+def pages(api, path, limit):
+    """Every item of a list, page after page; each page but the last is full."""
+    items, cursor, sep = [], "", "&" if "?" in path else "?"
+    while cursor is not None:
+        status, page = api("GET", f"{path}{sep}limit={limit}{cursor and '&cursor=' + cursor}", token="reader")
+        assert status == 200 and (len(page["items"]) == limit or page["next"] is None), page
+        items += page["items"]
+        cursor = page["next"]
+    return items
+
+
 def at(text):
     return datetime.fromisoformat(text.replace("Z", "+00:00"))
 
@@ -355,17 +369,16 @@ def test_two_clients_and_two_ledgers_credit_one_account_without_gap_or_double(be
 
 def test_entries_are_listed_in_order_over_pages(bench, api):
     account = bench.account()
-    for n in range(5):
+    for n in range(25):
         credit(api, account, str(n + 1))
-    first = api("GET", f"/v1/accounts/{account}/entries?limit=3")[1]
-    rest = api("GET", f"/v1/accounts/{account}/entries?limit=3&cursor={first['next']}")[1]
-    assert rest["next"] is None
-    items = first["items"] + rest["items"]
-    assert [(e["account_seq"], e["amount"], e["balance_after"]) for e in items] == [
-        (1, "1", "1"), (2, "2", "3"), (3, "3", "6"), (4, "4", "10"), (5, "5", "15")]
+    for limit in LIMITS:
+        items = pages(api, f"/v1/accounts/{account}/entries", limit)
+        assert [(e["account_seq"], e["amount"], e["balance_after"]) for e in items] == [
+            (n, str(n), str(n * (n + 1) // 2)) for n in range(1, 26)]
     assert all(e["kind"] == "top_up" and e["call_id"] is None and e["cause"] == "credit" for e in items)
     refused(api("GET", "/v1/accounts/nobody-here/entries"), 404, "not_found")
-    refused(api("GET", f"/v1/tiers?cursor={first['next']}"), 400, "invalid", "next")
+    cursor = api("GET", f"/v1/accounts/{account}/entries?limit=3")[1]["next"]
+    refused(api("GET", f"/v1/tiers?cursor={cursor}"), 400, "invalid", "next")
 
 
 def test_every_change_is_audited_with_who_made_it(bench, api):
@@ -440,19 +453,22 @@ def test_a_model_alias_has_a_history(bench, api):
     assert (status, model["alias_of"], model["price_key"]) == (200, "gpt-4o-mini", "gpt-4o-mini")
 
 
-@pytest.mark.parametrize("kind", ["tiers", "keys", "tasks", "conversations", "models"])
-def test_every_kind_of_fact_is_listed_with_a_cursor(bench, api, kind):
+@pytest.mark.parametrize(("kind", "name", "table"), [
+    ("accounts", "account_id", "account"), ("tiers", "name", "tier"), ("keys", "key_hash", "api_key"),
+    ("tasks", "task_id", "task"), ("conversations", "conversation_id", "conversation"), ("models", "alias", "model_alias")])
+def test_every_kind_of_fact_is_listed_once_and_in_order(bench, api, kind, name, table):
     account = bench.account()
-    bodies = {"tiers": {"markup": "1"}, "keys": {"account_id": account}, "tasks": {"account_id": account},
+    bodies = {"accounts": {}, "tiers": {"markup": "1"}, "keys": {"account_id": account}, "tasks": {"account_id": account},
               "conversations": {"account_id": account}, "models": {"price_key": "gpt-4o"}}
-    names = [key_hash(fresh("k")) if kind == "keys" else fresh("l") for _ in range(3)]
-    made = [put(api, f"/v1/{kind}/{name}", **bodies[kind]) for name in names]
-    listed, cursor = [], ""
-    while cursor is not None:
-        _, page = api("GET", f"/v1/{kind}?limit=2{cursor and '&cursor=' + cursor}", token="reader")
-        listed += page["items"]
-        cursor = page["next"]
-    assert all(item in listed for item in made) and len(listed) == len({json.dumps(i) for i in listed})
+    made = {}
+    for n in range(13):  # ids whose order as numbers and as text differ
+        fact = key_hash(fresh("k")) if kind == "keys" else f"{n}-{fresh('l')}"
+        made[fact] = put(api, f"/v1/{kind}/{fact}", **bodies[kind])
+    ids = [row["id"] for row in bench.query(f"SELECT DISTINCT {name} AS id FROM {table} ORDER BY {name}")]
+    for limit in LIMITS:
+        listed = pages(api, f"/v1/{kind}", limit)
+        assert [item[name] for item in listed] == ids
+    assert {item[name]: item for item in listed if item[name] in made} == made
 
 
 def test_the_heartbeat_follows_every_write(bench, api):

@@ -1,5 +1,6 @@
 """Calls, dead letters and price books through the ledger's API."""
 
+import itertools
 import json
 import uuid
 from datetime import datetime, timedelta, timezone
@@ -12,7 +13,7 @@ from ledger_bench import Bench, attributed, dead, key_hash
 from oracle import avro, build
 from oracle.kafka import Tail
 from stack import Stack, wait_until
-from test_api import LEAD_S, PRICE_FILE, at, fresh, put, refused
+from test_api import LEAD_S, LIMITS, PRICE_FILE, at, fresh, pages, put, refused
 
 
 @pytest.fixture(scope="module")
@@ -127,22 +128,18 @@ def test_an_unpriced_call_has_no_amount_and_no_entry(bench, api):
 
 
 def test_dead_letters_are_listed_by_reason_over_pages(bench, api):
-    mine = {reason: [build.call() for _ in range(3)] for reason in ("untagged", "unknown", "conflict")}
+    mine = {reason: [build.call() for _ in range(13)] for reason in ("untagged", "unknown", "conflict")}
     for reason, calls in mine.items():
         for call in calls:
             bench.feeder.letter(dead(call, reason, 5))
     bench.settle()
-    for reason, calls in [*mine.items(), (None, sum(mine.values(), []))]:
-        listed, cursor = [], ""
-        while cursor is not None:
-            query = "limit=2" + (f"&reason={reason}" if reason else "") + (cursor and f"&cursor={cursor}")
-            _, page = api("GET", f"/v1/dead-letters?{query}", token="reader")
-            assert len(page["items"]) <= 2
-            listed += page["items"]
-            cursor = page["next"]
-        ids = [item["call_id"] for item in listed]
-        assert {id_of(call) for call in calls} <= set(ids) and len(ids) == len(set(ids))
-        assert reason is None or {item["reason"] for item in listed} == {reason}
+    for reason, limit in itertools.product((*mine, None), LIMITS):
+        listed = pages(api, "/v1/dead-letters" + (f"?reason={reason}" if reason else ""), limit)
+        rows = bench.query("SELECT reason, call_id::text FROM call WHERE reason IS NOT NULL AND coalesce(%s, reason) = reason"
+                           " ORDER BY reason, call_id", (reason,))
+        assert [(item["reason"], item["call_id"]) for item in listed] == [(row["reason"], row["call_id"]) for row in rows]
+        calls = mine[reason] if reason else sum(mine.values(), [])
+        assert {id_of(call) for call in calls} <= {item["call_id"] for item in listed}
         assert all(item["raw"] and item["first_seen"] and item["detail"] for item in listed if item["reason"] != "unpriced")
     refused(api("GET", "/v1/dead-letters?reason=nonsense"), 400, "invalid", "nonsense")
     refused(api("GET", "/v1/dead-letters?reason=malformed"), 400, "invalid", "spend.dlq.malformed")
@@ -226,3 +223,14 @@ def test_a_price_s_text_is_exact_to_the_femto(bench, api):
     told = api("GET", "/v1/prices/1/models/gpt-4o")[1]["rates"]
     assert {rate["name"]: Decimal(rate["price"]) for rate in told} == {
         name: Decimal(femtos) / 10**15 for name, femtos in zip(names["names"], names["femtos"])}
+
+
+def test_price_books_are_listed_once_and_in_order(bench, api):
+    later = quote((datetime.now(timezone.utc) + timedelta(days=30)).isoformat(), safe="")
+    for _ in range(12):
+        book = {fresh("m"): {"input_cost_per_token": 1e-06, "litellm_provider": "openai", "mode": "chat"}}
+        assert api("POST", f"/v1/prices?effective_from={later}", json.dumps(book).encode())[0] == 200
+    versions = [row["version"] for row in bench.query("SELECT version FROM price_book ORDER BY version")]
+    assert len(versions) > 12
+    for limit in LIMITS:
+        assert [item["version"] for item in pages(api, "/v1/prices", limit)] == versions
