@@ -1,0 +1,148 @@
+"""spend-ingest between callers it must refuse and upstreams that do not keep to the rules: raw sockets on both sides."""
+
+import json
+import os
+import queue
+import signal
+import socket
+import threading
+import time
+
+import pytest
+from stack import Stack, http, wait_until
+from test_ingest import READERS, record_of, records, usage
+
+
+class Upstream:
+    """A provider of raw bytes: each request it reads is answered by the next answer, a list of bytes to send with "close"
+    or "reset" between or after them, or a function that gets the connection and the request."""
+
+    def __init__(self):
+        self.requests, self.answers = [], queue.Queue()
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                connection, _ = self.listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
+
+    def serve(self, connection):
+        with connection:
+            while (request := read_message(connection)) is not None:
+                self.requests.append(request)
+                for step in self.answers.get(timeout=20):
+                    if callable(step):
+                        step(connection)
+                    elif step == "close":
+                        return
+                    elif step == "reset":
+                        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+                        return
+                    else:
+                        connection.sendall(step)
+
+    def close(self):
+        self.listener.close()
+
+
+def read_message(connection, got=b""):
+    """One message with a Content-Length or none; None when the other side is gone."""
+    while b"\r\n\r\n" not in got:
+        part = connection.recv(65536)
+        if not part:
+            return None
+        got += part
+    head, _, body = got.partition(b"\r\n\r\n")
+    lengths = [line.split(b":")[1] for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
+    while lengths and len(body) < int(lengths[0]):
+        part = connection.recv(65536)
+        if not part:
+            return None
+        body += part
+    return head + b"\r\n\r\n" + body
+
+
+def post(prompt="p", last=False, **body):
+    raw = json.dumps({"model": "gpt-4o", "messages": [{"role": "user", "content": prompt}], **body}).encode()
+    close = b"Connection: close\r\n" if last else b""
+    return b"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\n%sContent-Length: %d\r\n\r\n%s" % (close, len(raw), raw)
+
+
+def reply_body(text="fine", prompt=7, completion=5, **more):
+    return json.dumps({"model": "gpt-4o", "choices": [{"index": 0, "message": {"role": "assistant", "content": text}}],
+                       "usage": {"prompt_tokens": prompt, "completion_tokens": completion}, **more}).encode()
+
+
+def reply(body, length=None, head=b""):
+    return b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n%sContent-Length: %d\r\n\r\n%s" % (
+        head, len(body) if length is None else length, body)
+
+
+def call_id_of(raw):
+    return raw.split(b"x-spend-call-id: ")[1][:36].decode()
+
+
+def talk(port, request):
+    """Sends a request and reads until the other side closes."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+        client.sendall(request)
+        return b"".join(iter(lambda: client.recv(65536), b""))
+
+
+@pytest.fixture(scope="module", name="stack")
+def stack_fixture():
+    with Stack(parts=("kafka", "provider")) as stack:
+        yield stack
+        for reader in READERS.values():
+            reader.consumer.close()
+        READERS.clear()
+        for service in stack.services.values():
+            service.stop()
+
+
+@pytest.fixture(scope="module", name="upstream")
+def upstream_fixture():
+    upstream = Upstream()
+    yield upstream
+    upstream.close()
+
+
+@pytest.fixture(scope="module", name="ingest")
+def ingest_fixture(stack, upstream):
+    return stack.ingest("faults", upstream=upstream.url, journal=stack.dir / "journal-faults",
+                        flags=["--abort-drain=500ms", "--upstream-idle=30s"]).start()
+
+
+def test_a_refused_request_is_answered_once_and_the_connection_goes_on(stack, upstream):
+    ingest = stack.ingest("full", upstream=upstream.url, journal=stack.dir / "journal-full",
+                          flags=["--journal-bytes=2MiB", "--journal-segment-bytes=1MiB"]).start()
+    stack.kill_part("kafka")
+    big = post(tags=[f"{number:0250d}" for number in range(60)])
+    with socket.create_connection(("127.0.0.1", ingest.port), timeout=10) as client:
+        for sent in range(1, 400):
+            upstream.answers.put([reply(reply_body())])
+            client.sendall(big)
+            if b"HTTP/1.1 503" in (raw := read_message(client)):
+                break
+        upstream.answers.get_nowait()
+        assert b"journal_full" in raw and len(upstream.requests) == sent - 1
+        client.settimeout(0.5)
+        with pytest.raises(TimeoutError):  # one reply, no more
+            client.recv(1)
+        client.settimeout(10)
+        upstream.answers.put([reply(b"echo")])
+        client.sendall(b"GET /models HTTP/1.1\r\nHost: a\r\n\r\n" + b"GET /key HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        assert read_message(client).endswith(b"echo")
+        upstream.answers.put([reply(b"echo 2")])
+        assert read_message(client).endswith(b"echo 2")
+    assert b"/models" in upstream.requests[-2] and len(upstream.requests) == sent + 1
+    assert ingest.metrics()['spend_ingest_refused_total{reason="journal_full"}'] == 1
+    stack.up("kafka")
+    wait_until(lambda: ingest.metrics()["spend_ingest_journal_undelivered"] == 0, 60, "all delivered")
+    assert len(upstream.requests) == sent + 1
+    ingest.stop()
