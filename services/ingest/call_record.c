@@ -123,6 +123,8 @@ void call_record_end(struct spend_call *call, const struct call_end *end, const 
         usage_estimate(call, end->request_text, reply_text);
 }
 
+    if (!sv_is_null(end->stamp) && (sv_is_empty(end->stamp) || sv_eq(end->stamp, call->model_replied)))
+        call->model_replied = SV_NULL; /* it may be but the request's own word, sent back */
 static const enum meter outcome_meters[OUTCOME_COUNT] = {
     [OUTCOME_REJECTED] = METER_OUTCOME_REJECTED,   [OUTCOME_FAILED] = METER_OUTCOME_FAILED,
     [OUTCOME_UNKNOWN] = METER_OUTCOME_UNKNOWN,     [OUTCOME_ABORTED] = METER_OUTCOME_ABORTED,

@@ -34,6 +34,7 @@ struct call_end {
     bool reply_whole;      /* the upstream's reply came to its end */
     bool estimate_failed;  /* --on-upstream-error=estimate */
     uint64_t request_text; /* bytes, for an estimate */
+    struct strview stamp;  /* see struct tag_capture */
     int64_t finished_at;
     int64_t ttfb_us; /* negative: no byte came */
     int64_t duration_us;

@@ -74,6 +74,8 @@ static void reply(const char *head_text, const char *body)
     buffer_free(&piece);
 }
 
+static struct strview stamp; /* of the request under test */
+
 static void end(enum spend_outcome outcome, bool whole, bool estimate_failed)
 {
     struct call_end how = {.outcome = outcome,
@@ -83,7 +85,8 @@ static void end(enum spend_outcome outcome, bool whole, bool estimate_failed)
                            .finished_at = 1795421625000000,
                            .ttfb_us = 10,
                            .duration_us = 20,
-                           .reply_bytes = 100};
+                           .reply_bytes = 100,
+                           .stamp = stamp};
     struct err err = {0};
     call_record_end(&call, &how, &watch);
     if (!spend_call_check(&call, &err))
@@ -104,6 +107,39 @@ static void assert_usage(int64_t input, int64_t output, enum spend_quality quali
     "x-litellm-response-cost: 0.0007250000000000001\r\nx-litellm-attempted-retries: 2\r\n\r\n"
 #define CHUNK "data: {\"model\":\"m\",\"choices\":[{\"delta\":{\"content\":\"12345\"}}]}\n\n"
 #define USAGE "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":4}}\n\n"
+
+static void test_a_reply_stamped_with_the_bodys_model_does_not_tell_the_model(void **state)
+{
+    (void)state;
+    const struct {
+        struct strview stamp;
+        bool kept;
+    } rows[] = {{SV_INIT("m"), false}, {SV_INIT("other"), true}, {SV_INIT(""), false}, {{NULL, 0}, true}};
+    reply(OK_SSE, CHUNK USAGE "data: [DONE]\n\n");
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        stamp = rows[i].stamp;
+        end(OUTCOME_COMPLETED, true, false);
+        assert_true(sv_eq(call.model_replied, rows[i].kept ? SV_LIT("m") : SV_NULL));
+    }
+    stamp = SV_NULL;
+}
+
+static void test_a_total_that_cannot_be_read_is_estimated_and_said_to_be(void **state)
+{
+    (void)state;
+    reply(OK_JSON, "{\"choices\":[{\"message\":{\"content\":\"12345\"}}],\"usage\":{\"prompt_tokens\":9,"
+                   "\"completion_tokens\":4.5}}");
+    end(OUTCOME_COMPLETED, true, false);
+    assert_usage(9, 2, QUALITY_ESTIMATED);
+}
+
+static void test_a_total_of_prompts_that_cannot_be_read_is_estimated(void **state)
+{
+    (void)state;
+    reply(OK_JSON, "{\"usage\":{\"prompt_tokens\":-9,\"completion_tokens\":4.0}}");
+    end(OUTCOME_COMPLETED, true, false);
+    assert_usage(3, 4, QUALITY_ESTIMATED);
+}
 
 static void test_a_completed_call_has_the_providers_numbers(void **state)
 {
@@ -220,6 +256,12 @@ static void test_what_a_crash_left_open_is_unknown_with_an_estimate_or_zero(void
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_a_reply_stamped_with_the_bodys_model_does_not_tell_the_model,
+                                        set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_total_that_cannot_be_read_is_estimated_and_said_to_be, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(test_a_total_of_prompts_that_cannot_be_read_is_estimated, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(test_a_completed_call_has_the_providers_numbers, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_usage_nobody_reported_is_estimated_from_the_text, set_up,
                                         tear_down),

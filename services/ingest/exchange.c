@@ -134,9 +134,10 @@ static bool call_open(struct exchange *x, const struct http_request_head *head, 
     arena_reset(&g->scratch);
     x->is_call = true;
     reply_watch_init(&x->watch, route->operation, &g->scratch);
-    struct capture_source from = {&head->headers, body, g->litellm};
+    struct capture_source from = {&head->headers, head->target, body, g->litellm};
     if (!tag_capture_read(g->capture, &from, g->sha, &g->scratch) ||
-        !call_record_start(&start, g->capture, &x->arena, &x->call))
+        !call_record_start(&start, g->capture, &x->arena, &x->call) ||
+        !arena_dup(&x->arena, g->capture->stamp, &x->stamp))
         return false;
     uuid_format(&start.call_id, x->call_id);
     x->request_text = g->capture->text_bytes;
@@ -196,6 +197,7 @@ static void call_finish(struct exchange *x, enum spend_outcome outcome, bool who
                            .reply_whole = whole,
                            .estimate_failed = g->estimate_failed,
                            .request_text = x->request_text,
+                           .stamp = x->stamp,
                            .finished_at = clock_now_us(),
                            .ttfb_us = x->first_us == 0 ? -1 : x->first_us - x->started_us,
                            .duration_us = now - x->started_us,

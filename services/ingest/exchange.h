@@ -52,6 +52,7 @@ struct exchange {
     struct arena arena;
     struct reply_watch watch;
     uint64_t request_text;
+    struct strview stamp; /* see struct tag_capture; in the arena */
 };
 
 /* The request at the front of c->in (len bytes) goes on its way; answers itself when it cannot. */

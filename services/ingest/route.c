@@ -145,3 +145,82 @@ struct route route_find(const struct route_table *table, struct strview method, 
         out.provider = prefix->provider;
     return out;
 }
+
+static size_t decode(struct strview v, bool query, char *out, size_t room)
+{
+    size_t at = 0;
+    while (v.len > 0 && at < room) {
+        bool blank = query && v.ptr[0] == '+';
+        char c = byte_cut(&v);
+        out[at++] = blank ? ' ' : c;
+    }
+    return at;
+}
+
+/* The paths of LiteLLM that take a model from elsewhere than the body. */
+static const struct strview model_ends[] = {
+    SV_INIT("/chat/completions"),   SV_INIT("/completions"),  SV_INIT("/embeddings"),
+    SV_INIT("/images/generations"), SV_INIT("/images/edits"),
+};
+#define MODEL_ENDS  (sizeof model_ends / sizeof model_ends[0])
+#define ENGINE_ENDS 3 /* /engines/ has the first ones alone */
+
+/* false: the path is not of that kind. */
+static bool model_of_path(struct strview path, struct strview start, size_t ends, struct strview *out)
+{
+    for (size_t i = 0; i < ends && sv_starts_with(path, start); i++) {
+        if (path.len < start.len + model_ends[i].len || !sv_ends_with(path, model_ends[i]))
+            continue;
+        *out = (struct strview){path.ptr + start.len, path.len - start.len - model_ends[i].len};
+        return true;
+    }
+    return false;
+}
+
+static bool is_model_in_query(struct strview path)
+{
+    if (sv_eq(path, SV_LIT("/queue/chat/completions")))
+        return true;
+    if (sv_starts_with(path, SV_LIT("/v1/")))
+        path = (struct strview){path.ptr + 3, path.len - 3};
+    for (size_t i = 0; i < MODEL_ENDS; i++)
+        if (sv_eq(path, model_ends[i]))
+            return true;
+    return false;
+}
+
+static struct strview model_of_query(struct strview query, char *out, size_t room)
+{
+    struct strview found = SV_NULL;
+    while (!sv_is_null(query)) {
+        char name[sizeof "model"]; /* one more than fits, to tell a longer name */
+        struct strview rest;
+        struct strview value;
+        struct strview key = sv_cut(sv_cut(query, '&', &rest), '=', &value);
+        size_t len = decode(key, true, name, sizeof name);
+        if (!sv_is_null(value) && sv_eq((struct strview){name, len}, SV_LIT("model")))
+            found = (struct strview){out, decode(value, true, out, room)};
+        query = rest;
+    }
+    return found;
+}
+
+struct strview route_model(struct strview target, char *out, size_t room)
+{
+    char text[PATH_ROOM];
+    struct strview query;
+    struct strview raw = sv_cut(target, '?', &query);
+    struct strview path = {text, decode(raw, false, text, sizeof text)};
+    struct strview model = SV_NULL;
+    if (path.len == sizeof text) /* the record says operation `other` then, and no usage is read */
+        return SV_NULL;
+    if (model_of_path(path, SV_LIT("/openai/deployments/"), MODEL_ENDS, &model) ||
+        model_of_path(path, SV_LIT("/engines/"), ENGINE_ENDS, &model)) {
+        model.len = model.len > room ? room : model.len;
+        memcpy(out, model.ptr, model.len);
+        model.ptr = out;
+    } else if (is_model_in_query(path)) {
+        model = model_of_query(query, out, room);
+    }
+    return sv_is_empty(model) ? SV_NULL : model;
+}

@@ -22,6 +22,13 @@ struct route_table {
 
 struct route route_find(const struct route_table *table, struct strview method, struct strview path);
 
+/*
+ * The model that path or query name where LiteLLM takes it before the body's: the path's of
+ * /engines/{model}/.. and /openai/deployments/{model}/.., else the last `model` of the query. Decoded into
+ * out, cut at room; null: the body's it is.
+ */
+struct strview route_model(struct strview target, char *out, size_t room);
+
 /* The path as it is compared, into out; false when it does not fit. */
 bool route_normalise(struct strview path, char *out, size_t room, size_t *len);
 

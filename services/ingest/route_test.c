@@ -68,6 +68,61 @@ static void test_the_path_tells_the_provider_where_it_can(void **state)
     assert_null(route_find(&table, SV_LIT("POST"), SV_LIT("/v1/messages")).provider);
 }
 
+/* NULL: the body's model it is. */
+static void assert_model(const char *target, const char *wanted)
+{
+    char room[64];
+    struct strview got = route_model(sv_of(target), room, sizeof room);
+    if (!sv_eq(got, sv_of(wanted)))
+        fail_msg("%s: " SV_FMT, target, SV_ARG(got));
+}
+
+static void test_path_and_query_name_the_model_where_litellm_takes_it_from_them(void **state)
+{
+    (void)state;
+    assert_model("/v1/chat/completions", NULL);
+    assert_model("/v1/chat/completions?model=gpt-4o", "gpt-4o");
+    assert_model("/chat/completions?a=b&model=x&c", "x");
+    assert_model("/v1/completions?model=x", "x");
+    assert_model("/embeddings?model=x", "x");
+    assert_model("/v1/images/generations?model=x", "x");
+    assert_model("/images/edits?model=x", "x");
+    assert_model("/queue/chat/completions?model=x", "x");
+    assert_model("/v1/%63hat/completions?%6dodel=az%2Fx+y", "az/x y");
+    assert_model("/v1/chat/completions?model=a&model=b", "b"); /* the last */
+    assert_model("/v1/chat/completions?model=a&model=", NULL);
+    assert_model("/v1/chat/completions?model", NULL);
+    assert_model("/v1/chat/completions?models=a&Model=b&xmodel=c", NULL);
+    assert_model("/v1/chat/completions?model=a?b", "a?b");
+    assert_model("/engines/az/gpt-4o/chat/completions", "az/gpt-4o");
+    assert_model("/openai/deployments/gpt%2D4o/chat/completions", "gpt-4o");
+    assert_model("/openai/deployments/a+b/embeddings?model=x",
+                 "a+b"); /* the path's, whatever the query says */
+    assert_model("/openai/deployments/a/images/edits", "a");
+    assert_model("/openai/deployments//embeddings?model=x", NULL);
+    assert_model("/engines//chat/completions?model=x", NULL);
+    assert_model("/engines/chat/completions", "chat");
+    /* there the model is the body's alone */
+    assert_model("//v1/chat/completions?model=x", NULL);
+    assert_model("/v1/responses?model=x", NULL);
+    assert_model("/v1/messages?model=x", NULL);
+    assert_model("/openai/v1/chat/completions?model=x", NULL);
+    assert_model("/openai/deployments/a/responses?model=x", NULL);
+    assert_model("/engines/a/images/generations?model=x", NULL);
+    assert_model("/anthropic/v1/chat/completions?model=x", NULL);
+    assert_model("/v1/chat/completionsx?model=x", NULL);
+}
+
+static void test_a_model_too_long_is_cut(void **state)
+{
+    (void)state;
+    char room[8];
+    assert_true(sv_eq(route_model(SV_LIT("/chat/completions?model=1234%356789"), room, sizeof room),
+                      SV_LIT("12345678")));
+    assert_true(
+        sv_eq(route_model(SV_LIT("/engines/123456789/completions"), room, sizeof room), SV_LIT("12345678")));
+}
+
 static void test_a_path_too_long_to_judge_is_recorded(void **state)
 {
     (void)state;
@@ -83,6 +138,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_what_is_a_call_and_what_passes),
         cmocka_unit_test(test_the_path_tells_the_provider_where_it_can),
+        cmocka_unit_test(test_path_and_query_name_the_model_where_litellm_takes_it_from_them),
+        cmocka_unit_test(test_a_model_too_long_is_cut),
         cmocka_unit_test(test_a_path_too_long_to_judge_is_recorded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

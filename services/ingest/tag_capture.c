@@ -5,6 +5,7 @@
 #include "ingest/tag_capture.h"
 
 #include "ingest/meter.h"
+#include "ingest/route.h"
 #include "ingest/text_count.h"
 
 #include <string.h>
@@ -264,6 +265,23 @@ static bool body_read(struct body_reader *r)
     return !r->scan.failed && json_scan_end(&r->scan);
 }
 
+/* What path or query name goes before the body's model. */
+static bool model_named(struct tag_capture *out, const struct capture_source *from, struct arena *scratch)
+{
+    out->stamp = SV_NULL;
+    if (!from->litellm)
+        return true;
+    char *room = arena_alloc(scratch, LIMIT_TEXT_BYTES + 1);
+    if (room == NULL)
+        return false;
+    struct strview named = tag_capture_text(route_model(from->target, room, LIMIT_TEXT_BYTES + 1));
+    if (sv_is_null(named) || sv_eq(named, out->model))
+        return true;
+    out->stamp = out->body_unparsed ? SV_LIT("") : out->model;
+    out->model = named;
+    return true;
+}
+
 bool tag_capture_read(struct tag_capture *out, const struct capture_source *from, struct sha256 *sha,
                       struct arena *scratch)
 {
@@ -299,5 +317,5 @@ bool tag_capture_read(struct tag_capture *out, const struct capture_source *from
         out->text_bytes = body.len;
     }
     out->model = tag_capture_text(out->model);
-    return true;
+    return model_named(out, from, scratch);
 }

@@ -13,7 +13,9 @@
 struct tag_capture {
     struct tag_set tags;
     bool body_unparsed;
-    struct strview model; /* null when the body names none */
+    struct strview model; /* null when the request names none */
+    struct strview stamp; /* the body's model where another is taken: LiteLLM writes it into the reply all the
+                             same. Empty: it could not be read. Null: the reply's model is the reply's own */
     bool stream;
     struct strview logs_metadata; /* JSON object text, null without one; a view into headers or body */
     bool logs_metadata_of_header; /* it is the caller's own header */
@@ -26,8 +28,9 @@ struct tag_capture {
 /* What a request is read from. */
 struct capture_source {
     const struct http_headers *headers;
+    struct strview target; /* path and query */
     struct strview body;
-    bool litellm; /* the upstream is LiteLLM: read its key as it does */
+    bool litellm; /* the upstream is LiteLLM: read key and model as it does */
 };
 
 /* scratch: for unescaping, may be reset as soon as the record is made. false: out of memory. */

@@ -177,6 +177,39 @@ static void test_before_other_upstreams_a_key_needs_no_word(void **state)
     litellm = true;
 }
 
+static void read_named(const char *target, const char *body)
+{
+    static struct http_headers none;
+    struct capture_source from = {.headers = &none, .target = sv_of(target), .body = sv_of(body)};
+    from.litellm = litellm;
+    arena_reset(&scratch);
+    assert_true(tag_capture_read(&capture, &from, sha, &scratch));
+}
+
+static void test_litellm_takes_the_model_of_path_or_query_before_the_bodys(void **state)
+{
+    (void)state;
+    read_named("/v1/chat/completions?model=dear", "{\"model\":\"cheap\"}");
+    assert_true(sv_eq(capture.model, SV_LIT("dear")));
+    assert_true(sv_eq(capture.stamp, SV_LIT("cheap")));
+    read_named("/engines/dear/completions?model=x", "{\"model\":\"cheap\"}");
+    assert_true(sv_eq(capture.model, SV_LIT("dear")));
+    read_named("/v1/chat/completions?model=same", "{\"model\":\"same\"}");
+    assert_true(sv_eq(capture.model, SV_LIT("same")));
+    assert_true(sv_is_null(capture.stamp));
+    read_named("/v1/chat/completions?model=dear", "{}");
+    assert_true(sv_eq(capture.model, SV_LIT("dear")));
+    assert_true(sv_is_null(capture.stamp));
+    read_named("/v1/chat/completions?model=dear", "{");
+    assert_true(sv_eq(capture.model, SV_LIT("dear")));
+    assert_true(sv_eq(capture.stamp, SV_LIT(""))); /* some text it may be */
+    litellm = false;
+    read_named("/v1/chat/completions?model=dear", "{\"model\":\"cheap\"}");
+    assert_true(sv_eq(capture.model, SV_LIT("cheap")));
+    assert_true(sv_is_null(capture.stamp));
+    litellm = true;
+}
+
 static void test_the_callers_logs_metadata_is_its_header_else_its_body(void **state)
 {
     (void)state;
@@ -254,6 +287,7 @@ int main(void)
         cmocka_unit_test(test_faulty_tags_are_skipped_and_the_first_64_kept),
         cmocka_unit_test(test_the_key_is_hashed_as_litellm_stores_it),
         cmocka_unit_test(test_before_other_upstreams_a_key_needs_no_word),
+        cmocka_unit_test(test_litellm_takes_the_model_of_path_or_query_before_the_bodys),
         cmocka_unit_test(test_the_callers_logs_metadata_is_its_header_else_its_body),
         cmocka_unit_test(test_usage_is_asked_for_by_one_edit_that_keeps_all_else),
         cmocka_unit_test(test_only_what_carries_text_is_counted_for_estimates),
