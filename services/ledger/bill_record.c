@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define YEAR_2200_US 7258118400000000LL /* as in spend_call: later times fit no sum and no RFC 3339 text */
+
 void bill_record_poison(struct bill_record *r, const char *why)
 {
     r->state = RECORD_POISON;
@@ -20,50 +22,59 @@ static bool is_storable(struct strview v)
     return sv_is_null(v) || (memchr(v.ptr, '\0', v.len) == NULL && sv_is_utf8(v));
 }
 
-static bool are_storable(const struct bill_record *r)
+static bool refuse(struct err *err, const char *field, const char *why)
 {
-    const struct spend_call *call = r->fold.call;
-    assert(call != NULL); /* a record that bills has one */
-    const struct strview texts[] = {
-        call->source_id,
-        call->model_requested,
-        call->model_replied,
-        call->provider,
-        call->service_tier,
-        call->key_hash,
-        r->origin.topic,
-        r->account_id,
-        r->price_key,
-        r->task,
-        r->conversation,
-        r->user,
-        r->team,
-        r->detail,
+    return err_set(err, ERR_INVALID, FATE_DEAD_LETTER, "%s %s", field, why);
+}
+
+/* The texts around the call; those in it are spend_call_check's. An index holds no text of any length. */
+static bool check_texts(const struct bill_record *r, struct err *err)
+{
+    const struct {
+        struct strview text;
+        size_t most;
+        const char *field;
+    } texts[] = {
+        {r->origin.topic, LIMIT_TEXT_BYTES, "origin.topic"},
+        {r->account_id, LIMIT_ID_BYTES, "account_id"},
+        {r->price_key, LIMIT_TEXT_BYTES, "price_key"},
+        {r->task, LIMIT_TAG_BYTES, "task_id"},
+        {r->conversation, LIMIT_TAG_BYTES, "conversation_id"},
+        {r->user, LIMIT_ID_BYTES, "user"},
+        {r->team, LIMIT_ID_BYTES, "team"},
+        {r->detail, LIMIT_DETAIL_BYTES, "detail"},
     };
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
-        if (!is_storable(texts[i]))
-            return false;
-    }
-    for (size_t i = 0; i < call->tag_count; i++) {
-        if (!is_storable(call->tags[i].raw))
-            return false;
+        if (texts[i].text.len > texts[i].most)
+            return refuse(err, texts[i].field, "is too long");
+        if (!is_storable(texts[i].text))
+            return refuse(err, texts[i].field, "holds a NUL byte or is no UTF-8");
     }
     return true;
+}
+
+static bool check_time(struct opt_i64 time, const char *field, struct err *err)
+{
+    return !time.has || (time.v >= 0 && time.v < YEAR_2200_US) ||
+           refuse(err, field, "is not between 1970 and 2200");
 }
 
 /* What no attributor writes: an account of ours in an attributed call, a cost below zero. */
 static bool is_honest(const struct bill_record *r, struct err *err)
 {
-    if (!spend_call_check(r->fold.call, err))
+    const struct redrive *redrive = &r->fold.redrive;
+    const struct opt_i64 redriven_at = {.v = redrive->at, .has = redrive->has};
+    assert(r->fold.call != NULL); /* a record that bills has one */
+    if (!spend_call_check(r->fold.call, err) || !check_time(r->first_seen, "first_seen", err) ||
+        !check_time(redriven_at, "redrive.at", err) ||
+        !check_time(r->config_watermark, "config_watermark", err))
         return false;
     if (r->raw_nanos.has && r->raw_nanos.v < 0)
-        return err_set(err, ERR_INVALID, FATE_DEAD_LETTER, "raw_nanos is below zero");
+        return refuse(err, "raw_nanos", "is below zero");
     if (sv_is_null(r->reason) && (sv_is_empty(r->account_id) || r->account_id.len > LIMIT_ID_BYTES ||
                                   sv_starts_with(r->account_id, SV_LIT("~"))))
-        return err_set(err, ERR_INVALID, FATE_DEAD_LETTER, "account_id is none a call can be attributed to");
-    if (!are_storable(r))
-        return err_set(err, ERR_INVALID, FATE_DEAD_LETTER, "a text holds a NUL byte or is no UTF-8");
-    return true;
+        return refuse(err, "account_id", "is none a call can be attributed to");
+    return check_texts(r, err);
 }
 
 static bool read_attributed(struct bill_record *r, struct arena *a, struct err *err)
@@ -81,6 +92,7 @@ static bool read_attributed(struct bill_record *r, struct arena *a, struct err *
     r->price_version = v->price_version;
     r->price_key = v->price_key;
     r->rater_version = OPT_I64(v->rater_version);
+    r->config_watermark = OPT_I64(v->config_watermark);
     r->task = v->task_id;
     r->conversation = v->conversation_id;
     r->user = v->user;

@@ -1,8 +1,8 @@
 /*
  * bill_record: one record of the ledger's input as the batch step needs it, whether it came as an
  * AttributedCall or as a DeadLetter that carries money. Pure: bytes in, value out. Refuses, so that the
- * record is parked: bytes that do not decode, a call that no honest record holds, texts that Postgres cannot
- * hold. Owns nothing: texts live in the arena given.
+ * record is parked: bytes that do not decode, a call that no honest record holds, texts and times beyond
+ * their limits or that Postgres cannot hold. Owns nothing: texts live in the arena given.
  */
 #ifndef SPEND_LEDGER_BILL_RECORD_H
 #define SPEND_LEDGER_BILL_RECORD_H
@@ -47,6 +47,7 @@ struct bill_record {
     struct strview reason; /* null: attributed */
     struct strview detail;
     struct opt_i64 first_seen;
+    struct opt_i64 config_watermark;
 };
 
 /* dead: the topic holds DeadLetters, else AttributedCalls. What cannot be read is RECORD_POISON; false is
