@@ -112,12 +112,14 @@ static bool config_poll(struct loop *l, int timeout_ms, struct err *err)
 static void lag_say(struct loop *l)
 {
     int64_t now_us = clock_mono_us();
-    int64_t lag_us = clock_now_us() - l->watermark;
-    if (pending_count(l->pending) == 0 || lag_us < LAG_LOUD_US || now_us - l->lag_said_us < LAG_REPEAT_US)
+    const struct pending_item *item = pending_oldest_waiting(l->pending, l->watermark);
+    if (item == NULL || now_us - item->read_us < LAG_LOUD_US || now_us - l->lag_said_us < LAG_REPEAT_US)
         return;
     l->lag_said_us = now_us;
-    log_warn("config_lag", LOG_INT("lag_us", lag_us), LOG_INT("held", pending_count(l->pending)),
-             LOG_INT("watermark", l->watermark),
+    log_warn("config_lag", LOG_INT("waiting_us", now_us - item->read_us),
+             LOG_INT("partition", item->message.partition), LOG_INT("offset", item->message.offset),
+             LOG_INT("known_by", item->known_by), LOG_INT("watermark", l->watermark),
+             LOG_INT("held", pending_count(l->pending)),
              LOG_STR("next", "is a ledger running, and does it publish spend.registry?"), LOG_END);
 }
 
@@ -187,7 +189,7 @@ static bool calls_poll(struct loop *l, struct err *err)
         struct consumer_message m;
         if (!consumer_poll(l->calls, timeout_ms, &m, err))
             return err->code == ERR_NONE || err->fate != FATE_FATAL;
-        if (!pending_add(l->pending, &m, err))
+        if (!pending_add(l->pending, &m, clock_mono_us(), err))
             return false;
         if (pending_is_full(l->pending))
             return true;

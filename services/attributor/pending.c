@@ -76,7 +76,7 @@ bool pending_assign(struct pending *p, const struct consumer_partition *parts, s
     return true;
 }
 
-bool pending_add(struct pending *p, struct consumer_message *m, struct err *err)
+bool pending_add(struct pending *p, struct consumer_message *m, int64_t now_us, struct err *err)
 {
     if (p->count == p->room) {
         size_t room = p->room == 0 ? 256 : p->room * 2;
@@ -88,7 +88,7 @@ bool pending_add(struct pending *p, struct consumer_message *m, struct err *err)
         p->items = items;
         p->room = room;
     }
-    p->items[p->count] = (struct pending_item){.message = *m};
+    p->items[p->count] = (struct pending_item){.message = *m, .read_us = now_us};
     p->bytes += item_bytes(&p->items[p->count++]);
     return true;
 }
@@ -105,6 +105,15 @@ bool pending_is_ready(const struct pending *p, int64_t watermark)
             return true;
     }
     return false;
+}
+
+const struct pending_item *pending_oldest_waiting(const struct pending *p, int64_t watermark)
+{
+    for (size_t i = 0; i < p->count; i++) {
+        if (p->items[i].known_by > watermark)
+            return &p->items[i];
+    }
+    return NULL;
 }
 
 size_t pending_count(const struct pending *p)

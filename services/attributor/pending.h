@@ -10,6 +10,7 @@
 
 struct pending_item {
     struct consumer_message message;
+    int64_t read_us;  /* as given when it was added */
     int64_t known_by; /* the watermark it needs; 0 until it was looked at */
     /* in the transaction under way */
     bool is_sent;
@@ -35,10 +36,12 @@ bool pending_assign(struct pending *p, const struct consumer_partition *parts, s
 void pending_drop_all(struct pending *p); /* NULL allowed; the assignment too */
 
 /* Takes the message over, also on failure. */
-bool pending_add(struct pending *p, struct consumer_message *m, struct err *err) NODISCARD;
+bool pending_add(struct pending *p, struct consumer_message *m, int64_t now_us, struct err *err) NODISCARD;
 bool pending_is_full(const struct pending *p);
 /* Something is held that needs no watermark later than this one. */
 bool pending_is_ready(const struct pending *p, int64_t watermark);
+/* The one held longest of those that need a later watermark; NULL: none. */
+const struct pending_item *pending_oldest_waiting(const struct pending *p, int64_t watermark);
 
 size_t pending_count(const struct pending *p);
 struct pending_item *pending_at(struct pending *p, size_t i);

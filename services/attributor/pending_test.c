@@ -17,12 +17,17 @@ static struct pending *pending_of(size_t records, int64_t bytes)
     return p;
 }
 
-static void add(struct pending *p, int32_t partition, int64_t offset)
+static void add_at(struct pending *p, int32_t partition, int64_t offset, int64_t now_us)
 {
     struct err err;
     struct consumer_message m = {
         .topic = "spend.calls", .partition = partition, .offset = offset, .value = SV_LIT("12345678")};
-    assert_true(pending_add(p, &m, &err));
+    assert_true(pending_add(p, &m, now_us, &err));
+}
+
+static void add(struct pending *p, int32_t partition, int64_t offset)
+{
+    add_at(p, partition, offset, 0);
 }
 
 static void test_positions_are_of_the_partitions_with_something_sent(void **state)
@@ -122,6 +127,32 @@ static void test_another_assignment_drops_what_was_held(void **state)
     pending_drop_all(NULL);
 }
 
+static void test_the_oldest_that_waits_is_told_with_the_time_it_was_read(void **state)
+{
+    (void)state;
+    struct pending *p = pending_of(10, 1000);
+    assert_null(pending_oldest_waiting(p, 0));
+    add_at(p, 0, 5, 1000);
+    assert_null(pending_oldest_waiting(p, 0)); /* not looked at yet */
+    add_at(p, 7, 100, 2000);
+    add_at(p, 0, 6, 3000);
+    pending_at(p, 0)->known_by = 40;
+    pending_at(p, 1)->known_by = 50;
+    pending_at(p, 2)->known_by = 60;
+    const struct pending_item *item = pending_oldest_waiting(p, 40); /* the first waits for its transaction */
+    assert_non_null(item);
+    assert_int_equal(item->read_us, 2000);
+    assert_int_equal(item->message.partition, 7);
+    assert_int_equal(item->message.offset, 100);
+    assert_int_equal(pending_oldest_waiting(p, 50)->read_us, 3000);
+    assert_null(pending_oldest_waiting(p, 60));
+    pending_begin(p);
+    pending_mark(p, pending_at(p, 0));
+    pending_forget_sent(p);
+    assert_int_equal(pending_oldest_waiting(p, 40)->read_us, 2000); /* it is not read again */
+    pending_free(p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -130,6 +161,7 @@ int main(void)
         cmocka_unit_test(test_it_is_full_by_records_or_by_bytes),
         cmocka_unit_test(test_it_is_ready_when_one_record_needs_no_later_watermark),
         cmocka_unit_test(test_another_assignment_drops_what_was_held),
+        cmocka_unit_test(test_the_oldest_that_waits_is_told_with_the_time_it_was_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
