@@ -5,8 +5,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#define RECORD_BYTES (1 << 20)
-
 bool config_write_begin(struct pg_session *pg, struct config_stamp *stamp, struct err *err)
 {
     struct pg_rows *rows = NULL;
@@ -37,7 +35,7 @@ bool config_write_record(struct pg_session *pg, const struct config_stamp *stamp
 {
     struct buffer key, value;
     buffer_init(&key, LIMIT_ID_BYTES + 64 + LIMIT_TEXT_BYTES);
-    buffer_init(&value, RECORD_BYTES);
+    buffer_init(&value, CONFIG_RECORD_BYTES);
     bool ok = avro_encode_registry_record(record, &value, err);
     if (ok && !buffer_printf(&key, "%s:" SV_FMT, registry_kind_name(record->kind), SV_ARG(record->id)))
         ok = err_set(err, ERR_FULL, FATE_FATAL, "config: the key of a registry record is too long");

@@ -11,6 +11,10 @@
 
 struct pg_session;
 
+/* The most that a fact's whole history may take as a record: no longer one is ever written, to the tables or
+ * to the outbox. */
+#define CONFIG_RECORD_BYTES (1 << 20)
+
 /* What every row of one write carries. */
 struct config_stamp {
     int64_t recorded_at;

@@ -1,9 +1,15 @@
 #include "registry_rows.h"
 
+#include "config_write.h"
 #include "pg_query.h"
 #include <string.h>
 
-#define ROWS_ARENA_BYTES (1 << 20)
+/* Room for whatever config_write let in: each text takes its bytes and a NUL where the record has its bytes
+ * and a length of at least one, and a view if it stands in one of a version's three lists. */
+#define LISTS 3
+#define ROWS_ARENA_BYTES                                                                                     \
+    (CONFIG_RECORD_BYTES + LIMIT_REGISTRY_VERSIONS * (sizeof(struct registry_version) +                      \
+                                                      LISTS * LIMIT_TAGS * sizeof(struct strview)))
 
 #define TEXTS(list)                                                                                          \
     "ARRAY(SELECT jsonb_array_elements_text(coalesce(nullif(f.tag_policy->'" list "', 'null'), '[]')))"
@@ -40,7 +46,7 @@ enum column {
 
 static bool no_room(struct err *err)
 {
-    return err_set(err, ERR_FULL, FATE_FATAL, "registry: a fact's history does not fit %d bytes",
+    return err_set(err, ERR_FULL, FATE_FATAL, "registry: a fact's history does not fit %zu bytes",
                    ROWS_ARENA_BYTES);
 }
 

@@ -416,6 +416,23 @@ def test_a_key_s_binding_is_replaced_whole(bench, api):
     assert put(api, f"/v1/keys/{key}", user="u2") == unbound
 
 
+def test_the_longest_history_of_a_key_is_read_by_every_ledger(bench, api):
+    account, key = bench.account(), key_hash(fresh("sk"))
+    path = f"/v1/keys/{key}"
+    answers = [api("PUT", path, {"tags": [f"{n:03}-{i:03}".ljust(252, "x") for i in range(64)]}) for n in range(63)]
+    assert [status for status, _ in answers[:62]] == [200] * 62
+    refused(answers[62], 400, "invalid")  # a record on spend.registry has no room for more
+    call = build.call()
+    bench.feeder.bill(attributed(call, account, 5_000))
+    bench.settle()
+    assert bench.amounts(account) == [("deduction", -5_000)]
+    bench.stack.services["ledger"].stop()
+    bench.start()
+    status, listed = api("GET", path)
+    assert status == 200 and len(listed["versions"]) == 62
+    assert len(registry_record(bench, f"key:{key}")["versions"]) == 62
+
+
 @pytest.mark.parametrize("body", [{"account_id": "nobody-here"}, {"tags": "a"}, {"tags": [1]}, {"tags": [""]},
                                   {"tags": ["x" * 257]}, {"tags": ["t"] * 65}, {"tag_policy": "any"},
                                   {"tag_policy": {"trust": "all"}}, {"tag_policy": {"trust": "list"}},
