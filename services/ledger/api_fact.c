@@ -203,6 +203,8 @@ static bool add_version(struct api_request *r, struct fact_wanted *w, struct sta
         return api_refuse(
             r, 409, "conflict", "use a new id: where a task or conversation belongs is set once",
             "%s \"" SV_FMT "\" is set to another value", registry_kind_name(r->fact->kind), SV_ARG(w->id));
+    if (!fact_body_fits(r, w, err))
+        return false;
     w->value.recorded_at = stamp->recorded_at;
     if (now->found && !api_fact_effective(r, stamp->recorded_at, w->effective_from, &w->value.effective_from))
         return false;

@@ -2,6 +2,7 @@
 
 #include "api_body.h"
 #include "base/sha256.h"
+#include "pg_query.h"
 #include "registry_rows.h"
 
 static const struct api_field all_fields[FACT_FIELDS] = {
@@ -83,22 +84,6 @@ static bool read_policy(struct api_request *r, struct strview json, struct tag_p
     return true;
 }
 
-/* A task and its conversation belong to one account; a conversation nobody registered is a label. */
-static bool conversation_fits(struct api_request *r, const struct registry_version *value, struct err *err)
-{
-    struct registry_fact fact;
-    bool found = false;
-    if (sv_is_null(value->conversation_id))
-        return true;
-    if (!registry_rows_one(r->pg, REGISTRY_CONVERSATION, value->conversation_id, r->arena, &fact, &found,
-                           err))
-        return false;
-    return !found || sv_eq(fact.record.versions[0].account_id, value->account_id) ||
-           api_refuse(r, 409, "conflict", "name a conversation of the task's own account",
-                      "conversation \"" SV_FMT "\" belongs to another account",
-                      SV_ARG(value->conversation_id));
-}
-
 /* The values of the fields that the kind has, by enum fact_field; those it has not are not present. */
 static bool read_fields(struct api_request *r, struct api_value values[FACT_FIELDS])
 {
@@ -149,6 +134,45 @@ bool fact_body_read(struct api_request *r, struct fact_wanted *w, struct err *er
         .conversation_id = v[FACT_CONVERSATION].text,
     };
     return exists(r, REGISTRY_ACCOUNT, w->value.account_id, err) &&
-           exists(r, REGISTRY_TIER, w->value.tier, err) && conversation_fits(r, &w->value, err) &&
+           exists(r, REGISTRY_TIER, w->value.tier, err) &&
            (!v[FACT_POLICY].present || read_policy(r, w->policy, &w->value.tag_policy, err));
+}
+
+/* Seen from the task; a conversation nobody registered is a label. */
+static bool conversation_fits(struct api_request *r, const struct registry_version *task, struct err *err)
+{
+    struct registry_fact fact;
+    bool found = false;
+    if (sv_is_null(task->conversation_id))
+        return true;
+    if (!registry_rows_one(r->pg, REGISTRY_CONVERSATION, task->conversation_id, r->arena, &fact, &found, err))
+        return false;
+    return !found || sv_eq(fact.record.versions[0].account_id, task->account_id) ||
+           api_refuse(r, 409, "conflict", "name a conversation of the task's own account",
+                      "conversation \"" SV_FMT "\" belongs to another account",
+                      SV_ARG(task->conversation_id));
+}
+
+/* Seen from the conversation: tasks may have named it while it was a label. */
+static bool tasks_fit(struct api_request *r, const struct fact_wanted *w, struct err *err)
+{
+    struct pg_rows *rows = NULL;
+    bool ok = pg_query(r->pg,
+                       "SELECT task_id FROM task WHERE conversation_id = $1 AND account_id <> $2"
+                       " ORDER BY task_id LIMIT 1",
+                       PG_ARGS(PG_TEXT(w->id), PG_TEXT(w->value.account_id)), &rows, err);
+    if (ok && pg_rows_count(rows) > 0)
+        ok = api_refuse(r, 409, "conflict",
+                        "register it for the account of the tasks that name it, or use a new id",
+                        "task \"" SV_FMT "\" of another account names conversation \"" SV_FMT "\"",
+                        SV_ARG(pg_get(rows, 0, 0)), SV_ARG(w->id));
+    pg_rows_free(rows);
+    return ok;
+}
+
+bool fact_body_fits(struct api_request *r, const struct fact_wanted *w, struct err *err)
+{
+    if (r->fact->kind == REGISTRY_TASK)
+        return conversation_fits(r, &w->value, err);
+    return r->fact->kind != REGISTRY_CONVERSATION || tasks_fit(r, w, err);
 }

@@ -38,5 +38,9 @@ struct fact_wanted {
  * repeated. */
 bool fact_id_read(struct api_request *r, struct strview *id) NODISCARD;
 bool fact_body_read(struct api_request *r, struct fact_wanted *w, struct err *err) NODISCARD;
+/* A task and its conversation belong to one account, else every call of the task would be a conflict: a new
+ * one of either is refused that would part them. Under the configuration lock, so that they cannot pass each
+ * other. */
+bool fact_body_fits(struct api_request *r, const struct fact_wanted *w, struct err *err) NODISCARD;
 
 #endif

@@ -460,6 +460,43 @@ def test_a_task_s_place_is_set_once(bench, api):
     assert registry_record(bench, f"conversation:{talk}")["versions"][0]["account_id"] == account
 
 
+def test_a_conversation_is_not_registered_away_from_its_tasks(bench, api):
+    account, other, task, talk = bench.account(), bench.account(), fresh("task"), fresh("talk")
+    put(api, f"/v1/tasks/{task}", account_id=account, conversation_id=talk)
+    before = bench.query("SELECT version, (SELECT count(*) FROM admin_audit) AS audits FROM config_version")
+    refused(api("PUT", f"/v1/conversations/{talk}", {"account_id": other}), 409, "conflict", talk, task)
+    assert bench.query("SELECT version, (SELECT count(*) FROM admin_audit) AS audits FROM config_version") == before
+    refused(api("GET", f"/v1/conversations/{talk}"), 404, "not_found", talk)
+    assert put(api, f"/v1/conversations/{talk}", account_id=account)["account_id"] == account
+    # a label that tasks of two accounts name has no account it could be registered for
+    label = fresh("label")
+    for owner in (account, other):
+        put(api, f"/v1/tasks/{fresh('task')}", account_id=owner, conversation_id=label)
+    for owner in (account, other):
+        refused(api("PUT", f"/v1/conversations/{label}", {"account_id": owner}), 409, "conflict", label)
+
+
+def test_a_task_and_its_conversation_written_at_once_never_part(bench, api):
+    """Each is checked under the lock that the other is written under."""
+    bench.start("ledger", "ledger-2")
+    account, other = bench.account(), bench.account()
+    for _ in range(20):
+        task, talk, answers = fresh("task"), fresh("talk"), []
+        gate = threading.Barrier(2)
+
+        def write(ledger, path, body, gate=gate, answers=answers):
+            gate.wait()
+            answers.append(bench.stack.api("PUT", path, body, ledger=ledger))
+        threads = [threading.Thread(target=write, args=row) for row in (
+            ("ledger", f"/v1/tasks/{task}", {"account_id": account, "conversation_id": talk}),
+            ("ledger-2", f"/v1/conversations/{talk}", {"account_id": other}))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(status for status, _ in answers) == [200, 409], answers
+
+
 def test_a_model_alias_has_a_history(bench, api):
     alias = "azure/" + fresh("m")
     path = f"/v1/models/{quote(alias, safe='')}"

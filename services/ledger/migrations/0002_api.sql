@@ -45,6 +45,9 @@ SELECT 5, alias, config_version, effective_from, recorded_at, NULL, NULL, NULL, 
     NULL, NULL
 FROM model_alias;
 
+-- For a conversation that is being registered: who has named it already.
+CREATE INDEX task_conversation ON task (conversation_id) WHERE conversation_id IS NOT NULL;
+
 -- Adds one version; inside the transaction of config_begin().
 CREATE FUNCTION fact_add(kind int, id text, effective_from timestamptz, recorded_at timestamptz, config_version bigint,
     account_id text, tier text, markup_ppm bigint, user_id text, team text, price_key text, conversation_id text,
