@@ -114,7 +114,7 @@ void call_record_end(struct spend_call *call, const struct call_end *end, const 
     call->service_tier = reader->service_tier;
     call->usage = (struct usage){0};
     call->quality = QUALITY_UNKNOWN;
-    uint64_t reply_text = watch->unread ? watch->bytes : reader->text_bytes;
+    uint64_t reply_text = reply_watch_text(watch);
     bool ended_well = end->outcome == OUTCOME_COMPLETED || end->outcome == OUTCOME_ABORTED;
     bool broke_after_output = end->outcome == OUTCOME_FAILED && reply_text > 0 && end->estimate_failed;
     if (reader->has_usage)

@@ -254,9 +254,18 @@ static void exchange_complete(struct exchange *x, bool over)
     exchange_end(x, NULL, all);
 }
 
+/* What came of a reply that is not whole may still say what it cost; the caller gets no more of it. */
+static void reply_read_rest(struct exchange *x)
+{
+    struct strview ignored;
+    if (x->is_call && !reply_watch_end(&x->watch, &x->gateway->piece, &ignored))
+        log_warn("reply_rest_unread", LOG_STR("call_id", x->call_id), LOG_END);
+}
+
 static void exchange_fail(struct exchange *x, const struct http_refusal *answer, enum meter counted)
 {
     meter_add(counted, 1);
+    reply_read_rest(x);
     bool aborted = x->client == NULL && x->replying && x->status < 300;
     call_finish(x, x->had_all ? OUTCOME_COMPLETED : aborted ? OUTCOME_ABORTED : OUTCOME_FAILED, x->had_all);
     exchange_end(x, x->replying ? NULL : answer, false);
@@ -455,6 +464,7 @@ void exchange_cut(struct exchange *x)
 }
 
 void exchange_tick(struct exchange *x, int64_t now_us)
+    reply_read_rest(x);
 {
     const struct ingest_options *o = x->gateway->options;
     if (x->left_us != 0 && now_us - x->left_us > o->abort_drain_us)

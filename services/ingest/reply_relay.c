@@ -90,7 +90,7 @@ static bool body_pass(struct exchange *x, struct strview bytes)
         if (!reply_watch_feed(&x->watch, bytes, &x->gateway->piece, &pass))
             return false;
         if (x->entry != NULL)
-            journal_progress(x->entry, x->watch.reader.text_bytes);
+            journal_progress(x->entry, reply_watch_text(&x->watch));
     }
     to_client(x, pass);
     return true;

@@ -81,6 +81,11 @@ bool reply_watch_feed(struct reply_watch *w, struct strview bytes, struct buffer
     return true;
 }
 
+uint64_t reply_watch_text(const struct reply_watch *w)
+{
+    return w->mode == WATCH_JSON || w->unread ? w->bytes : w->reader.text_bytes;
+}
+
 bool reply_watch_end(struct reply_watch *w, struct buffer *piece, struct strview *pass)
 {
     *pass = SV_LIT("");
@@ -94,6 +99,8 @@ bool reply_watch_end(struct reply_watch *w, struct buffer *piece, struct strview
     if (w->mode == WATCH_JSON && w->body.len > 0) {
         struct usage_seen seen = usage_reader_feed(&w->reader, buffer_view(&w->body), w->scratch);
         arena_reset(w->scratch);
+        buffer_free(&w->body);
+        w->mode = WATCH_NOTHING;
         if (!seen.parsed)
             unread_note(w);
     }

@@ -39,7 +39,9 @@ bool reply_watch_filters(const struct reply_watch *w);
  */
 bool reply_watch_feed(struct reply_watch *w, struct strview bytes, struct buffer *piece,
                       struct strview *pass) NODISCARD;
-/* The body is complete (or as complete as it will be). *pass: what the filter still held. */
+/* Bytes that an estimate goes by if the call ended now. */
+uint64_t reply_watch_text(const struct reply_watch *w);
+/* The body is complete (or as complete as it will be): once. *pass: what the filter still held. */
 bool reply_watch_end(struct reply_watch *w, struct buffer *piece, struct strview *pass) NODISCARD;
 
 #endif

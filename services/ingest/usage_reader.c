@@ -89,7 +89,9 @@ static bool usage_read(struct feed *f, const struct json_value *value)
         return json_scan_skip(&f->scan, value, NULL);
     char path[PATH_ROOM];
     f->seen.usage = true;
-    if (!usage_members(f, path, 0, 0))
+    if (!usage_members(f, path, 0, 0)) { /* cut: its last number may be, too */
+        memcpy(f->r->value, before, sizeof before);
+        f->r->has_usage = had_usage;
         return false;
     size_t len = (size_t)(f->scan.at - value->raw.ptr);
     free(f->r->provider_usage);
@@ -111,9 +113,13 @@ static bool choice_read(struct feed *f, const struct json_value *choice, bool *i
         *idle = false;
         return json_scan_skip(&f->scan, choice, NULL);
     }
+    struct opt_i64 before[USAGE_ROWS_MAX];
+    bool had_usage = f->r->has_usage;
+    memcpy(before, f->r->value, sizeof before);
     while (json_scan_member(&f->scan, &key, &value)) {
         if (value.kind == JSON_KIND_OBJECT && json_scan_text_is(&key, SV_LIT("delta"))) {
             if (!choice_read(f, &value, idle))
+    }
                 return false;
             continue;
         }

@@ -146,3 +146,47 @@ def test_a_refused_request_is_answered_once_and_the_connection_goes_on(stack, up
     wait_until(lambda: ingest.metrics()["spend_ingest_journal_undelivered"] == 0, 60, "all delivered")
     assert len(upstream.requests) == sent + 1
     ingest.stop()
+
+
+WHOLE = reply_body(prompt=70, completion=50)
+
+
+@pytest.mark.parametrize("answer", [
+    [reply(WHOLE, len(WHOLE) + 9), "close"],
+    [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n" % (len(WHOLE), WHOLE), "close"],
+    [b"HTTP/1.1 200 OK\r\n\r\n" + WHOLE, lambda _: time.sleep(0.3), "reset"],
+], ids=["length", "chunked", "reset"])
+def test_usage_that_came_whole_counts_however_untidily_the_reply_ends(stack, upstream, ingest, answer):
+    upstream.answers.put(answer)
+    record = record_of(stack, call_id_of(talk(ingest.port, post())))
+    assert (record["outcome"], record["quality"]) == ("failed", "partial")
+    assert usage(record) == {"input": 70, "output": 50}
+
+
+def test_a_plain_reply_cut_by_the_drain_is_estimated_by_its_bytes(stack, upstream, ingest):
+    part = WHOLE[:len(WHOLE) - 12]  # in the midst of a number
+    upstream.answers.put([reply(part, len(WHOLE)), lambda _: time.sleep(2), "close"])
+    with socket.create_connection(("127.0.0.1", ingest.port), timeout=10) as client:
+        client.sendall(post())
+        got = b""
+        while part not in got:
+            got += client.recv(65536)
+    record = record_of(stack, call_id_of(got))
+    assert (record["outcome"], record["quality"]) == ("aborted", "estimated")
+    assert usage(record) == {"input": 1, "output": -(-len(part) // 4)}
+
+
+def test_a_crash_in_a_plain_reply_is_billed_for_what_had_come(stack, upstream):
+    ingest = stack.ingest("crash", upstream=upstream.url, journal=stack.dir / "journal-crash").start()
+    part = reply_body("x" * 4000)[:3000]
+    upstream.answers.put([reply(part, 9000), lambda _: time.sleep(3), "close"])
+    with socket.create_connection(("127.0.0.1", ingest.port), timeout=10) as client:
+        client.sendall(post())
+        got = b""
+        while part not in got:
+            got += client.recv(65536)
+    ingest.kill()
+    ingest.start()
+    record = record_of(stack, call_id_of(got))
+    assert (record["outcome"], record["quality"], usage(record)) == ("unknown", "estimated", {"input": 1, "output": 750})
+    ingest.stop()
