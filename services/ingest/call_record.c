@@ -92,10 +92,22 @@ bool call_record_reply(struct spend_call *call, const struct reply_head *head, s
     return arena_dup(a, tag_capture_text(id), &call->upstream_call_id);
 }
 
-static void usage_reported(struct spend_call *call, const struct usage_reader *reader, bool whole)
+/* A total that could not be read must not pass for none. */
+static void side_estimate(struct spend_call *call, enum usage_class class, uint64_t text)
+{
+    call->usage.units[class] = OPT_I64(text_tokens(text));
+    call->quality = QUALITY_ESTIMATED;
+}
+
+static void usage_reported(struct spend_call *call, const struct usage_reader *reader,
+                           const struct call_end *end, uint64_t reply_text)
 {
     usage_reader_result(reader, &call->usage);
-    call->quality = whole ? QUALITY_FINAL : QUALITY_PARTIAL;
+    call->quality = end->reply_whole ? QUALITY_FINAL : QUALITY_PARTIAL;
+    if (reader->input_unreadable)
+        side_estimate(call, USAGE_INPUT, end->request_text);
+    if (reader->output_unreadable)
+        side_estimate(call, USAGE_OUTPUT, reply_text);
     struct strview text = {reader->provider_usage, reader->provider_usage_len};
     if (reader->provider_usage != NULL)
         call->provider_usage = text;
@@ -111,6 +123,8 @@ void call_record_end(struct spend_call *call, const struct call_end *end, const 
         call->ttfb_us = OPT_I64(end->ttfb_us);
     call->reply_bytes = (int64_t)end->reply_bytes;
     call->model_replied = tag_capture_text(reader->model);
+    if (!sv_is_null(end->stamp) && (sv_is_empty(end->stamp) || sv_eq(end->stamp, call->model_replied)))
+        call->model_replied = SV_NULL; /* it may be but the request's own word, sent back */
     call->service_tier = reader->service_tier;
     call->usage = (struct usage){0};
     call->quality = QUALITY_UNKNOWN;
@@ -118,13 +132,11 @@ void call_record_end(struct spend_call *call, const struct call_end *end, const 
     bool ended_well = end->outcome == OUTCOME_COMPLETED || end->outcome == OUTCOME_ABORTED;
     bool broke_after_output = end->outcome == OUTCOME_FAILED && reply_text > 0 && end->estimate_failed;
     if (reader->has_usage)
-        usage_reported(call, reader, end->reply_whole);
+        usage_reported(call, reader, end, reply_text);
     else if (is_estimable(call->operation) && (ended_well || broke_after_output))
         usage_estimate(call, end->request_text, reply_text);
 }
 
-    if (!sv_is_null(end->stamp) && (sv_is_empty(end->stamp) || sv_eq(end->stamp, call->model_replied)))
-        call->model_replied = SV_NULL; /* it may be but the request's own word, sent back */
 static const enum meter outcome_meters[OUTCOME_COUNT] = {
     [OUTCOME_REJECTED] = METER_OUTCOME_REJECTED,   [OUTCOME_FAILED] = METER_OUTCOME_FAILED,
     [OUTCOME_UNKNOWN] = METER_OUTCOME_UNKNOWN,     [OUTCOME_ABORTED] = METER_OUTCOME_ABORTED,

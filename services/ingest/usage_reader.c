@@ -1,6 +1,7 @@
 /*
  * usage_reader: one pass. usage, model and service_tier stand at the root, or in `response` (responses) or
- * `message` (messages). A number that is no non-negative integer is left null and counted.
+ * `message` (messages). A number that is no non-negative integer is left null and counted; a total that is
+ * none is noted.
  */
 #include "ingest/usage_reader.h"
 
@@ -44,18 +45,40 @@ static void text_keep(const struct json_value *v, struct arena *scratch, char *r
     *out = (struct strview){room, text.len};
 }
 
+/* 500, or as some encoders write it, 500.0. */
+static bool number_read(const struct json_value *v, int64_t *out)
+{
+    struct strview fraction;
+    struct strview whole = sv_cut(v->raw, '.', &fraction);
+    if (v->kind != JSON_KIND_NUMBER || !sv_to_i64(whole, out) || *out < 0)
+        return false;
+    for (size_t i = 0; !sv_is_null(fraction) && i < fraction.len; i++)
+        if (fraction.ptr[i] != '0')
+            return false;
+    return true;
+}
+
+static void readable_note(struct usage_reader *r, enum usage_role role, bool readable)
+{
+    if (role == USAGE_ROLE_IN_TOTAL)
+        r->input_unreadable = !readable;
+    else if (role == USAGE_ROLE_OUT_TOTAL)
+        r->output_unreadable = !readable;
+}
+
 static void number_keep(struct usage_reader *r, const char *path, size_t len, const struct json_value *v)
 {
     for (size_t i = 0; i < r->table.count; i++) {
         if (strlen(r->table.row[i].path) != len || memcmp(r->table.row[i].path, path, len) != 0)
             continue;
         int64_t n = 0;
-        if (json_scan_i64(v, &n) && n >= 0) {
-            r->value[i] = OPT_I64(n);
-            r->has_usage = true;
-        } else if (v->kind != JSON_KIND_NULL) {
-            meter_add(METER_USAGE_UNREADABLE, 1);
-        }
+        if (v->kind == JSON_KIND_NULL)
+            continue;
+        bool readable = number_read(v, &n);
+        r->value[i] = (struct opt_i64){.has = readable, .v = n};
+        r->has_usage = r->has_usage || readable;
+        readable_note(r, r->table.row[i].role, readable);
+        meter_add(METER_USAGE_UNREADABLE, readable ? 0 : 1);
     }
 }
 
@@ -88,11 +111,15 @@ static bool usage_read(struct feed *f, const struct json_value *value)
     if (value->kind != JSON_KIND_OBJECT)
         return json_scan_skip(&f->scan, value, NULL);
     char path[PATH_ROOM];
+    struct opt_i64 before[USAGE_ROWS_MAX];
+    bool had_usage = f->r->has_usage;
+    memcpy(before, f->r->value, sizeof before);
     f->seen.usage = true;
     if (!usage_members(f, path, 0, 0)) { /* cut: its last number may be, too */
         memcpy(f->r->value, before, sizeof before);
         f->r->has_usage = had_usage;
         return false;
+    }
     size_t len = (size_t)(f->scan.at - value->raw.ptr);
     free(f->r->provider_usage);
     f->r->provider_usage = len > LIMIT_PROVIDER_USAGE_BYTES ? NULL : malloc(len);
@@ -113,13 +140,9 @@ static bool choice_read(struct feed *f, const struct json_value *choice, bool *i
         *idle = false;
         return json_scan_skip(&f->scan, choice, NULL);
     }
-    struct opt_i64 before[USAGE_ROWS_MAX];
-    bool had_usage = f->r->has_usage;
-    memcpy(before, f->r->value, sizeof before);
     while (json_scan_member(&f->scan, &key, &value)) {
         if (value.kind == JSON_KIND_OBJECT && json_scan_text_is(&key, SV_LIT("delta"))) {
             if (!choice_read(f, &value, idle))
-    }
                 return false;
             continue;
         }

@@ -12,7 +12,9 @@
 struct usage_reader {
     struct usage_table table;
     struct opt_i64 value[USAGE_ROWS_MAX];
-    bool has_usage; /* a usage object with at least one number */
+    bool has_usage;        /* a usage object with at least one number */
+    bool input_unreadable; /* the total is there, but no number we can read */
+    bool output_unreadable;
     bool has_error; /* an error object */
     uint64_t text_bytes;
     char *provider_usage; /* as it came, NULL without one */

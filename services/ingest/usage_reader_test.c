@@ -100,6 +100,48 @@ static void test_numbers_that_are_none_stay_null(void **state)
           UNITS(-1, -1, -1, -1, 5, -1, -1, -1));
 }
 
+static void test_whole_numbers_written_as_decimals_are_read(void **state)
+{
+    (void)state;
+    check(OPERATION_CHAT, "{\"usage\":{\"prompt_tokens\":120.0,\"completion_tokens\":500.000}}",
+          UNITS(120, -1, -1, -1, 500, -1, -1, -1));
+}
+
+static void test_a_total_that_cannot_be_read_is_noted_until_one_can(void **state)
+{
+    (void)state;
+    const char *const texts[] = {"{\"usage\":{\"prompt_tokens\":\"7\",\"completion_tokens\":5}}", NULL};
+    const char *const more[] = {"{\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":5}}",
+                                "{\"usage\":{\"prompt_tokens\":null,\"completion_tokens\":5e2}}", NULL};
+    struct usage_reader r;
+    struct usage out;
+    read_all(OPERATION_CHAT, texts, &r, &out);
+    assert_true(r.input_unreadable && !r.output_unreadable);
+    usage_reader_free(&r);
+    read_all(OPERATION_CHAT, more, &r, &out);
+    assert_true(!r.input_unreadable && r.output_unreadable);
+    assert_int_equal(out.units[USAGE_INPUT].v, 7);
+    assert_false(out.units[USAGE_OUTPUT].has);
+    usage_reader_free(&r);
+}
+
+static void test_a_usage_object_that_was_cut_tells_nothing(void **state)
+{
+    (void)state;
+    const char *const texts[] = {"{\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":50",
+                                 "{\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":5}", NULL};
+    const char *const cut[] = {texts[0], NULL};
+    struct usage_reader r;
+    struct usage out;
+    read_all(OPERATION_CHAT, cut, &r, &out);
+    assert_false(r.has_usage || out.units[USAGE_INPUT].has || out.units[USAGE_OUTPUT].has);
+    usage_reader_free(&r);
+    read_all(OPERATION_CHAT, texts, &r, &out);
+    assert_true(r.has_usage);
+    assert_int_equal(out.units[USAGE_INPUT].v, 9);
+    usage_reader_free(&r);
+}
+
 static void test_sums_that_do_not_agree_are_seen_and_the_numbers_kept(void **state)
 {
     (void)state;
@@ -236,6 +278,9 @@ int main(void)
         cmocka_unit_test(test_cache_writes_that_litellm_adds_are_no_plain_input),
         cmocka_unit_test(test_other_shapes_that_share_the_table),
         cmocka_unit_test(test_numbers_that_are_none_stay_null),
+        cmocka_unit_test(test_whole_numbers_written_as_decimals_are_read),
+        cmocka_unit_test(test_a_total_that_cannot_be_read_is_noted_until_one_can),
+        cmocka_unit_test(test_a_usage_object_that_was_cut_tells_nothing),
         cmocka_unit_test(test_sums_that_do_not_agree_are_seen_and_the_numbers_kept),
         cmocka_unit_test(test_cumulative_numbers_overwrite_and_never_add),
         cmocka_unit_test(test_the_providers_object_is_kept_as_it_came_up_to_its_limit),
