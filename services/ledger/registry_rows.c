@@ -6,7 +6,7 @@
 
 /* Room for whatever config_write let in: each text takes its bytes and a NUL where the record has its bytes
  * and a length of at least one, and a view if it stands in one of a version's three lists. */
-#define LISTS 3
+#define LISTS ((size_t)3)
 #define ROWS_ARENA_BYTES                                                                                     \
     (CONFIG_RECORD_BYTES + LIMIT_REGISTRY_VERSIONS * (sizeof(struct registry_version) +                      \
                                                       LISTS * LIMIT_TAGS * sizeof(struct strview)))
