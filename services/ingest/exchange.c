@@ -358,10 +358,15 @@ static bool reply_read(struct exchange *x, bool *more)
     if (n == -1)
         return true;
     x->heard_us = clock_mono_us();
-    if (n > 0 && x->first_us == 0)
+    if (n > 0 && x->request.begun && x->first_us == 0)
         x->first_us = x->heard_us;
-    enum relay_step step = n > 0 ? reply_relay_feed(x, (struct strview){g->read_room, (size_t)n}, &over, &err)
-                                 : reply_relay_close(x, &err);
+    enum relay_step step = RELAY_BAD;
+    if (n > 0 && !x->request.begun)
+        (void)err_set(&err, ERR_HTTP, FATE_RETRY, "the upstream replied before it was asked");
+    else if (n > 0)
+        step = reply_relay_feed(x, (struct strview){g->read_room, (size_t)n}, &over, &err);
+    else
+        step = reply_relay_close(x, &err);
     if (n == -2 && step == RELAY_DONE) {
         step = RELAY_BAD;
         (void)err_set(&err, ERR_HTTP, FATE_RETRY, "the connection was reset in the middle of a reply");
@@ -464,7 +469,6 @@ void exchange_cut(struct exchange *x)
 }
 
 void exchange_tick(struct exchange *x, int64_t now_us)
-    reply_read_rest(x);
 {
     const struct ingest_options *o = x->gateway->options;
     if (x->left_us != 0 && now_us - x->left_us > o->abort_drain_us)
@@ -474,4 +478,5 @@ void exchange_tick(struct exchange *x, int64_t now_us)
     else if (!x->connecting && now_us - x->heard_us > o->upstream_time_us &&
              (x->client == NULL || client_backlog(x->client) == 0))
         exchange_fail(x, &too_slow, METER_UPSTREAM_TIMEOUT);
+    reply_read_rest(x);
 }

@@ -211,17 +211,30 @@ static struct upstream_link *link_new(struct upstream *u)
     return link;
 }
 
+/* Neither closed nor talking out of turn: what waits on it unread would pass for the next caller's reply. */
+static bool is_quiet(const struct upstream_link *link)
+{
+    char byte;
+    return recv(link->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN;
+}
+
+static struct upstream_link *idle_take(struct upstream *u)
+{
+    for (struct upstream_link *link; (link = u->idle) != NULL; link_close(link)) {
+        idle_remove(link);
+        if (is_quiet(link))
+            return link;
+    }
+    return NULL;
+}
+
 struct upstream_link *upstream_take(struct upstream *u, const struct upstream_events *events, void *arg,
                                     bool fresh, bool *reused)
 {
-    struct upstream_link *link = fresh ? NULL : u->idle;
+    struct upstream_link *link = fresh ? NULL : idle_take(u);
     *reused = link != NULL;
-    if (link != NULL) {
-        u->idle = link->below;
-        meter_add(METER_UPSTREAM_IDLE, -1);
-    } else {
+    if (link == NULL)
         link = link_new(u);
-    }
     if (link != NULL) {
         link->events = events;
         link->arg = arg;

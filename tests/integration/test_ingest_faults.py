@@ -1,7 +1,7 @@
 """spend-ingest between callers it must refuse and upstreams that do not keep to the rules: raw sockets on both sides."""
 
+import contextlib
 import json
-import os
 import queue
 import signal
 import socket
@@ -9,8 +9,8 @@ import threading
 import time
 
 import pytest
-from stack import Stack, http, wait_until
-from test_ingest import READERS, record_of, records, usage
+from stack import Stack, wait_until
+from test_ingest import READERS, record_of, usage
 
 
 class Upstream:
@@ -32,7 +32,7 @@ class Upstream:
             threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
 
     def serve(self, connection):
-        with connection:
+        with connection, contextlib.suppress(ConnectionError):
             while (request := read_message(connection)) is not None:
                 self.requests.append(request)
                 for step in self.answers.get(timeout=20):
@@ -190,3 +190,22 @@ def test_a_crash_in_a_plain_reply_is_billed_for_what_had_come(stack, upstream):
     record = record_of(stack, call_id_of(got))
     assert (record["outcome"], record["quality"], usage(record)) == ("unknown", "estimated", {"input": 1, "output": 750})
     ingest.stop()
+
+
+def test_a_reply_nobody_asked_for_goes_to_nobody(stack, upstream, ingest):
+    stale, connections = reply(reply_body("stale", 1000, 1000)), []
+    upstream.answers.put([reply(reply_body("first")), connections.append])
+    with socket.create_connection(("127.0.0.1", ingest.port), timeout=10) as client:
+        client.sendall(post())
+        assert b"first" in read_message(client)
+        wait_until(lambda: connections and ingest.metrics()["spend_ingest_upstream_idle"] > 0, 10, "an idle link")
+        upstream.answers.put([reply(reply_body("second"))])
+        ingest.kill(signal.SIGSTOP)  # it learns of both at once, of the request first
+        try:
+            client.sendall(post())
+            connections[0].sendall(stale)
+        finally:
+            ingest.kill(signal.SIGCONT)
+        raw = read_message(client)
+    assert b"second" in raw and b"stale" not in raw
+    assert usage(record_of(stack, call_id_of(raw))) == {"input": 7, "output": 5}
