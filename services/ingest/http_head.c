@@ -111,7 +111,14 @@ static const char *framing_note(struct http_headers *h, const struct http_header
     return NULL;
 }
 
-static const char *line_parse(struct strview line, struct http_header *out)
+static bool is_framing(struct strview name)
+{
+    return sv_eq_nocase(name, SV_LIT("content-length")) || sv_eq_nocase(name, SV_LIT("transfer-encoding")) ||
+           sv_eq_nocase(name, SV_LIT("connection"));
+}
+
+/* drops: a value with a control character makes *out's value null instead. NULL when the line may stand. */
+static const char *line_parse(struct strview line, bool drops, struct http_header *out)
 {
     if (line.len > 0 && (line.ptr[0] == ' ' || line.ptr[0] == '\t'))
         return "a folded header line";
@@ -121,13 +128,15 @@ static const char *line_parse(struct strview line, struct http_header *out)
         return "a header line without a colon";
     if (!http_is_token(name))
         return "a header name with a byte that may not stand there";
-    if (!is_field_text(value))
+    bool sound = is_field_text(value);
+    if (!sound && (!drops || is_framing(name)))
         return "a control character in a header value";
-    *out = (struct http_header){name, sv_trim(value)};
+    *out = (struct http_header){name, sound ? sv_trim(value) : SV_NULL};
     return NULL;
 }
 
-const char *http_headers_parse(struct strview lines, struct http_headers *out, enum err_code *code)
+static const char *lines_parse(struct strview lines, size_t max, bool drops, struct http_headers *out,
+                               enum err_code *code)
 {
     *code = ERR_INVALID;
     out->count = 0;
@@ -135,12 +144,14 @@ const char *http_headers_parse(struct strview lines, struct http_headers *out, e
     out->chunked = out->close = out->upgrade = out->websocket = false;
     out->hosts = 0;
     while (lines.len > 0) {
-        if (out->count == LIMIT_HEADER_COUNT) {
+        if (out->count == max) {
             *code = ERR_FULL;
             return "too many header lines";
         }
         struct http_header *header = &out->item[out->count];
-        const char *wrong = line_parse(http_line_cut(&lines), header);
+        const char *wrong = line_parse(http_line_cut(&lines), drops, header);
+        if (wrong == NULL && sv_is_null(header->value))
+            continue;
         if (wrong == NULL)
             wrong = framing_note(out, header);
         if (wrong != NULL)
@@ -150,6 +161,17 @@ const char *http_headers_parse(struct strview lines, struct http_headers *out, e
     if (out->chunked && out->content_length != HTTP_LENGTH_NONE)
         return "both Content-Length and Transfer-Encoding";
     return NULL;
+}
+
+const char *http_headers_parse(struct strview lines, struct http_headers *out, enum err_code *code)
+{
+    return lines_parse(lines, LIMIT_HEADER_COUNT, false, out, code);
+}
+
+const char *http_headers_parse_reply(struct strview lines, struct http_headers *out)
+{
+    enum err_code ignored;
+    return lines_parse(lines, LIMIT_REPLY_HEADER_COUNT, true, out, &ignored);
 }
 
 struct strview http_header_last(const struct http_headers *h, struct strview name)

@@ -19,7 +19,7 @@ struct http_header {
 };
 
 struct http_headers {
-    struct http_header item[LIMIT_HEADER_COUNT];
+    struct http_header item[LIMIT_REPLY_HEADER_COUNT];
     size_t count;
     /* what the lines say about framing */
     int64_t content_length; /* HTTP_LENGTH_NONE without one */
@@ -47,6 +47,12 @@ struct strview http_line_cut(struct strview *rest);
  * well, else what is wrong, for people. ERR_FULL in *code when there are too many lines, else ERR_INVALID.
  */
 const char *http_headers_parse(struct strview lines, struct http_headers *out, enum err_code *code);
+
+/*
+ * The same for a reply: LIMIT_REPLY_HEADER_COUNT lines, and a line whose value holds a control character is
+ * left out, unless it is about framing.
+ */
+const char *http_headers_parse_reply(struct strview lines, struct http_headers *out);
 
 bool http_is_token(struct strview v);
 /* The last line of that name, ASCII case aside; null view without one. */

@@ -44,8 +44,7 @@ enum guard_verdict reply_head_parse(struct strview in, size_t *scanned, bool to_
     bool old = false;
     if (!status_line(http_line_cut(&rest), out, &old))
         return refuse(err, "malformed status line");
-    enum err_code code;
-    const char *wrong = http_headers_parse(rest, &out->headers, &code);
+    const char *wrong = http_headers_parse_reply(rest, &out->headers);
     if (wrong != NULL)
         return refuse(err, wrong);
     out->close = out->headers.close || old;

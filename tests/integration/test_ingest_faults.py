@@ -209,3 +209,19 @@ def test_a_reply_nobody_asked_for_goes_to_nobody(stack, upstream, ingest):
         raw = read_message(client)
     assert b"second" in raw and b"stale" not in raw
     assert usage(record_of(stack, call_id_of(raw))) == {"input": 7, "output": 5}
+
+
+def test_replies_may_have_many_header_lines_and_a_bad_one_is_left_out(stack, upstream, ingest):
+    lines = b"".join(b"llm_provider-x-%d: v\r\n" % number for number in range(400)) + b"X-Bad: a\x01b\r\nX-Good: g\r\n"
+    upstream.answers.put([reply(WHOLE, head=lines)])
+    raw = talk(ingest.port, post(last=True))
+    assert raw.startswith(b"HTTP/1.1 200") and raw.endswith(WHOLE)
+    assert raw.count(b"llm_provider-x-") == 400 and b"X-Good: g" in raw and b"X-Bad" not in raw
+    record = record_of(stack, call_id_of(raw))
+    assert (record["outcome"], record["quality"], usage(record)) == ("completed", "final", {"input": 70, "output": 50})
+
+
+@pytest.mark.parametrize("line", [b"Transfer-Encoding: chunked\x01", b"Connection: clo\x01se", b" folded", b"X : y"])
+def test_a_bad_line_about_framing_still_fails_the_reply(upstream, ingest, line):
+    upstream.answers.put([reply(WHOLE, head=line + b"\r\n")])
+    assert talk(ingest.port, post(last=True)).startswith(b"HTTP/1.1 502")

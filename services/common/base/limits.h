@@ -8,6 +8,7 @@
 #define LIMIT_BODY_BYTES           (32LL << 20) /* request body through ingest */
 #define LIMIT_HEADER_BYTES         (32LL << 10) /* request line and headers together */
 #define LIMIT_HEADER_COUNT         100          /* header lines of a request */
+#define LIMIT_REPLY_HEADER_COUNT   480          /* of a reply: proxies repeat their providers' */
 #define LIMIT_JSON_DEPTH           64           /* nesting of a JSON body */
 #define LIMIT_TAGS                 64           /* tags a call */
 #define LIMIT_TAG_BYTES            256          /* bytes a tag */
