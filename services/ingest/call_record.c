@@ -125,7 +125,7 @@ void call_record_end(struct spend_call *call, const struct call_end *end, const 
     call->model_replied = tag_capture_text(reader->model);
     if (!sv_is_null(end->stamp) && (sv_is_empty(end->stamp) || sv_eq(end->stamp, call->model_replied)))
         call->model_replied = SV_NULL; /* it may be but the request's own word, sent back */
-    call->service_tier = reader->service_tier;
+    call->service_tier = tag_capture_text(reader->service_tier);
     call->usage = (struct usage){0};
     call->quality = QUALITY_UNKNOWN;
     uint64_t reply_text = reply_watch_text(watch);

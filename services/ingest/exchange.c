@@ -185,6 +185,28 @@ static bool request_take(struct exchange *x, struct client *c, size_t len)
     return true;
 }
 
+/* Whatever a reply says in texts, its numbers are recorded: evidence goes first, then every text of it. */
+static bool record_make(struct exchange *x, struct err *err)
+{
+    struct spend_call *call = &x->call;
+    struct buffer *record = &x->gateway->record;
+    buffer_clear(record);
+    if (call_record_encode(call, record, err))
+        return true;
+    if (!sv_is_null(call->provider_usage)) {
+        call->provider_usage = SV_NULL;
+        meter_add(METER_USAGE_CUT, 1);
+        buffer_clear(record);
+        if (call_record_encode(call, record, err))
+            return true;
+    }
+    log_error("reply_texts_dropped", LOG_STR("call_id", x->call_id), LOG_ERR(err), LOG_END);
+    meter_add(METER_TEXT_CUT, 1);
+    call->model_replied = call->service_tier = call->upstream_call_id = SV_NULL;
+    buffer_clear(record);
+    return call_record_encode(call, record, err);
+}
+
 /* Writes `finished` and hands it to Kafka. */
 static void call_finish(struct exchange *x, enum spend_outcome outcome, bool whole)
 {
@@ -203,19 +225,12 @@ static void call_finish(struct exchange *x, enum spend_outcome outcome, bool who
                            .duration_us = now - x->started_us,
                            .reply_bytes = x->reply_bytes};
     call_record_end(&x->call, &end, &x->watch);
-    buffer_clear(&g->record);
-    bool ok = call_record_encode(&x->call, &g->record, &err);
-    if (!ok &&
-        !sv_is_null(x->call.provider_usage)) { /* only the evidence can be at fault: the numbers are ours */
-        x->call.provider_usage = SV_NULL;
-        meter_add(METER_USAGE_CUT, 1);
-        ok = call_record_encode(&x->call, &g->record, &err);
-    }
+    bool ok = record_make(x, &err);
     struct journal_call *entry = x->entry;
     x->entry = NULL;
     if (!ok || !journal_finish(entry, buffer_view(&g->record), &err)) {
-        /* stays open: the next start makes it `unknown`, so the call is late but not lost */
         log_error("call_not_finished", LOG_STR("call_id", x->call_id), LOG_ERR(&err), LOG_END);
+        journal_leave(entry, ok ? buffer_view(&g->record) : SV_NULL);
         return;
     }
     call_record_count(&x->call);
@@ -464,6 +479,7 @@ void exchange_cut(struct exchange *x)
     enum spend_outcome outcome = x->request_sent ? OUTCOME_ABORTED : OUTCOME_REJECTED;
     if (x->had_all)
         outcome = OUTCOME_COMPLETED;
+    reply_read_rest(x);
     call_finish(x, failed ? OUTCOME_FAILED : outcome, x->had_all);
     exchange_end(x, NULL, false);
 }
@@ -478,5 +494,4 @@ void exchange_tick(struct exchange *x, int64_t now_us)
     else if (!x->connecting && now_us - x->heard_us > o->upstream_time_us &&
              (x->client == NULL || client_backlog(x->client) == 0))
         exchange_fail(x, &too_slow, METER_UPSTREAM_TIMEOUT);
-    reply_read_rest(x);
 }

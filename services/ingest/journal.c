@@ -39,6 +39,7 @@ struct journal {
     struct journal_call *first;
     struct journal_call *last;
     size_t undelivered;
+    size_t left;     /* of those: over, but not finished */
     size_t reserved; /* bytes set aside for calls under way */
     bool compact_due;
 };
@@ -167,9 +168,19 @@ static struct journal_call *call_add(struct journal *j, uint64_t seq, const stru
     return call;
 }
 
+static void left_settle(struct journal_call *call)
+{
+    if (call->left)
+        call->home->left--;
+    call->left = false;
+    free(call->left_bytes);
+    call->left_bytes = NULL;
+}
+
 static void call_drop(struct journal_call *call)
 {
     struct journal *j = call->home;
+    left_settle(call);
     *(call->older == NULL ? &j->first : &call->older->newer) = call->newer;
     *(call->newer == NULL ? &j->last : &call->newer->older) = call->older;
     j->undelivered--;
@@ -213,12 +224,11 @@ static bool room_take(struct journal_call *call, size_t size, size_t keep, struc
 {
     struct journal *j = call->home;
     j->reserved -= call->reserved;
-    call->reserved = 0;
-    if (!room_make(j, size + keep, true, err))
-        return false;
-    call->reserved = keep;
-    j->reserved += keep;
-    return true;
+    bool ok = room_make(j, size + keep, true, err);
+    if (ok)
+        call->reserved = keep;
+    j->reserved += call->reserved; /* without room it keeps what it had, for another try */
+    return ok;
 }
 
 bool journal_finish(struct journal_call *call, struct strview bytes, struct err *err)
@@ -232,8 +242,26 @@ bool journal_finish(struct journal_call *call, struct strview bytes, struct err 
     size_t offset = record_append(call->home, &record, &where);
     call_move(call, where, offset);
     call->finished = true;
+    left_settle(call);
     segments_release(call->home);
     return true;
+}
+
+void journal_leave(struct journal_call *call, struct strview bytes)
+{
+    assert(!call->finished && !call->left);
+    meter_add(METER_CALL_LEFT, 1);
+    call->left = true;
+    call->home->left++;
+    call->left_len = bytes.len;
+    call->left_bytes = bytes.len == 0 ? NULL : malloc(bytes.len);
+    if (call->left_bytes != NULL)
+        memcpy(call->left_bytes, bytes.ptr, bytes.len);
+}
+
+size_t journal_left(const struct journal *j)
+{
+    return j->left;
 }
 
 void journal_delivered(struct journal_call *call)

@@ -18,6 +18,9 @@ struct journal_call {
     uint64_t seq;
     struct uuid call_id;
     bool finished;
+    bool left;        /* over, but not finished yet: recovery tries again */
+    char *left_bytes; /* .. with these, NULL: with what its head makes */
+    size_t left_len;
     bool sent;    /* delivery's: a report is due */
     bool waiting; /* delivery's: in its queue */
     struct journal_call *next_waiting;
@@ -68,6 +71,9 @@ void journal_progress(const struct journal_call *call, uint64_t bytes);
  */
 #define JOURNAL_FINISH_EXTRA (12 << 10)
 bool journal_finish(struct journal_call *call, struct strview bytes, struct err *err) NODISCARD;
+/* It is over and could not be finished: kept for another try, with bytes when they are not empty. */
+void journal_leave(struct journal_call *call, struct strview bytes);
+size_t journal_left(const struct journal *j); /* calls left so */
 /* Writes `delivered` and forgets the call. */
 void journal_delivered(struct journal_call *call);
 

@@ -63,6 +63,8 @@
     X(RECOVERED_FINISHED, COUNTER, "spend_ingest_recovered_total", "state", "finished",                      \
       "calls found in a journal after a crash")                                                              \
     X(RECOVERED_OPEN, COUNTER, "spend_ingest_recovered_total", "state", "open", "")                          \
+    X(CALL_LEFT, COUNTER, "spend_ingest_unfinished_total", NULL, NULL,                                       \
+      "calls whose record could not be written at once: tried again until it is")                            \
     X(JOURNAL_SKIPPED, COUNTER, "spend_ingest_journal_skipped_bytes_total", NULL, NULL,                      \
       "journal bytes that could not be read")                                                                \
     X(JOURNAL_MOVED, COUNTER, "spend_ingest_journal_moved_total", NULL, NULL,                                \

@@ -26,6 +26,8 @@ struct adopted {
 
 struct recovery {
     struct delivery *delivery;
+    struct journal *own; /* the caller's */
+    bool estimate;
     struct adopted *adopted;
     struct adopted *removed;
     size_t count;
@@ -55,9 +57,36 @@ void recovery_finish_open(struct journal *j, bool estimate)
             continue;
         }
         meter_add(METER_RECOVERED_OPEN, 1);
-        if (!open_finish(call, estimate, &arena, &bytes, &err)) /* stays; the next start tries again */
+        if (!open_finish(call, estimate, &arena, &bytes, &err)) {
             log_error("call_not_recovered", LOG_STR("instance", journal_instance(j)),
                       LOG_INT("seq", call->seq), LOG_ERR(&err), LOG_END);
+            journal_leave(call, SV_NULL);
+        }
+    }
+    buffer_free(&bytes);
+    arena_free(&arena);
+}
+
+void recovery_finish_left(struct journal *j, bool estimate, struct delivery *d)
+{
+    if (journal_left(j) == 0)
+        return;
+    struct arena arena;
+    struct buffer bytes;
+    arena_init(&arena, 1 << 20);
+    buffer_init(&bytes, LIMIT_CALL_BYTES);
+    for (struct journal_call *call = journal_oldest(j), *next; call != NULL; call = next) {
+        struct err err = {0};
+        next = call->newer;
+        if (!call->left)
+            continue;
+        struct strview kept = {call->left_bytes, call->left_len};
+        bool ok = kept.ptr != NULL ? journal_finish(call, kept, &err)
+                                   : open_finish(call, estimate, &arena, &bytes, &err);
+        if (ok && d != NULL)
+            delivery_send(d, call);
+        if (!ok && err.code != ERR_INVALID) /* no room for this one is none for the others */
+            break;
     }
     buffer_free(&bytes);
     arena_free(&arena);
@@ -132,8 +161,10 @@ bool recovery_open(struct recovery **out, const struct journal_options *o, bool 
     if (!ok)
         (void)err_set(err, ERR_IO, FATE_FATAL, "--journal-dir=%s: %s", o->dir, strerror(errno));
     *own = NULL;
-    if (r != NULL)
+    if (r != NULL) {
         r->delivery = d;
+        r->estimate = estimate;
+    }
     for (int i = 0; i < count; i++) {
         ok = ok && directory_take(r, o, found[i]->d_name, estimate, own, err);
         free(found[i]);
@@ -142,6 +173,7 @@ bool recovery_open(struct recovery **out, const struct journal_options *o, bool 
     if (ok && *own == NULL)
         ok = journal_create(own, o, clock_now_us(), err);
     if (ok && delivery_adopt(d, *own, err)) {
+        r->own = *own;
         *out = r;
         return true;
     }
@@ -167,6 +199,9 @@ static void adopted_beat(struct recovery *r, struct adopted *a, int64_t now_us, 
 
 void recovery_tick(struct recovery *r, int64_t now_us, int64_t beat_every_us)
 {
+    recovery_finish_left(r->own, r->estimate, r->delivery);
+    for (const struct adopted *a = r->adopted; a != NULL; a = a->next)
+        recovery_finish_left(a->journal, r->estimate, r->delivery);
     for (struct adopted **at = &r->adopted; *at != NULL;) {
         struct adopted *a = *at;
         if (a->reports == 0) {

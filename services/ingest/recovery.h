@@ -17,13 +17,17 @@ struct recovery;
  */
 bool recovery_open(struct recovery **out, const struct journal_options *o, bool estimate, struct delivery *d,
                    struct journal **own, struct err *err) NODISCARD;
-/* Closes and removes what is delivered; beats the others. */
+/* Finishes calls that were left, our own journal's too; closes and removes what is delivered; beats the
+ * others.
+ */
 void recovery_tick(struct recovery *r, int64_t now_us, int64_t beat_every_us);
 size_t recovery_left(const struct recovery *r); /* journals not removed yet */
 /* What is left stays on disk for the next starter. NULL allowed. */
 void recovery_free(struct recovery *r);
 
-/* Finishes every open call of a journal. */
+/* Finishes every open call of a journal; those it cannot finish are left. */
 void recovery_finish_open(struct journal *j, bool estimate);
+/* Tries again with the calls that were left, and sends them; delivery NULL: does not. */
+void recovery_finish_left(struct journal *j, bool estimate, struct delivery *d);
 
 #endif

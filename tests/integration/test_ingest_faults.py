@@ -225,3 +225,15 @@ def test_replies_may_have_many_header_lines_and_a_bad_one_is_left_out(stack, ups
 def test_a_bad_line_about_framing_still_fails_the_reply(upstream, ingest, line):
     upstream.answers.put([reply(WHOLE, head=line + b"\r\n")])
     assert talk(ingest.port, post(last=True)).startswith(b"HTTP/1.1 502")
+
+
+def test_texts_of_a_reply_that_no_record_may_hold_cost_only_themselves(stack, upstream, ingest):
+    body = reply_body(prompt=70, completion=50, service_tier="fl\u0001ex", model="gpt\u0001x")
+    upstream.answers.put([reply(body)])
+    record = record_of(stack, call_id_of(talk(ingest.port, post(last=True))))
+    assert (record["outcome"], record["quality"], usage(record)) == ("completed", "final", {"input": 70, "output": 50})
+    assert (record["model_replied"], record["service_tier"]) == ("gpt", "fl")
+    upstream.answers.put([reply(WHOLE, head=b"x-litellm-call-id: a\tb\r\n")])
+    record = record_of(stack, call_id_of(talk(ingest.port, post(last=True))))
+    assert (record["quality"], usage(record)) == ("final", {"input": 70, "output": 50})
+    assert ingest.metrics()["spend_ingest_unfinished_total"] == 0
