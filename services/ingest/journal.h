@@ -42,7 +42,7 @@ struct journal_found {
     size_t finished; /* calls to be produced again */
     size_t open;     /* calls a crash left open */
     size_t skipped;  /* bytes that could not be read */
-    size_t damaged;  /* segments set aside as .bad */
+    size_t damaged;  /* segments set aside as .bad, now or by an earlier start */
 };
 
 /* A new directory, boot 1, seq from 1. */

@@ -120,6 +120,7 @@ bool journal_scan(int dir_fd, const struct uuid *instance, struct journal_scan *
         bool bad = name[20] != '\0';
         name[20] = '\0';
         (void)segment_name_parse(name, &out->last_number);
+        out->found.damaged += bad ? 1 : 0;
         ok = ok && (bad || segment_take(dir_fd, instance, name, out, err));
         free(found[i]);
     }

@@ -323,6 +323,30 @@ static void test_a_damaged_header_is_set_aside_and_its_numbers_not_used_again(vo
     assert_int_equal(files_in(path, ".bad"), 1);
 }
 
+static void test_what_was_set_aside_before_still_forbids_to_go_on(void **state)
+{
+    (void)state;
+    char name[UUID_TEXT_LEN + 1];
+    char path[256];
+    struct journal_found found;
+    struct err err = {0};
+    struct journal *j = create(name);
+    (void)begin(j, 1, SV_LIT("head"));
+    journal_free(j);
+    journal_free(reopen(name, true, &found)); /* a second segment, which stays good */
+    (void)snprintf(path, sizeof path, "%s/%s/0000000000000001.seg", home, name);
+    int fd = open(path, O_RDWR);
+    assert_int_equal(pwrite(fd, "XX", 2, 20), 2);
+    (void)close(fd);
+    for (int i = 0; i < 3; i++) { /* whoever was killed behind the renaming starts again */
+        assert_false(journal_open(&j, &options, name, true, &found, &err));
+        assert_int_equal(err.code, ERR_INVALID);
+        assert_int_equal(found.damaged, 1);
+    }
+    journal_free(reopen(name, false, &found));
+    assert_int_equal(found.damaged, 1);
+}
+
 static void test_segments_go_when_all_in_them_is_delivered_and_the_newest_stays(void **state)
 {
     (void)state;
@@ -420,6 +444,8 @@ int main(void)
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_a_damaged_header_is_set_aside_and_its_numbers_not_used_again,
                                         set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_what_was_set_aside_before_still_forbids_to_go_on, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(test_segments_go_when_all_in_them_is_delivered_and_the_newest_stays,
                                         set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_call_open_for_long_does_not_pin_the_journal, set_up,

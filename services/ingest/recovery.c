@@ -95,6 +95,7 @@ void recovery_finish_left(struct journal *j, bool estimate, struct delivery *d)
 static void found_log(const struct journal *j, const struct journal_found *found, bool own)
 {
     meter_add(METER_JOURNAL_SKIPPED, (int64_t)found->skipped);
+    meter_add(METER_JOURNAL_DAMAGED, (int64_t)found->damaged);
     log_info("journal_recovered", LOG_STR("instance", journal_instance(j)),
              LOG_STR("own", own ? "yes" : "no"), LOG_INT("finished", found->finished),
              LOG_INT("open", found->open), LOG_INT("skipped", found->skipped),
