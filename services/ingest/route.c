@@ -1,5 +1,6 @@
 /*
- * route: one table of path ends, and the prefixes below which every POST is a call.
+ * route: one table of path ends that are calls wherever they stand, and the prefixes below which every POST
+ * is one.
  */
 #include "ingest/route.h"
 
@@ -8,7 +9,7 @@
 #define PATH_ROOM 1024
 
 struct route_row {
-    struct strview end; /* of the path, from a segment's start */
+    struct strview end; /* of the path */
     enum spend_operation operation;
 };
 
@@ -29,9 +30,11 @@ static const struct route_row rows[] = {
     {SV_INIT("/audio/translations"), OPERATION_TRANSCRIPTION},
     {SV_INIT("/batches"), OPERATION_BATCH},
     {SV_INIT("/fine_tuning/jobs"), OPERATION_FINE_TUNE},
+    {SV_INIT(":generateContent"), OPERATION_OTHER},
+    {SV_INIT(":streamGenerateContent"), OPERATION_OTHER},
 };
 
-/* A row's end counts as a call below these, and as a whole path without any of them. */
+/* Below these every POST is a call. */
 struct route_prefix {
     struct strview start;
     const char *provider;
@@ -134,13 +137,9 @@ struct route route_find(const struct route_table *table, struct strview method, 
     }
     struct strview plain = {text, len};
     const struct route_prefix *prefix = prefix_find(plain);
+    /* whatever stands before a row's end: proxies serve it below many names */
     bool known = row_find(plain, &out.operation);
-    bool whole = false; /* "/chat/completions" without a prefix, as LiteLLM takes it too */
-    for (size_t i = 0; known && i < sizeof rows / sizeof rows[0]; i++)
-        whole = whole || sv_eq(plain, rows[i].end);
-    out.is_call = prefix != NULL || whole || is_extra(table, plain);
-    if (!out.is_call)
-        out.operation = OPERATION_OTHER;
+    out.is_call = known || prefix != NULL || is_extra(table, plain);
     if (prefix != NULL)
         out.provider = prefix->provider;
     return out;
