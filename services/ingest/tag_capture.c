@@ -21,12 +21,26 @@ struct body_reader {
 };
 
 struct strview tag_capture_text(struct strview v)
+/* Where the first control character of a well-formed text stands; its length without one. */
+static size_t control_find(struct strview v)
+{
+    size_t at = 0;
+    for (; at < v.len; at++) {
+        unsigned char c = (unsigned char)v.ptr[at];
+        bool c1 = c == 0xc2 && at + 1 < v.len && (unsigned char)v.ptr[at + 1] < 0xa0;
+        if (c < 0x20 || c == 0x7f || c1)
+            break;
+    }
+    return at;
+}
+
 {
     if (sv_is_null(v))
         return v;
     struct strview cut = {v.ptr, v.len > LIMIT_TEXT_BYTES ? LIMIT_TEXT_BYTES : v.len};
     cut.len = sv_utf8_prefix(cut);
     if (cut.len != v.len)
+    cut.len = control_find(cut);
         meter_add(METER_TEXT_CUT, 1);
     return cut;
 }

@@ -37,7 +37,8 @@ struct capture_source {
 bool tag_capture_read(struct tag_capture *out, const struct capture_source *from, struct sha256 *sha,
                       struct arena *scratch) NODISCARD;
 
-/* A text as a record may hold it: its well-formed UTF-8 up to LIMIT_TEXT_BYTES; cut ones are counted. */
+/* A text as a record may hold it: its well-formed UTF-8 up to LIMIT_TEXT_BYTES and up to its first control
+ * character; cut ones are counted. */
 struct strview tag_capture_text(struct strview v);
 
 #endif
