@@ -1,6 +1,7 @@
 /*
  * tag_capture: one pass over the headers, one over the body. A body that turns out to be no JSON gives
- * nothing: its tags are dropped again and those of the headers stand alone.
+ * nothing: its tags are dropped again and those of the headers stand alone. Read as Python reads it, so that
+ * no upstream understands what we do not.
  */
 #include "ingest/tag_capture.h"
 
@@ -20,7 +21,6 @@ struct body_reader {
     bool has_user;
 };
 
-struct strview tag_capture_text(struct strview v)
 /* Where the first control character of a well-formed text stands; its length without one. */
 static size_t control_find(struct strview v)
 {
@@ -34,13 +34,14 @@ static size_t control_find(struct strview v)
     return at;
 }
 
+struct strview tag_capture_text(struct strview v)
 {
     if (sv_is_null(v))
         return v;
     struct strview cut = {v.ptr, v.len > LIMIT_TEXT_BYTES ? LIMIT_TEXT_BYTES : v.len};
     cut.len = sv_utf8_prefix(cut);
-    if (cut.len != v.len)
     cut.len = control_find(cut);
+    if (cut.len != v.len)
         meter_add(METER_TEXT_CUT, 1);
     return cut;
 }
@@ -279,6 +280,26 @@ static bool body_read(struct body_reader *r)
     return !r->scan.failed && json_scan_end(&r->scan);
 }
 
+/*
+ * A body that could not be read. What is no JSON says nothing; one nested too deep for us may be read by the
+ * upstream, so what stood before the deep place counts.
+ */
+static void body_drop(struct body_reader *r, const struct http_headers *headers, struct strview own_logs)
+{
+    struct tag_capture *out = r->out;
+    out->body_unparsed = true;
+    out->ask = (struct stream_ask){.has_root = false};
+    out->logs_metadata = own_logs;
+    if (r->scan.err.code == ERR_FULL) {
+        tag_refuse(&out->tags);
+        return;
+    }
+    tag_set_init(&out->tags);
+    headers_read(out, headers);
+    out->stream = false;
+    out->model = SV_NULL;
+}
+
 /* What path or query name goes before the body's model. */
 static bool model_named(struct tag_capture *out, const struct capture_source *from, struct arena *scratch)
 {
@@ -317,17 +338,12 @@ bool tag_capture_read(struct tag_capture *out, const struct capture_source *from
     headers_read(out, headers);
     struct body_reader r = {.out = out, .scratch = scratch};
     json_scan_init(&r.scan, body, LIMIT_JSON_DEPTH);
+    r.scan.lax = true;
     if (body_read(&r)) {
         if (r.has_user)
             tag_set_add_user(&out->tags, r.user, scratch);
     } else {
-        tag_set_init(&out->tags);
-        headers_read(out, headers);
-        out->body_unparsed = true;
-        out->stream = false;
-        out->model = SV_NULL;
-        out->logs_metadata = own;
-        out->ask = (struct stream_ask){.has_root = false};
+        body_drop(&r, headers, own);
         out->text_bytes = body.len;
     }
     out->model = tag_capture_text(out->model);

@@ -97,6 +97,72 @@ static void test_a_body_that_is_no_json_leaves_the_headers_tags(void **state)
     assert_false(capture.body_unparsed);
 }
 
+static void test_texts_end_before_their_first_control_character(void **state)
+{
+    (void)state;
+    static const struct {
+        struct strview text;
+        struct strview kept;
+    } rows[] = {
+        {SV_INIT("gpt\x01x"), SV_INIT("gpt")},
+        {SV_INIT("a\tb"), SV_INIT("a")},
+        {SV_INIT("a\0b"), SV_INIT("a")},
+        {SV_INIT("a\x7f"), SV_INIT("a")},
+        {SV_INIT("\xc3\xa9\xc2\x85z"), SV_INIT("\xc3\xa9")},
+        {SV_INIT("\xc2\x80"), SV_INIT("")},
+        {SV_INIT("\xc2\xa0\xe2\x82\xac"), SV_INIT("\xc2\xa0\xe2\x82\xac")},
+        {SV_INIT("a\xff"), SV_INIT("a")},
+        {SV_INIT(""), SV_INIT("")},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct strview got = tag_capture_text(rows[i].text);
+        if (!sv_eq(got, rows[i].kept) || sv_has_control(got))
+            fail_msg("row %zu", i);
+    }
+    assert_true(sv_is_null(tag_capture_text(SV_NULL)));
+    read_request("User-Agent: a\tb\r\n", "{\"model\":\"m\\u0001x\"}");
+    assert_true(sv_eq(capture.model, SV_LIT("m")));
+    assert_true(sv_eq(capture.user_agent, SV_LIT("a")));
+}
+
+static void test_bodies_that_only_pythons_reader_takes_are_read(void **state)
+{
+    (void)state;
+    read_request("", "{\"tags\":[\"a\\ud83d\",\"\\ude00b\"],\"model\":\"m\",\"stream\":true,\"top_p\":NaN,"
+                     "\"x\":[Infinity,-Infinity],\"messages\":[{\"content\":\"\\ud83d\"}]}");
+    assert_tags("a\xef\xbf\xbd@2|\xef\xbf\xbd"
+                "b@2|");
+    assert_false(capture.body_unparsed);
+    assert_true(sv_eq(capture.model, SV_LIT("m")));
+    assert_true(capture.stream);
+    const char *still_none[] = {"{\"a\":nan}", "{\"a\":-NaN}", "{\"a\":Infinit}", "{\"a\":\"\\ud83\"}",
+                                "{\"a\":+1}"};
+    for (size_t i = 0; i < sizeof still_none / sizeof still_none[0]; i++) {
+        read_request("", still_none[i]);
+        assert_true(capture.body_unparsed);
+    }
+}
+
+static void test_a_body_nested_too_deep_keeps_what_stood_before(void **state)
+{
+    (void)state;
+    char body[1024];
+    char deep[256];
+    memset(deep, '[', 80);
+    memset(deep + 80, ']', 80);
+    deep[160] = '\0';
+    (void)snprintf(body, sizeof body,
+                   "{\"tags\":[\"a\"],\"model\":\"m\",\"stream\":true,\"x\":%s,\"user\":\"late\"}", deep);
+    read_request("x-litellm-tags: h\r\n", body);
+    assert_tags("h@1|a@2|");
+    assert_true(capture.tags.fault != TAG_FAULT_NONE);
+    assert_true(capture.body_unparsed);
+    assert_true(sv_eq(capture.model, SV_LIT("m")));
+    assert_true(capture.stream);
+    assert_false(stream_ask_plan(&capture.ask).needed);
+    assert_int_equal(capture.text_bytes, strlen(body));
+}
+
 static void test_faulty_tags_are_skipped_and_the_first_64_kept(void **state)
 {
     (void)state;
@@ -284,6 +350,9 @@ int main(void)
         cmocka_unit_test(test_tags_of_duplicate_keys_are_united_and_other_fields_are_the_last),
         cmocka_unit_test(test_escaped_keys_and_values_are_compared_unescaped),
         cmocka_unit_test(test_a_body_that_is_no_json_leaves_the_headers_tags),
+        cmocka_unit_test(test_texts_end_before_their_first_control_character),
+        cmocka_unit_test(test_bodies_that_only_pythons_reader_takes_are_read),
+        cmocka_unit_test(test_a_body_nested_too_deep_keeps_what_stood_before),
         cmocka_unit_test(test_faulty_tags_are_skipped_and_the_first_64_kept),
         cmocka_unit_test(test_the_key_is_hashed_as_litellm_stores_it),
         cmocka_unit_test(test_before_other_upstreams_a_key_needs_no_word),

@@ -76,8 +76,8 @@ static int32_t hex4(const char *p, const char *end)
 }
 
 /*
- * The escape at p (behind its backslash) as a code point. Returns the bytes it takes, 0 when it is none: a
- * surrogate without its other half is none.
+ * The escape at p (behind its backslash) as a code point. Returns the bytes it takes, 0 when it is none. A
+ * surrogate without its other half is itself.
  */
 static size_t read_escape(const char *p, const char *end, uint32_t *out)
 {
@@ -91,18 +91,23 @@ static size_t read_escape(const char *p, const char *end, uint32_t *out)
         return hit == NULL ? 0 : 1;
     }
     int32_t high = hex4(p + 1, end);
-    if (high < 0 || (high >= 0xdc00 && high <= 0xdfff))
+    if (high < 0)
         return 0;
     *out = (uint32_t)high;
     if (high < 0xd800 || high > 0xdbff)
         return 5;
     if (end - p < 11 || p[5] != '\\' || p[6] != 'u')
-        return 0;
+        return 5;
     int32_t low = hex4(p + 7, end);
     if (low < 0xdc00 || low > 0xdfff)
-        return 0;
+        return 5;
     *out = 0x10000 + (((uint32_t)high - 0xd800) << 10) + ((uint32_t)low - 0xdc00);
     return 11;
+}
+
+static bool is_surrogate(uint32_t code)
+{
+    return code >= 0xd800 && code <= 0xdfff;
 }
 
 /* The non-ASCII characters from here on. */
@@ -137,7 +142,7 @@ static bool scan_string(struct json_scan *s, struct json_value *out)
                 return false;
         } else if (c == '\\') {
             size_t len = read_escape(s->at + 1, s->end, &code);
-            if (len == 0)
+            if (len == 0 || (is_surrogate(code) && !s->lax))
                 return fail(s, ERR_INVALID, "a bad escape");
             s->at += len + 1;
             out->escaped = true;
@@ -197,6 +202,16 @@ static bool scan_open(struct json_scan *s, enum json_kind kind, struct json_valu
     return true;
 }
 
+static bool scan_lax_number(struct json_scan *s, struct json_value *out)
+{
+    static const char *const words[] = {"NaN", "Infinity", "-Infinity"};
+    struct strview rest = {s->at, (size_t)(s->end - s->at)};
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
+        if (sv_starts_with(rest, sv_of(words[i])))
+            return scan_word(s, words[i], JSON_KIND_NUMBER, out);
+    return scan_number(s, out);
+}
+
 bool json_scan_value(struct json_scan *s, struct json_value *out)
 {
     if (s->failed)
@@ -219,7 +234,7 @@ bool json_scan_value(struct json_scan *s, struct json_value *out)
     case 'n':
         return scan_word(s, "null", JSON_KIND_NULL, out);
     default:
-        return scan_number(s, out);
+        return s->lax ? scan_lax_number(s, out) : scan_number(s, out);
     }
 }
 
@@ -323,7 +338,7 @@ static size_t next_bytes(const char **at, const char *end, char out[4])
     uint32_t code = 0;
     size_t len = read_escape(*at + 1, end, &code);
     *at += len + 1;
-    return len == 0 || code == 0 ? 0 : utf8_encode(code, out);
+    return len == 0 || code == 0 ? 0 : utf8_encode(is_surrogate(code) ? 0xfffd : code, out);
 }
 
 bool json_scan_unescape(const struct json_value *v, struct arena *a, struct strview *out)

@@ -4,7 +4,8 @@
  * unescaped. Accepts and refuses exactly what jansson does with JSON_REJECT_DUPLICATES off, JSON_DECODE_ANY
  * on, but: numbers past int64 or double are fine here (text), and \u0000 in strings is accepted as a span and
  * refused by json_scan_unescape. A NUL byte is always refused (jansson 2.14 runs over one behind a
- * number). Depth counts open containers.
+ * number). `lax` takes what Python's reader takes besides: for callers' bodies, never for money. Depth counts
+ * open containers.
  */
 #ifndef SPEND_BASE_JSON_SCAN_H
 #define SPEND_BASE_JSON_SCAN_H
@@ -29,6 +30,8 @@ struct json_scan {
     const char *begin;
     int depth;
     int depth_max;
+    bool lax; /* set behind json_scan_init: NaN, Infinity, -Infinity are numbers, half a surrogate pair is
+                 U+FFFD */
     bool failed;
     struct err err;
 };
@@ -56,8 +59,8 @@ bool json_scan_skip(struct json_scan *s, const struct json_value *value, struct 
 /* Only blanks are left. */
 bool json_scan_end(struct json_scan *s) NODISCARD;
 
-/* The string's bytes: the span itself when it has no escape, else a copy in the arena. false: \u0000, or
- * arena full. */
+/* The string's bytes, halves of surrogate pairs as U+FFFD (only a lax scan lets them through): the span
+ * itself when it has no escape, else a copy in the arena. false: \u0000, or arena full. */
 bool json_scan_unescape(const struct json_value *v, struct arena *a, struct strview *out) NODISCARD;
 /* A key or string equals text once unescaped. */
 bool json_scan_text_is(const struct json_value *v, struct strview text);
