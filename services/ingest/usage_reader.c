@@ -39,10 +39,9 @@ static void text_keep(const struct json_value *v, struct arena *scratch, char *r
     if (v->kind != JSON_KIND_STRING || !json_scan_unescape(v, scratch, &text))
         return;
     text.len = text.len > size ? size : text.len;
+    while (sv_has_control(text)) /* no record may hold one: what stands before the first */
+        text.len--;
     text.len = sv_utf8_prefix(text);
-    for (size_t i = 0; i < text.len; i++) /* no record may hold a control character */
-        if ((unsigned char)text.ptr[i] < 0x20 || text.ptr[i] == 0x7f)
-            text.len = i;
     if (text.len > 0)
         memcpy(room, text.ptr, text.len);
     *out = (struct strview){room, text.len};

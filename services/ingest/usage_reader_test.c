@@ -217,6 +217,26 @@ static void test_the_providers_object_is_kept_as_it_came_up_to_its_limit(void **
     }
 }
 
+static void test_names_end_at_the_first_control_character(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        struct strview model;
+    } rows[] = {{"{\"model\":\"a\\u0001b\"}", SV_INIT("a")},
+                {"{\"model\":\"a\\tb\\u007f\"}", SV_INIT("a")},
+                {"{\"model\":\"\\u00e9\\u0085b\"}", SV_INIT("\xc3\xa9")},
+                {"{\"model\":\"\\n\"}", SV_INIT("")}};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        const char *const texts[] = {rows[i].text, NULL};
+        struct usage_reader r;
+        struct usage out;
+        read_all(OPERATION_CHAT, texts, &r, &out);
+        assert_true(sv_eq(r.model, rows[i].model));
+        usage_reader_free(&r);
+    }
+}
+
 static void test_text_is_counted_in_utf8_bytes(void **state)
 {
     (void)state;
@@ -284,6 +304,7 @@ int main(void)
         cmocka_unit_test(test_sums_that_do_not_agree_are_seen_and_the_numbers_kept),
         cmocka_unit_test(test_cumulative_numbers_overwrite_and_never_add),
         cmocka_unit_test(test_the_providers_object_is_kept_as_it_came_up_to_its_limit),
+        cmocka_unit_test(test_names_end_at_the_first_control_character),
         cmocka_unit_test(test_text_is_counted_in_utf8_bytes),
         cmocka_unit_test(test_an_error_in_the_stream_is_seen),
         cmocka_unit_test(test_broken_json_is_said_to_be),
