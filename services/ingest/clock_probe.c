@@ -1,6 +1,7 @@
 /*
  * clock_probe: the ledger's time against the middle of the request. An answer that took longer than a second
- * says too little and is dropped.
+ * says too little and is dropped. Kept and slept by against the monotonic clock, so that a step of ours
+ * changes neither what is admitted when nor when the ledger is asked next.
  */
 #include "ingest/clock_probe.h"
 
@@ -22,7 +23,7 @@
 #define ALARM_US      (2 * US_PER_SECOND)
 #define UNREADY_US    (30 * US_PER_SECOND)
 
-static _Atomic int64_t offset_us;
+static _Atomic int64_t ahead_of_mono_us; /* 0: never answered */
 static struct {
     pthread_t thread;
     bool running;
@@ -32,11 +33,11 @@ static struct {
     char url[1100];
     char header[1200];
     int64_t every_us;
-} probe = {.lock = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER};
+} probe = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 int64_t clock_probe_offset_us(void)
 {
-    return atomic_load_explicit(&offset_us, memory_order_relaxed);
+    return clock_probe_offset_at(clock_now_us(), clock_mono_us());
 }
 
 bool clock_probe_parse(struct strview body, int64_t *utc_us)
@@ -58,9 +59,16 @@ bool clock_probe_parse(struct strview body, int64_t *utc_us)
     return found && !scan.failed;
 }
 
-static void offset_take(int64_t us)
+int64_t clock_probe_offset_at(int64_t utc_us, int64_t mono_us)
 {
-    atomic_store_explicit(&offset_us, us, memory_order_relaxed);
+    int64_t ahead = atomic_load_explicit(&ahead_of_mono_us, memory_order_relaxed);
+    return ahead == 0 ? 0 : ahead + mono_us - utc_us;
+}
+
+void clock_probe_take(int64_t theirs_us, int64_t mono_us)
+{
+    atomic_store_explicit(&ahead_of_mono_us, theirs_us - mono_us, memory_order_relaxed);
+    int64_t us = clock_probe_offset_us();
     meter_set(METER_CLOCK_OFFSET, us);
     meter_set(METER_CLOCK_KNOWN, 1);
     if (llabs(us) > ALARM_US)
@@ -79,7 +87,6 @@ static void ask(struct http_client *client)
     struct http_reply reply = {0};
     struct err err = {0};
     int64_t theirs = 0;
-    int64_t before = clock_now_us();
     int64_t mono = clock_mono_us();
     if (!http_client_send(client, &request, &reply, &err)) {
         log_warn("clock_unknown", LOG_ERR(&err), LOG_END);
@@ -89,7 +96,7 @@ static void ask(struct http_client *client)
     if (reply.status != 200 || !clock_probe_parse(buffer_view(&reply.body), &theirs))
         log_warn("clock_unknown", LOG_INT("status", reply.status), LOG_END);
     else if (took <= ANSWER_MAX_US)
-        offset_take(theirs - (before + took / 2));
+        clock_probe_take(theirs, mono + took / 2);
     http_reply_free(&reply);
 }
 
@@ -97,7 +104,7 @@ static void ask(struct http_client *client)
 static bool pause_for(int64_t us)
 {
     struct timespec until;
-    (void)clock_gettime(CLOCK_REALTIME, &until);
+    (void)clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_sec += us / US_PER_SECOND;
     until.tv_nsec += us % US_PER_SECOND * 1000;
     if (until.tv_nsec >= 1000000000) {
@@ -122,6 +129,17 @@ static void *probe_run(void *arg)
     return NULL;
 }
 
+static bool wake_init(void)
+{
+    pthread_condattr_t attr;
+    if (pthread_condattr_init(&attr) != 0)
+        return false;
+    bool ok =
+        pthread_condattr_setclock(&attr, CLOCK_MONOTONIC) == 0 && pthread_cond_init(&probe.wake, &attr) == 0;
+    (void)pthread_condattr_destroy(&attr);
+    return ok;
+}
+
 bool clock_probe_start(const char *ledger_url, const char *token, int64_t every_us, struct err *err)
 {
     if (ledger_url == NULL)
@@ -134,7 +152,7 @@ bool clock_probe_start(const char *ledger_url, const char *token, int64_t every_
         (void)snprintf(probe.header, sizeof probe.header, "Authorization: Bearer %s", token);
     probe.every_us = every_us;
     struct http_client *client = http_client_new();
-    if (client == NULL || pthread_create(&probe.thread, NULL, probe_run, client) != 0) {
+    if (client == NULL || !wake_init() || pthread_create(&probe.thread, NULL, probe_run, client) != 0) {
         http_client_free(client);
         return err_set(err, ERR_MEMORY, FATE_FATAL, "clock_probe: no thread");
     }

@@ -13,7 +13,12 @@
 bool clock_probe_start(const char *ledger_url, const char *token, int64_t every_us,
                        struct err *err) NODISCARD;
 void clock_probe_stop(void);         /* also when it was never started */
-int64_t clock_probe_offset_us(void); /* any thread */
+int64_t clock_probe_offset_us(void); /* any thread; 0 before the first answer */
+
+/* An answer: it was theirs_us there when our monotonic clock said mono_us. */
+void clock_probe_take(int64_t theirs_us, int64_t mono_us);
+/* What is to be added to utc_us, read when the monotonic clock said mono_us. */
+int64_t clock_probe_offset_at(int64_t utc_us, int64_t mono_us);
 
 /* The time in a reply of GET /v1/time. */
 bool clock_probe_parse(struct strview body, int64_t *utc_us);
