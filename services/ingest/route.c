@@ -150,8 +150,10 @@ static size_t decode(struct strview v, bool query, char *out, size_t room)
     size_t at = 0;
     while (v.len > 0 && at < room) {
         bool blank = query && v.ptr[0] == '+';
-        char c = byte_cut(&v);
-        out[at++] = blank ? ' ' : c;
+        out[at] = byte_cut(&v);
+        if (blank)
+            out[at] = ' ';
+        at++;
     }
     return at;
 }
