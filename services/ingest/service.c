@@ -1,6 +1,7 @@
 /*
  * service: one event loop. SIGTERM: no new calls, running ones end (--drain), Kafka gets what is left, the
- * journal is beaten closed. What Kafka could not take stays in the journal for the next start.
+ * journal is beaten until it is beaten closed. What Kafka could not take stays in the journal for the next
+ * start.
  */
 #include "ingest/service.h"
 
@@ -39,7 +40,8 @@ struct service {
     struct health_loop *loop;
     char random_secret[SECRET_BYTES];
     int64_t beaten_us;
-    bool connected; /* Kafka was there once */
+    int64_t closed_us; /* `closed` was last sent; 0 before */
+    bool connected;    /* Kafka was there once */
     int64_t drain_until_us;
     int64_t flush_until_us; /* 0: calls still run */
     int64_t closed_reports;
@@ -69,6 +71,8 @@ static void readiness(struct service *s)
 static void drain_step(struct service *s, int64_t now_us)
 {
     struct err err = {0};
+    if (s->closed_us == 0)
+        beat(s, now_us);
     if (s->flush_until_us == 0) {
         if (!gateway_is_idle(s->gateway) && now_us < s->drain_until_us)
             return;
@@ -76,8 +80,8 @@ static void drain_step(struct service *s, int64_t now_us)
         s->flush_until_us = now_us + FLUSH_US;
     }
     bool empty = journal_undelivered(s->journal) == 0;
-    if (empty && s->closed_reports == 0 && now_us - s->beaten_us > US_PER_SECOND) {
-        s->beaten_us = now_us;
+    if (empty && s->closed_reports == 0 && (s->closed_us == 0 || now_us - s->closed_us > US_PER_SECOND)) {
+        s->closed_us = now_us;
         if (!instance_beat_send(s->delivery, s->journal, true, &s->closed_reports, &err))
             log_warn("beat_not_produced", LOG_ERR(&err), LOG_END);
     }
@@ -109,7 +113,6 @@ static void on_stop(evutil_socket_t fd, short what, void *arg)
     (void)event_del(s->stop);
     log_info("draining", LOG_INT("exchanges", s->gateway->exchange_count), LOG_END);
     s->drain_until_us = clock_mono_us() + s->options->drain_us;
-    s->beaten_us = 0;
     gateway_drain(s->gateway);
 }
 
