@@ -21,6 +21,13 @@
 #define TICK_US     250000
 #define SCRATCH_MAX (4 << 20)
 
+/* There may be room, and descriptors, again. */
+static void accept_go_on(struct gateway *g)
+{
+    if (g->listener != NULL && !g->draining && g->client_count < (size_t)g->options->connections)
+        (void)evconnlistener_enable(g->listener);
+}
+
 static void on_tick(evutil_socket_t fd, short what, void *arg)
 {
     (void)fd;
@@ -38,6 +45,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
         exchange_tick(x, now);
     }
     upstream_tick(g->upstream, now);
+    accept_go_on(g);
 }
 
 static void on_accept(struct evconnlistener *listener, evutil_socket_t fd, struct sockaddr *from, int len,
@@ -53,7 +61,7 @@ static void on_accept(struct evconnlistener *listener, evutil_socket_t fd, struc
     meter_add(METER_CLIENTS_LIMIT, 1);
 }
 
-/* accept failed, out of descriptors as a rule: the tick's next client to leave lets it go on. */
+/* accept failed, out of descriptors as a rule: the next client to leave, or the next tick, lets it go on. */
 static void on_accept_error(struct evconnlistener *listener, void *arg)
 {
     (void)arg;
@@ -64,8 +72,7 @@ static void on_accept_error(struct evconnlistener *listener, void *arg)
 
 void gateway_client_left(struct gateway *g)
 {
-    if (g->listener != NULL && !g->draining)
-        (void)evconnlistener_enable(g->listener);
+    accept_go_on(g);
 }
 
 static bool scratch_new(struct gateway *g)

@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import io
 import json
+import resource
 import socket
 import threading
 import time
@@ -442,6 +443,36 @@ def test_a_full_journal_is_a_503_until_kafka_is_back(stack):
     folder = next((stack.dir / "journal-full").iterdir())
     assert sorted(seqs_of(stack, folder.name)) == list(range(1, len(statuses) + 1))
     ingest.stop()
+
+
+def test_accepting_goes_on_once_there_are_descriptors_again_though_nobody_left(stack):
+    ingest = stack.ingest("starved", journal=stack.dir / "journal-starved").start()
+    pid = ingest.process.pid
+    limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, limits[1]))
+    with socket.create_connection(("127.0.0.1", ingest.port), timeout=10) as client:
+        wait_until(lambda: "accept_failed" in ingest.log(), 10, "no descriptor left")
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+        client.sendall(b"GET /x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        assert client.recv(65536).startswith(b"HTTP/1.1 200")
+    ingest.stop()
+
+
+def test_an_instance_is_beaten_until_it_is_closed(stack):
+    folder = stack.dir / "journal-beaten"
+    ingest = stack.ingest("beaten", journal=folder, flags=["--beat-every=300ms"]).start()
+    instance = next(folder.iterdir()).name
+    thread = threading.Thread(target=chat, args=(ingest, "prompt=5 chunks=20 chunk_ms=150", True))
+    thread.start()
+    wait_until(lambda: ingest.metrics()["spend_ingest_exchanges"] == 1)
+    ingest.process.terminate()
+    stopped_us = time.time_ns() // 1000
+    thread.join()
+    ingest.stop()
+    beats = [record for _, record, _ in records(stack, "spend.instances") if str(record["instance"]) == instance]
+    while_draining = [beat for beat in beats if beat["state"] != "closed" and beat["at"] > stopped_us + 300_000]
+    assert len(while_draining) >= 3
+    assert beats[-1]["state"] == "closed"
 
 
 def test_sigterm_lets_a_stream_end_and_refuses_new_ones(stack):
