@@ -221,7 +221,8 @@ static bool is_quiet(const struct upstream_link *link)
 static struct upstream_link *idle_take(struct upstream *u)
 {
     for (struct upstream_link *link; (link = u->idle) != NULL; link_close(link)) {
-        idle_remove(link);
+        u->idle = link->below;
+        meter_add(METER_UPSTREAM_IDLE, -1);
         if (is_quiet(link))
             return link;
     }

@@ -1,7 +1,7 @@
 /*
  * upstream: connections to the one upstream: asynchronous connect, a pool of idle ones, last in first out.
- * Owns the sockets. An idle connection that becomes readable is closed, and never given out: the upstream hung
- * up, or talks out of turn. Thread: the event loop's.
+ * Owns the sockets. An idle connection that becomes readable is closed, and never given out: the upstream
+ * hung up, or talks out of turn. Thread: the event loop's.
  */
 #ifndef SPEND_INGEST_UPSTREAM_H
 #define SPEND_INGEST_UPSTREAM_H
