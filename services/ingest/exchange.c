@@ -116,14 +116,14 @@ static bool call_open(struct exchange *x, const struct http_request_head *head, 
                       const struct route *route, struct http_refusal *why)
 {
     struct gateway *g = x->gateway;
-    int64_t now = clock_now_us();
+    int64_t now = clock_now_us() + clock_probe_offset_us(); /* every time of a record is Postgres's */
     struct call_start start = {
         .call_id = uuid_v7(now),
         .instance = journal_instance(g->journal),
         .boot = journal_boot(g->journal),
         .seq = journal_next_seq(g->journal),
         .received_at = now,
-        .admitted_at = now + clock_probe_offset_us(),
+        .admitted_at = now,
         .operation = route->operation,
         .provider = route->provider,
         .path = head->path,
@@ -220,7 +220,7 @@ static void call_finish(struct exchange *x, enum spend_outcome outcome, bool who
                            .estimate_failed = g->estimate_failed,
                            .request_text = x->request_text,
                            .stamp = x->stamp,
-                           .finished_at = clock_now_us(),
+                           .finished_at = clock_now_us() + clock_probe_offset_us(),
                            .ttfb_us = x->first_us == 0 ? -1 : x->first_us - x->started_us,
                            .duration_us = now - x->started_us,
                            .reply_bytes = x->reply_bytes};
