@@ -36,15 +36,6 @@ static bool copy_identity(struct call_row *row, const struct spend_call *call, s
     return copy_tags(row, call, a);
 }
 
-static void copy_rating(struct call_row *row, const struct bill_record *record)
-{
-    row->raw_nanos = record->raw_nanos;
-    row->rating = record->rating;
-    row->price_version = record->price_version;
-    row->price_key = record->price_key;
-    row->rater_version = record->rater_version;
-}
-
 static void copy_measurement(struct call_row *row, const struct bill_record *record)
 {
     const struct spend_call *call = record->fold.call;
@@ -58,7 +49,11 @@ static void copy_measurement(struct call_row *row, const struct bill_record *rec
     row->reported_cost_nanos = call->reported_cost_nanos;
     row->usage = call->usage;
     row->origin = record->origin;
-    copy_rating(row, record);
+    row->raw_nanos = record->raw_nanos;
+    row->rating = record->rating;
+    row->price_version = record->price_version;
+    row->price_key = record->price_key;
+    row->rater_version = record->rater_version;
 }
 
 static void copy_attribution(struct call_row *row, const struct bill_record *record,
@@ -80,18 +75,11 @@ static void copy_attribution(struct call_row *row, const struct bill_record *rec
 bool call_fold(struct call_row *row, const struct bill_record *record, const struct record_origin *position,
                struct arena *a, unsigned *changes, struct err *err)
 {
-    const uint8_t *hash_now = row->ranks.measurement + RANK_MEASUREMENT_LEN - SHA256_LEN;
     *changes = rank_fold(&row->ranks, &record->fold);
     if ((*changes & FOLD_IDENTITY) != 0 && !copy_identity(row, record->fold.call, a))
         return err_set(err, ERR_MEMORY, FATE_FATAL, "call_fold: the arena is full");
-    if ((*changes & FOLD_MEASUREMENT) != 0) {
+    if ((*changes & FOLD_MEASUREMENT) != 0)
         copy_measurement(row, record);
-    } else if (!row->raw_nanos.has && record->raw_nanos.has &&
-               memcmp(hash_now, record->fold.hash, SHA256_LEN) == 0) {
-        /* the very measurement that stands, decided again when there was a price */
-        copy_rating(row, record);
-        *changes |= FOLD_RATING;
-    }
     if ((*changes & FOLD_ATTRIBUTION) != 0)
         copy_attribution(row, record, position);
     return true;

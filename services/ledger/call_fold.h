@@ -9,10 +9,9 @@
 #include "call_row.h"
 
 /*
- * Folds the record into the row (all zero but call_id: nothing seen yet). *changes: bits of enum fold_change,
- * and FOLD_RATING. position: where the record lies in the ledger's input. false: the arena is full.
+ * Folds the record into the row (all zero but call_id: nothing seen yet). *changes: bits of enum fold_change.
+ * position: where the record lies in the ledger's input. false: the arena is full.
  */
-#define FOLD_RATING (1U << 8) /* the same measurement, priced now and not before */
 bool call_fold(struct call_row *row, const struct bill_record *record, const struct record_origin *position,
                struct arena *a, unsigned *changes, struct err *err) NODISCARD;
 

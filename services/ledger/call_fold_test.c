@@ -58,7 +58,7 @@ static struct bill_record *record_of(struct fixture *f)
     spend_call_hash(&f->call, f->sha, f->hash);
     f->record = (struct bill_record){
         .state = RECORD_BILLS,
-        .fold = {.call = &f->call, .hash = f->hash, .attribution_class = CLASS_ATTRIBUTED},
+        .fold = {.call = &f->call, .hash = f->hash, .attribution_class = CLASS_ATTRIBUTED, .priced = true},
         .account = 1,
         .raw_nanos = OPT_I64(100),
         .rating = SV_LIT("exact"),
@@ -152,6 +152,7 @@ static void test_the_same_measurement_priced_later_is_billed_in_either_order(voi
             struct bill_record *record = record_of(f);
             if ((turn == 0) != (priced_first == 1)) {
                 record->raw_nanos = (struct opt_i64){0};
+                record->fold.priced = false;
                 record->fold.attribution_class = CLASS_SUSPENSE;
                 record->account = 9;
                 record->reason = SV_LIT("unpriced");

@@ -297,17 +297,17 @@ def test_hashes_are_alike(twin):
         assert answer == [hexed(fold.call_hash(call))]
 
 
-def letter(call, kind="call"):
+def letter(call, kind="call", raw=5):
     return {"kind": kind, "reason": "untagged", "detail": "", "call_id": call["call_id"], "original": b"",
             "origin": {"topic": "spend.calls", "partition": 0, "offset": 1}, "first_seen": NOW, "attempts": 1, "call": call,
-            "hash": fold.call_hash(call), "raw_nanos": 5, "estimated": False, "price_version": 1, "rater_version": 1,
+            "hash": fold.call_hash(call), "raw_nanos": raw, "estimated": False, "price_version": 1, "rater_version": 1,
             "redrive": None}
 
 
-def attributed(call, redrive=None):
+def attributed(call, redrive=None, raw=5):
     return {"call": call, "hash": fold.call_hash(call), "origin": {"topic": "spend.calls", "partition": 0, "offset": 1},
             "account_id": "acme", "task_id": None, "conversation_id": None, "user": None, "team": None, "route": "tag",
-            "redrive": redrive, "raw_nanos": 5, "rating": "exact", "price_version": 1, "price_key": "gpt-4o",
+            "redrive": redrive, "raw_nanos": raw, "rating": "exact", "price_version": 1, "price_key": "gpt-4o",
             "rater_version": 1, "config_watermark": NOW}
 
 
@@ -320,16 +320,18 @@ def test_folding_is_alike_in_every_order(twin):
         for _ in range(rng.randrange(1, 6)):
             call = copy.deepcopy(first)
             call.update({n: v for n, v in random_call(rng).items() if rng.random() < 0.3 and n != "call_id"})
+            raw = rng.choice((None, 5))
             redrive = rng.choice((None, None, {"id": rng.randbytes(16), "at": NOW + rng.randrange(3), "set": None}))
-            told.append(("attributed", call, redrive) if rng.random() < 0.6 else ("dead", call, None))
+            told.append(("attributed", call, raw, redrive) if rng.random() < 0.6 else ("dead", call, raw, None))
         mine = fold.Folded()
-        for kind, call, redrive in told:
+        for kind, call, raw, redrive in told:
             mine.add(call, fold.call_hash(call), "redrive" if redrive else "attributed" if kind == "attributed" else "suspense",
-                     {"account": "acme", "raw": 5}, redrive)
+                     {"account": "acme", "raw": raw}, redrive)
         rng.shuffle(told)
         told += rng.sample(told, rng.randrange(len(told)))
-        lines.append(" ".join(["fold", *(f"{kind} {hexed(avro.ATTRIBUTED.encode(attributed(call, redrive)) if kind == 'attributed' else avro.DEAD_LETTER.encode(letter(call)))}"
-                                         for kind, call, redrive in told)]))
+        records = [avro.ATTRIBUTED.encode(attributed(call, redrive, raw)) if kind == "attributed"
+                   else avro.DEAD_LETTER.encode(letter(call, raw=raw)) for kind, call, raw, redrive in told]
+        lines.append(" ".join(["fold", *(f"{kind} {hexed(record)}" for (kind, *_), record in zip(told, records, strict=True))]))
         wants.append([hexed(mine.identity), hexed(mine.measurement), hexed(mine.attribution)])
     for want, answer in zip(wants, twin(lines), strict=True):
         assert answer[-3:] == want

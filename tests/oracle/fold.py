@@ -54,19 +54,24 @@ def ranking(call):
     return quality, outcome
 
 
+def _earlier(call):
+    return struct.pack(">q", 2**63 - 1 - call["received_at"])
+
+
 def identity_rank(call, digest):
-    return bytes([SOURCES.index(call["source"]) + 1]) + digest
+    return bytes([SOURCES.index(call["source"]) + 1]) + digest + _earlier(call)
 
 
-def measurement_rank(call, digest):
+def measurement_rank(call, digest, priced=True):
     quality, outcome = ranking(call)
-    return bytes([quality + 1, outcome + 1, SOURCES.index(call["source"]) + 1]) + digest
+    standing = bytes([quality + 1, outcome + 1, SOURCES.index(call["source"]) + 1])
+    return standing + digest + bytes([2 if priced else 1]) + _earlier(call)
 
 
 def attribution_rank(call, digest, kind, redrive=None):
     at, ident = (redrive["at"], redrive["id"]) if redrive else (0, bytes(16))
     return (bytes([ATTRIBUTION.index(kind) + 1]) + struct.pack(">q", at) + ident
-            + bytes([SOURCES.index(call["source"]) + 1]) + digest)
+            + bytes([SOURCES.index(call["source"]) + 1]) + digest + _earlier(call))
 
 
 class Folded:
@@ -82,10 +87,8 @@ class Folded:
         rank = identity_rank(call, digest)
         if rank > self.identity:
             self.identity, self.identity_call = rank, call
-        rank = measurement_rank(call, digest)
-        # the very measurement that stands, decided again when there was a price, brings it
-        priced = rank == self.measurement and self.measured[2]["raw"] is None and decision["raw"] is not None
-        if rank > self.measurement or priced:
+        rank = measurement_rank(call, digest, decision["raw"] is not None)
+        if rank > self.measurement:
             self.measurement, self.measured = rank, (call, digest, decision)
         rank = attribution_rank(call, digest, kind, redrive)
         if rank > self.attribution:

@@ -8,25 +8,31 @@
 
 #include "base/money.h"
 
-/* Bytes of a measurement rank that say what was measured and by whom; the hash after them only breaks ties.
- */
+/* Bytes of a measurement rank that say what was measured and by whom; the hash after them breaks ties. */
 #define MEASUREMENT_WORDS 3
-
-static void record_of(const struct spend_call *call, const uint8_t *hash, enum attribution_class klass,
-                      const struct redrive *redrive, struct call_record *out)
-{
-    *out = (struct call_record){.call = call, .hash = hash, .attribution_class = klass, .redrive = *redrive};
-}
+#define MEASUREMENT_HASH  (MEASUREMENT_WORDS + SHA256_LEN)
 
 void call_record_of_attributed(const struct attributed_call *a, struct call_record *out)
 {
-    record_of(&a->call, a->hash, a->redrive.has ? CLASS_REDRIVE : CLASS_ATTRIBUTED, &a->redrive, out);
+    *out = (struct call_record){
+        .call = &a->call,
+        .hash = a->hash,
+        .attribution_class = a->redrive.has ? CLASS_REDRIVE : CLASS_ATTRIBUTED,
+        .redrive = a->redrive,
+        .priced = a->raw_nanos.has,
+    };
 }
 
 void call_record_of_dead_letter(const struct dead_letter *d, struct call_record *out)
 {
     assert(d->has_call && d->has_hash);
-    record_of(&d->call, d->hash, CLASS_SUSPENSE, &d->redrive, out);
+    *out = (struct call_record){
+        .call = &d->call,
+        .hash = d->hash,
+        .attribution_class = CLASS_SUSPENSE,
+        .redrive = d->redrive,
+        .priced = d->raw_nanos.has,
+    };
 }
 
 static bool is_foreign(const struct spend_call *call)
@@ -77,18 +83,27 @@ static uint8_t *put_time(uint8_t *at, int64_t time)
     return at + 8;
 }
 
+/* The earlier is the greater. */
+static uint8_t *put_earlier(uint8_t *at, int64_t time)
+{
+    return put_time(at, INT64_MAX - time);
+}
+
 static void rank_record(const struct call_record *record, struct call_ranks *out)
 {
     static const uint8_t no_redrive[8 + 16];
     const struct spend_call *call = record->call;
 
     uint8_t *at = put_rank(out->identity, (int)call->source);
-    put_bytes(at, record->hash, SHA256_LEN);
+    at = put_bytes(at, record->hash, SHA256_LEN);
+    put_earlier(at, call->received_at);
 
     at = put_rank(out->measurement, (int)fold_quality(call));
     at = put_rank(at, (int)fold_outcome(call));
     at = put_rank(at, (int)call->source);
-    put_bytes(at, record->hash, SHA256_LEN);
+    at = put_bytes(at, record->hash, SHA256_LEN);
+    at = put_rank(at, record->priced);
+    put_earlier(at, call->received_at);
 
     at = put_rank(out->attribution, (int)record->attribution_class);
     if (record->redrive.has) {
@@ -98,7 +113,8 @@ static void rank_record(const struct call_record *record, struct call_ranks *out
         at = put_bytes(at, no_redrive, sizeof no_redrive);
     }
     at = put_rank(at, (int)call->source);
-    put_bytes(at, record->hash, SHA256_LEN);
+    at = put_bytes(at, record->hash, SHA256_LEN);
+    put_earlier(at, call->received_at);
 }
 
 static bool raise_to(uint8_t *standing, const uint8_t *seen, size_t len)
@@ -115,7 +131,7 @@ unsigned rank_fold(struct call_ranks *ranks, const struct call_record *record)
     unsigned changes = FOLD_NOTHING;
     rank_record(record, &seen);
     if (memcmp(seen.measurement, ranks->measurement, MEASUREMENT_WORDS) == 0 &&
-        memcmp(seen.measurement, ranks->measurement, sizeof seen.measurement) != 0)
+        memcmp(seen.measurement, ranks->measurement, MEASUREMENT_HASH) != 0)
         changes |= FOLD_CONFLICT;
     if (raise_to(ranks->identity, seen.identity, sizeof seen.identity))
         changes |= FOLD_IDENTITY;

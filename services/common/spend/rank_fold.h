@@ -1,7 +1,9 @@
 /*
  * rank_fold: how many records of one call become one bill, whatever their order and repetition. Pure.
- * Four independent maxima: identity by (source, hash); measurement by (quality, outcome, source, hash);
- * attribution by (class, redrive time, redrive id, source, hash); rating by revision.
+ * Four independent maxima: identity by (source, hash); measurement by (quality, outcome, source, hash,
+ * priced); attribution by (class, redrive time, redrive id, source, hash); rating by revision. Records that
+ * are the same in all of it differ in received_at at most, and with it in the configuration they were decided
+ * by: the earlier counts.
  */
 #ifndef SPEND_SPEND_RANK_FOLD_H
 #define SPEND_SPEND_RANK_FOLD_H
@@ -10,9 +12,10 @@
 
 enum attribution_class { CLASS_SUSPENSE, CLASS_ATTRIBUTED, CLASS_REDRIVE };
 
-#define RANK_IDENTITY_LEN    (1 + SHA256_LEN)
-#define RANK_MEASUREMENT_LEN (3 + SHA256_LEN)
-#define RANK_ATTRIBUTION_LEN (1 + 8 + 16 + 1 + SHA256_LEN)
+#define RANK_TIME_LEN        8
+#define RANK_IDENTITY_LEN    (1 + SHA256_LEN + RANK_TIME_LEN)
+#define RANK_MEASUREMENT_LEN (3 + SHA256_LEN + 1 + RANK_TIME_LEN)
+#define RANK_ATTRIBUTION_LEN (1 + RANK_TIME_LEN + 16 + 1 + SHA256_LEN + RANK_TIME_LEN)
 
 /* Keys that memcmp orders; all zero = nothing seen yet. */
 struct call_ranks {
@@ -27,6 +30,7 @@ struct call_record {
     const uint8_t *hash;
     enum attribution_class attribution_class;
     struct redrive redrive;
+    bool priced; /* it brings a raw cost */
 };
 
 void call_record_of_attributed(const struct attributed_call *a, struct call_record *out);

@@ -54,6 +54,7 @@ static void sample_new(struct sample *s)
     s->call.quality = (enum spend_quality)pick(QUALITY_COUNT);
     s->call.stream = pick(2) == 0;
     s->call.provider_usage = pick(2) == 0 ? SV_LIT("{}") : SV_NULL;
+    s->call.received_at = pick(2); /* no part of the hash, and decides what configuration the record saw */
     s->call.admitted_at = s->hash[0] * 10 + s->hash[31] + 100 * (int64_t)s->call.source;
     s->record =
         (struct call_record){.call = &s->call,
@@ -63,16 +64,17 @@ static void sample_new(struct sample *s)
     if (!s->record.redrive.has)
         s->record.redrive = (struct redrive){0};
     s->account = (s->record.attribution_class + s->record.redrive.at + s->record.redrive.id.byte[0] +
-                  (int64_t)s->call.source + s->hash[0]) %
+                  (int64_t)s->call.source + s->hash[0] + s->call.received_at) %
                  ACCOUNTS;
     s->billed = (struct opt_i64){0};
     uint32_t content =
-        (uint32_t)fold_quality(&s->call) + 3U * s->hash[0] + 5U * s->hash[31] + (uint32_t)s->call.source;
+        (uint32_t)fold_quality(&s->call) + 3U * s->hash[0] + 5U * s->hash[31] + (uint32_t)s->call.source + 11U * (uint32_t)s->call.received_at;
     /* An outcome that ranks as another's must not bring another price: foreign failures cost nothing. */
     bool foreign_failure = s->call.source != SOURCE_GATEWAY && s->call.outcome <= OUTCOME_FAILED;
     content += foreign_failure ? 0 : 7U * (uint32_t)s->call.outcome;
     if (content % 5 != 0)
         s->billed = OPT_I64(content % 4 == 0 ? 0 : content * 1000);
+    s->record.priced = s->billed.has;
 }
 
 /* Like the ledger: raise the ranks, copy what was raised, post the difference. */
@@ -334,6 +336,27 @@ static void test_the_same_rank_with_another_hash_is_a_conflict_whichever_wins(vo
     assert_int_equal(row.bill.billed_nanos, 2000);
 }
 
+static void test_of_one_hash_the_priced_and_then_the_earlier_counts_in_any_order(void **state)
+{
+    (void)state;
+    struct sample of[3];
+    for (size_t i = 0; i < 3; i++) {
+        of[i] = sample_of(SOURCE_GATEWAY, OUTCOME_COMPLETED, QUALITY_FINAL, 1);
+        of[i].call.received_at = 10 * (int64_t)(i + 1);
+        of[i].billed = i == 0 ? (struct opt_i64){0} : OPT_I64(1000 * (int64_t)i);
+        of[i].record.priced = of[i].billed.has;
+        of[i].account = (int64_t)i;
+    }
+    static const size_t orders[][3] = {{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}};
+    for (size_t o = 0; o < 6; o++) {
+        struct row row = {0};
+        for (size_t i = 0; i < 3; i++)
+            assert_false(add(&row, &of[orders[o][i]]) & FOLD_CONFLICT);
+        assert_int_equal(row.bill.billed_nanos, 1000);
+        assert_int_equal(row.bill.account, 0);
+    }
+}
+
 static void test_redrive_moves_the_bill_from_suspense_and_the_latest_wins(void **state)
 {
     (void)state;
@@ -374,6 +397,8 @@ static void test_the_keys_are_laid_out_as_documented(void **state)
     struct sample s = sample_of(SOURCE_EVENTS_API, OUTCOME_ABORTED, QUALITY_PARTIAL, 0xaa);
     s.record.call = &s.call;
     s.record.hash = s.hash;
+    s.record.priced = true;
+    s.call.received_at = 0xff;
     s.record.attribution_class = CLASS_REDRIVE;
     s.record.redrive = (struct redrive){.has = true, .at = 0x0102030405060708, .id = {{0xb1, 0xb2}}};
     struct call_ranks ranks = {0};
@@ -383,7 +408,14 @@ static void test_the_keys_are_laid_out_as_documented(void **state)
     assert_memory_equal(ranks.measurement, "\x03\x04\x02\xaa", 4);
     assert_memory_equal(ranks.attribution, "\x03\x01\x02\x03\x04\x05\x06\x07\x08\xb1\xb2\0", 12);
     assert_memory_equal(ranks.attribution + 25, "\x02\xaa", 2);
-    assert_int_equal(sizeof ranks.attribution, 58);
+    static const char earlier[] = "\x7f\xff\xff\xff\xff\xff\xff\0";
+    assert_memory_equal(ranks.identity + 33, earlier, 8);
+    assert_memory_equal(ranks.measurement + 35, "\x02", 1);
+    assert_memory_equal(ranks.measurement + 36, earlier, 8);
+    assert_memory_equal(ranks.attribution + 58, earlier, 8);
+    assert_int_equal(sizeof ranks.identity, 41);
+    assert_int_equal(sizeof ranks.measurement, 44);
+    assert_int_equal(sizeof ranks.attribution, 66);
 }
 
 static void test_the_movements_between_two_bills(void **state)
@@ -461,6 +493,7 @@ int main(void)
         cmocka_unit_test(test_a_callback_that_knows_more_measures_for_the_gateway),
         cmocka_unit_test(test_a_foreign_failure_never_stands_above_the_gateway),
         cmocka_unit_test(test_a_foreign_stream_without_usage_is_an_estimate),
+        cmocka_unit_test(test_of_one_hash_the_priced_and_then_the_earlier_counts_in_any_order),
         cmocka_unit_test(test_the_same_rank_with_another_hash_is_a_conflict_whichever_wins),
         cmocka_unit_test(test_redrive_moves_the_bill_from_suspense_and_the_latest_wins),
         cmocka_unit_test(test_the_keys_are_laid_out_as_documented),
