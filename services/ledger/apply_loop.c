@@ -9,7 +9,7 @@
 #include "base/metrics.h"
 #include "batch_apply.h"
 #include "kafka/consumer.h"
-#include "pg_session.h"
+#include "pg_query.h"
 #include "run/health.h"
 #include "run/lifecycle.h"
 #include "worker.h"
@@ -49,44 +49,65 @@ static const char offset_insert_sql[] =
     "INSERT INTO consumer_offset (stream, topic, partition, next, cluster_id) VALUES ($1, $2, $3, 0, $4) "
     "ON CONFLICT DO NOTHING";
 static const char offset_select_sql[] =
-    "SELECT next, cluster_id FROM consumer_offset WHERE stream = $1 AND topic = $2 AND partition = $3";
+    "SELECT next, cluster_id, last_offset, last_sha256 FROM consumer_offset "
+    "WHERE stream = $1 AND topic = $2 AND partition = $3";
+
+/* What Postgres knows of a partition. */
+struct stored_offset {
+    int64_t next;
+    bool has_last; /* the record before next is known by its hash */
+    uint8_t last_sha256[SHA256_LEN];
+};
+
+/* A row that is there is only read: an INSERT would wait for whoever is updating it, be it for ever. */
+static bool select_offset(struct apply_loop *l, const struct consumer_partition *part, struct pg_rows **rows,
+                          struct err *err)
+{
+    return pg_query(l->pg, offset_select_sql,
+                    PG_ARGS(PG_STR(l->options->stream), PG_STR(part->topic), PG_I32(part->partition)), rows,
+                    err);
+}
 
 /* The stored offset; a partition that was never read gets a row and 0. */
 static bool read_offset(struct apply_loop *l, const struct consumer_partition *part, struct strview cluster,
-                        int64_t *next, struct err *err)
+                        struct stored_offset *out, struct err *err)
 {
-    struct pg_fields key, row;
-    pg_fields_init(&key);
-    pg_fields_init(&row);
-    pg_put_str(&key, l->options->stream);
-    pg_put_str(&key, part->topic);
-    pg_put_i32(&key, part->partition);
-    pg_put_str(&row, l->options->stream);
-    pg_put_str(&row, part->topic);
-    pg_put_i32(&row, part->partition);
-    pg_put_text(&row, cluster);
-    struct pg_step steps[] = {{.sql = offset_insert_sql, .args = &row},
-                              {.sql = offset_select_sql, .args = &key}};
-    bool ok = pg_session_run(l->pg, steps, 2, err);
-    if (ok && !sv_eq(pg_get(steps[1].rows, 0, 1), cluster))
+    struct pg_rows *rows = NULL;
+    *out = (struct stored_offset){0};
+    bool ok = select_offset(l, part, &rows, err);
+    if (ok && pg_rows_count(rows) == 0) {
+        pg_rows_free(rows);
+        rows = NULL;
+        ok = pg_query(l->pg, offset_insert_sql,
+                      PG_ARGS(PG_STR(l->options->stream), PG_STR(part->topic), PG_I32(part->partition),
+                              PG_TEXT(cluster)),
+                      NULL, err) &&
+             select_offset(l, part, &rows, err);
+    }
+    if (ok && !sv_eq(pg_get(rows, 0, 1), cluster))
         ok = err_set(err, ERR_CONFLICT, FATE_FATAL,
                      "%s/%d was read from Kafka cluster " SV_FMT " and this is " SV_FMT
                      ": connect to that cluster, or start a new stream (--stream)",
-                     part->topic, part->partition, SV_ARG(pg_get(steps[1].rows, 0, 1)), SV_ARG(cluster));
-    if (ok)
-        *next = pg_get_i64(steps[1].rows, 0, 0);
-    pg_steps_free(steps, 2);
-    pg_fields_free(&key);
-    pg_fields_free(&row);
+                     part->topic, part->partition, SV_ARG(pg_get(rows, 0, 1)), SV_ARG(cluster));
+    if (ok) {
+        struct opt_i64 last = pg_get_opt_i64(rows, 0, 2);
+        struct strview sha256 = pg_get(rows, 0, 3);
+        out->next = pg_get_i64(rows, 0, 0);
+        out->has_last = last.has && last.v == out->next - 1 && sha256.len == SHA256_LEN;
+        if (out->has_last)
+            memcpy(out->last_sha256, sha256.ptr, SHA256_LEN);
+    }
+    pg_rows_free(rows);
     return ok;
 }
 
 /* Records between what was applied and what is still there would be money lost in silence. */
-static bool check_bounds(struct apply_loop *l, const struct consumer_partition *part, int64_t next,
-                         struct err *err)
+static bool check_bounds(struct apply_loop *l, const struct consumer_partition *part,
+                         struct stored_offset *stored, struct err *err)
 {
     int64_t low = 0;
     int64_t high = 0;
+    const int64_t next = stored->next;
     if (next == 0)
         return true;
     if (!consumer_bounds(l->consumer, part->topic, part->partition, &low, &high, err))
@@ -98,6 +119,7 @@ static bool check_bounds(struct apply_loop *l, const struct consumer_partition *
                        "accept the loss by setting next = %lld in consumer_offset",
                        part->topic, part->partition, (long long)(low - next), (long long)next,
                        (long long)low);
+    stored->has_last = stored->has_last && low < next;
     return next <= high || err_set(err, ERR_STATE, FATE_FATAL,
                                    "%s/%d ends at %lld and %lld was applied: the topic was made anew, start "
                                    "a new stream (--stream)",
@@ -106,15 +128,16 @@ static bool check_bounds(struct apply_loop *l, const struct consumer_partition *
 
 static bool begin_partition(struct apply_loop *l, struct consumer_partition *part, struct err *err)
 {
-    int64_t next = 0;
+    struct stored_offset stored;
     struct strview cluster = consumer_cluster_id(l->consumer, CLUSTER_ID_MS);
     if (sv_is_empty(cluster))
         return err_set(err, ERR_KAFKA, FATE_RETRY, "the cluster's id is not known yet");
-    if (!pg_session_ready(l->pg, err) || !read_offset(l, part, cluster, &next, err) ||
-        !check_bounds(l, part, next, err))
+    if (!pg_session_ready(l->pg, err) || !read_offset(l, part, cluster, &stored, err) ||
+        !check_bounds(l, part, &stored, err))
         return false;
-    part->offset = next == 0 ? CONSUMER_OFFSET_BEGINNING : next;
-    return apply_slots_add(&l->slots, part->topic, part->partition, next, err);
+    part->offset = stored.next == 0 ? CONSUMER_OFFSET_BEGINNING : stored.next - stored.has_last;
+    return apply_slots_add(&l->slots, part->topic, part->partition, stored.next,
+                           stored.has_last ? stored.last_sha256 : NULL, err);
 }
 
 static bool on_assigned(void *arg, struct consumer_partition *parts, size_t count, struct err *err)
@@ -131,6 +154,7 @@ static bool on_assigned(void *arg, struct consumer_partition *parts, size_t coun
         if (err->fate == FATE_FATAL)
             return false;
         metric_set(l->postgres_up, 0);
+        health_ready(PART, false, err->text);
         log_warn("assignment_waits", LOG_ERR(err), LOG_END);
         if (!worker_back_off(&tries))
             return err_set(err, ERR_CONFLICT, FATE_FATAL, "stopped while waiting for Postgres");

@@ -15,7 +15,7 @@ static bool full(struct err *err)
 }
 
 bool apply_slots_add(struct apply_slots *s, const char *topic, int32_t partition, int64_t expected,
-                     struct err *err)
+                     const uint8_t *last_sha256, struct err *err)
 {
     if (s->count == s->room) {
         size_t room = s->room == 0 ? FIRST_ROOM : s->room * 2;
@@ -28,8 +28,15 @@ bool apply_slots_add(struct apply_slots *s, const char *topic, int32_t partition
     char *copy = strdup(topic);
     if (copy == NULL)
         return full(err);
-    s->slot[s->count++] = (struct apply_slot){
-        .topic = copy, .partition = partition, .expected = expected, .start = expected, .position = expected};
+    struct apply_slot *slot = &s->slot[s->count++];
+    *slot = (struct apply_slot){.topic = copy,
+                                .partition = partition,
+                                .expected = expected,
+                                .start = expected,
+                                .position = expected,
+                                .is_checked = last_sha256 == NULL};
+    if (last_sha256 != NULL)
+        memcpy(slot->last_sha256, last_sha256, sizeof slot->last_sha256);
     return true;
 }
 
@@ -57,9 +64,28 @@ static bool grow(struct apply_slot *slot)
     return true;
 }
 
+/* The first message of a slot that knows what must stand before its offset. */
+static bool check_last(struct apply_slot *slot, const struct consumer_message *message, struct err *err)
+{
+    uint8_t sha256[SHA256_LEN];
+    const struct input_record record = {.key = message->key, .value = message->value};
+    input_record_sha256(&record, sha256);
+    slot->is_checked = message->offset == slot->expected - 1 &&
+                       memcmp(sha256, slot->last_sha256, sizeof sha256) == 0;
+    return slot->is_checked ||
+           err_set(err, ERR_CONFLICT, FATE_FATAL,
+                   "%s/%d: at offset %lld does not stand what was applied from there: the topic was made anew, "
+                   "start a new stream (--stream)",
+                   slot->topic, slot->partition, (long long)slot->expected - 1);
+}
+
 bool apply_slots_keep(struct apply_slots *s, struct consumer_message *message, struct err *err)
 {
     struct apply_slot *slot = find(s, message->topic, message->partition);
+    if (slot != NULL && !slot->is_checked && !check_last(slot, message, err)) {
+        consumer_message_free(message);
+        return false;
+    }
     bool wanted = slot != NULL && message->offset >= slot->position;
     bool ok = !wanted || slot->count < slot->room || grow(slot);
     if (!wanted || !ok) {

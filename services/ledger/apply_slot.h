@@ -15,6 +15,8 @@ struct apply_slot {
     int64_t expected; /* next, as it stands in consumer_offset */
     int64_t start;    /* what is held was read on from here .. */
     int64_t position; /* .. up to here */
+    bool is_checked;  /* the record before `expected` is the one that was applied, or nobody knows it */
+    uint8_t last_sha256[SHA256_LEN];
     struct consumer_message *messages;
     struct input_record *records; /* beside messages */
     size_t count;
@@ -28,10 +30,12 @@ struct apply_slots {
     int64_t bytes; /* of all values kept */
 };
 
+/* last_sha256: of the record at expected - 1, which then is the first to be kept; NULL: not known. */
 bool apply_slots_add(struct apply_slots *s, const char *topic, int32_t partition, int64_t expected,
-                     struct err *err) NODISCARD;
+                     const uint8_t *last_sha256, struct err *err) NODISCARD;
 /* Takes the message over, also on failure. A partition without slot, an offset that was passed: it is
- * dropped. */
+ * dropped. FATE_FATAL: the topic is not the one that was read, for the record before `expected` is another.
+ */
 bool apply_slots_keep(struct apply_slots *s, struct consumer_message *message, struct err *err) NODISCARD;
 /* Forgets the first n records. */
 void apply_slots_drop(struct apply_slots *s, struct apply_slot *slot, size_t n);

@@ -14,7 +14,7 @@ static int setup(void **state)
     static struct apply_slots s;
     struct err err;
     s = (struct apply_slots){0};
-    assert_true(apply_slots_add(&s, TOPIC, 3, 100, &err));
+    assert_true(apply_slots_add(&s, TOPIC, 3, 100, NULL, &err));
     *state = &s;
     return 0;
 }
@@ -88,6 +88,35 @@ static void test_a_record_before_the_place_the_consumer_was_set_to_is_not_kept(v
     assert_true(apply_slot_follows(s->slot));
 }
 
+static void test_another_record_before_the_offset_is_another_topics(void **state)
+{
+    static const struct {
+        int64_t offset;
+        const char *value;
+        bool same;
+    } rows[] = {{99, "applied", true}, {99, "another", false}, {98, "applied", false}, {100, "applied", false}};
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct apply_slots s = {0};
+        struct err err;
+        uint8_t sha256[SHA256_LEN];
+        struct consumer_message m = {
+            .topic = TOPIC, .partition = 3, .offset = rows[i].offset, .value = sv_of(rows[i].value)};
+        input_record_sha256(&(struct input_record){.value = SV_LIT("applied")}, sha256);
+        assert_true(apply_slots_add(&s, TOPIC, 3, 100, sha256, &err));
+        assert_int_equal(apply_slots_keep(&s, &m, &err), rows[i].same);
+        assert_int_equal(s.slot->count, 0); /* it was applied before */
+        if (rows[i].same) {
+            keep(&s, 100);
+            assert_int_equal(s.slot->count, 1);
+            assert_true(apply_slot_follows(s.slot));
+        } else {
+            assert_int_equal(err.fate, FATE_FATAL);
+        }
+        apply_slots_free(&s);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -97,6 +126,7 @@ int main(void)
             test_after_a_lost_offset_nothing_follows_until_the_consumer_was_set_there, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_record_before_the_place_the_consumer_was_set_to_is_not_kept,
                                         setup, teardown),
+        cmocka_unit_test(test_another_record_before_the_offset_is_another_topics),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -37,6 +37,7 @@ struct range {
     struct bill_record *records;
     size_t count;
     int64_t next; /* what the offset becomes */
+    uint8_t last_sha256[SHA256_LEN]; /* of the record before it */
 };
 
 /* One transaction under way. */
@@ -52,8 +53,8 @@ struct attempt {
 };
 
 static const char offset_sql[] =
-    "UPDATE consumer_offset SET next = $5 WHERE stream = $1 AND topic = $2 AND partition = $3 AND next = $4 "
-    "RETURNING clock_timestamp()";
+    "UPDATE consumer_offset SET next = $5, last_offset = $6, last_sha256 = $7 "
+    "WHERE stream = $1 AND topic = $2 AND partition = $3 AND next = $4 RETURNING clock_timestamp()";
 static const char offset_read_sql[] =
     "SELECT next FROM consumer_offset WHERE stream = $1 AND topic = $2 AND partition = $3";
 static const char version_sql[] = "SELECT version FROM config_version";
@@ -151,6 +152,8 @@ static bool open_transaction(struct attempt *at, bool *ours, struct err *err)
     put_partition(&offset, at);
     pg_put_i64(&offset, at->range->batch->expected);
     pg_put_i64(&offset, at->range->next);
+    pg_put_i64(&offset, at->range->next - 1);
+    pg_put_bytes(&offset, sv_of_bytes(at->range->last_sha256, SHA256_LEN));
     pg_put_uuid_array(&ids, at->fold.id, at->fold.call_count);
     struct pg_step steps[] = {{.sql = PG_BEGIN},
                               {.sql = offset_sql, .args = &offset},
@@ -325,6 +328,7 @@ static bool apply_first(struct batch_apply *b, struct batch *batch, struct bill_
     struct attempt at;
     struct range range = {.batch = batch, .records = records, .count = count};
     range.next = batch->records[count - 1].offset + 1;
+    input_record_sha256(&batch->records[count - 1], range.last_sha256);
     for (int tries = 1;; tries++) {
         if (try_range(b, &range, &at, err))
             break;

@@ -10,6 +10,18 @@
 
 #define YEAR_2200_US 7258118400000000LL /* as in spend_call: later times fit no sum and no RFC 3339 text */
 
+void input_record_sha256(const struct input_record *record, uint8_t out[SHA256_LEN])
+{
+    struct sha256 *sha = sha256_new();
+    const uint64_t key_len = record->key.len;
+    sha256_begin(sha);
+    sha256_update(sha, &key_len, sizeof key_len);
+    sha256_update(sha, record->key.ptr, record->key.len);
+    sha256_update(sha, record->value.ptr, record->value.len);
+    sha256_end(sha, out);
+    sha256_free(sha);
+}
+
 void bill_record_poison(struct bill_record *r, const char *why)
 {
     r->state = RECORD_POISON;

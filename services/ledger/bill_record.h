@@ -17,6 +17,9 @@ struct input_record {
     struct strview value;
 };
 
+/* SHA-256 of key and value: says later whether a record at this offset is still the same one. */
+void input_record_sha256(const struct input_record *record, uint8_t out[SHA256_LEN]);
+
 enum bill_record_state {
     RECORD_BILLS,   /* it has a say in its call's bill */
     RECORD_NOTHING, /* a notice: nothing to pay */

@@ -1,12 +1,17 @@
 /*
  * config_publisher: one turn reads the watermark and the outbox under the configuration lock, sends both in
  * one Kafka transaction, deletes what was sent. Of several records with one key only the newest goes out:
- * sent again after a crash, an older one would take back what a later one has told.
+ * sent again after a crash, an older one would take back what a later one has told. A topic that ends before
+ * the place where it ended has lost what was in it: before the next heartbeat everything goes out again.
  */
 #include "config_publisher.h"
 
+#include "base/log.h"
 #include "base/metrics.h"
+#include "config_write.h"
 #include "leader.h"
+#include "pg_query.h"
+#include "registry_rows.h"
 #include "spend/avro_codec.h"
 #include <stdio.h>
 
@@ -21,7 +26,14 @@
 
 struct config_publisher {
     const char *properties[PROPERTIES_MAX];
-    struct metric *records, *heartbeats;
+    struct kafka_settings kafka;
+    struct consumer *bounds; /* reads nothing: asks where the topics end */
+    struct metric *records, *heartbeats, *repeats;
+};
+
+/* Where the topics end. */
+struct config_ends {
+    int64_t registry, prices;
 };
 
 /* One turn's work. */
@@ -30,26 +42,43 @@ struct config_set {
     int64_t price_version;
     struct pg_rows *rows;
     int64_t last_id;
+    bool lost;     /* a topic is not what it was: nothing was read */
     bool complete; /* nothing recorded before the watermark is left behind */
 };
 
-static const char watermark_sql[] = "SELECT watermark FROM config_watermark()";
+static const char watermark_sql[] = "SELECT config_watermark($1::bigint, $2::bigint)";
 static const char price_sql[] = "SELECT coalesce(max(version), 0) FROM price_book";
 static const char config_sql[] =
     "SELECT id, topic, key, value, recorded_at FROM (SELECT DISTINCT ON (topic, key) * FROM config_outbox "
     "ORDER BY topic, key, id DESC) AS newest ORDER BY id LIMIT 2000";
 
-/* The lock is held for one round trip. Whoever records something later gets a later time. */
-static bool read_set(struct pg_session *pg, struct config_set *set, struct err *err)
+static bool read_ends(struct config_publisher *p, struct config_ends *out, struct err *err)
 {
+    int64_t low;
+    struct consumer_message none;
+    if (!consumer_poll(p->bounds, 0, &none, err) && err->code != ERR_NONE) /* serves its events */
+        return false;
+    return consumer_bounds(p->bounds, REGISTRY, 0, &low, &out->registry, err) &&
+           consumer_bounds(p->bounds, PRICES, 0, &low, &out->prices, err);
+}
+
+/* The lock is held for one round trip. Whoever records something later gets a later time. */
+static bool read_set(struct pg_session *pg, const struct config_ends *ends, struct config_set *set,
+                     struct err *err)
+{
+    struct pg_fields args;
+    pg_fields_init(&args);
+    pg_put_i64(&args, ends->registry);
+    pg_put_i64(&args, ends->prices);
     struct pg_step steps[] = {{.sql = PG_BEGIN},
-                              {.sql = watermark_sql},
+                              {.sql = watermark_sql, .args = &args},
                               {.sql = price_sql},
                               {.sql = config_sql},
                               {.sql = PG_COMMIT}};
     *set = (struct config_set){0};
     bool ok = pg_session_run(pg, steps, 5, err);
-    if (ok) {
+    set->lost = ok && pg_rows_count(steps[1].rows) == 0;
+    if (ok && !set->lost) {
         set->watermark = pg_get_time(steps[1].rows, 0, 0);
         set->price_version = pg_get_i64(steps[2].rows, 0, 0);
         set->rows = steps[3].rows;
@@ -59,7 +88,58 @@ static bool read_set(struct pg_session *pg, struct config_set *set, struct err *
         set->complete = count < ROWS_MAX;
     }
     pg_steps_free(steps, 5);
+    pg_fields_free(&args);
     return ok;
+}
+
+/* What goes out again. */
+struct repeat {
+    struct pg_session *pg;
+    struct config_stamp stamp;
+    int64_t facts;
+};
+
+/* Accounts of ours are nobody's to name: they are not published. */
+static bool repeat_fact(void *arg, const struct registry_fact *fact, struct err *err)
+{
+    struct repeat *r = arg;
+    if (sv_starts_with(fact->record.id, SV_LIT("~")))
+        return true;
+    r->facts++;
+    return config_write_record(r->pg, &r->stamp, &fact->record, err);
+}
+
+static bool repeat_books(struct repeat *r, struct err *err)
+{
+    struct pg_rows *rows = NULL;
+    bool ok = pg_session_query(r->pg, "SELECT version, record FROM price_book ORDER BY version", NULL, &rows,
+                               err);
+    for (size_t i = 0; ok && i < pg_rows_count(rows); i++)
+        ok = config_write_book(r->pg, &r->stamp, pg_get_i64(rows, i, 0), pg_get(rows, i, 1), err);
+    pg_rows_free(rows);
+    return ok;
+}
+
+/* Everything that is configured into the outbox, under the configuration lock. */
+static bool repeat_all(struct config_publisher *p, struct pg_session *pg, const struct config_ends *ends,
+                       struct err *err)
+{
+    struct repeat r = {.pg = pg};
+    bool ok =
+        pg_session_begin(pg, err) && config_write_begin(pg, &r.stamp, err) &&
+        registry_rows_changed(pg, 0, repeat_fact, &r, err) && repeat_books(&r, err) &&
+        pg_query(pg, "UPDATE config_version SET registry_end = $1::bigint, prices_end = $2::bigint",
+                 PG_ARGS(PG_I64(ends->registry), PG_I64(ends->prices)), NULL, err) &&
+        pg_session_commit(pg, err);
+    if (!ok) {
+        pg_session_rollback(pg);
+        return false;
+    }
+    metric_add(p->repeats, 1);
+    log_warn("config_published_whole", LOG_INT("facts", r.facts), LOG_INT("registry_end", ends->registry),
+             LOG_INT("prices_end", ends->prices),
+             LOG_STR("why", "spend.registry or spend.prices is new, or was made anew"), LOG_END);
+    return true;
 }
 
 static bool send_row(struct transaction *kafka, const struct pg_rows *rows, size_t i, struct err *err)
@@ -136,16 +216,23 @@ static bool delete_sent(struct pg_session *pg, int64_t last_id, struct err *err)
 /* A write of configuration wakes us at its commit. */
 static bool config_open(void *arg, struct leader *leader, struct err *err)
 {
-    (void)arg;
-    return pg_session_script(leader->pg, "LISTEN spend_config", err);
+    struct config_publisher *p = arg;
+    const struct consumer_options options = {.kafka = p->kafka};
+    return (p->bounds != NULL || consumer_new(&p->bounds, &options, err)) &&
+           pg_session_script(leader->pg, "LISTEN spend_config", err);
 }
 
 static bool config_turn(void *arg, struct leader *leader, bool *more, struct err *err)
 {
     struct config_publisher *p = arg;
+    struct config_ends ends;
     struct config_set set;
-    if (!read_set(leader->pg, &set, err))
+    if (!read_ends(p, &ends, err) || !read_set(leader->pg, &ends, &set, err))
         return false;
+    if (set.lost) {
+        *more = true;
+        return repeat_all(p, leader->pg, &ends, err);
+    }
     bool ok = send_set(p, leader->kafka, &set, err) && delete_sent(leader->pg, set.last_id, err);
     *more = !set.complete;
     pg_rows_free(set.rows);
@@ -184,5 +271,11 @@ bool config_publisher_run(void *arg, struct err *err)
     };
     p.records = metric_counter("spend_ledger_config_published_total", help, "kind", "fact");
     p.heartbeats = metric_counter("spend_ledger_config_published_total", help, "kind", "heartbeat");
-    return add_property(&p, &job.kafka, err) && leader_run(&job, err);
+    p.repeats = metric_counter("spend_ledger_config_repeats_total",
+                               "times that the whole configuration went out again", NULL, NULL);
+    p.kafka = options->kafka;
+    p.kafka.client_id = "ledger-config-ends";
+    bool ok = add_property(&p, &job.kafka, err) && leader_run(&job, err);
+    consumer_free(p.bounds);
+    return ok;
 }

@@ -1,7 +1,7 @@
 /*
  * The Kafka room against a real broker: SPEND_KAFKA_BROKERS names it. Every test makes topics of its own and
  * frees what it made: a leaked message or list would hang in the free. Run by
- * tests/integration/test_kafka.py.
+ * tests/integration/kafka_test.py.
  */
 #include <librdkafka/rdkafka.h>
 #include <setjmp.h>

@@ -164,6 +164,8 @@ CREATE TABLE consumer_offset (
     partition int NOT NULL,
     next bigint NOT NULL,
     cluster_id text NOT NULL,
+    last_offset bigint,  -- the last record applied, and what it was: another record there is another topic's
+    last_sha256 bytea,
     PRIMARY KEY (stream, topic, partition)
 ) WITH (fillfactor = 20);
 
@@ -198,7 +200,9 @@ CREATE TABLE config_version (
     one boolean PRIMARY KEY DEFAULT true CHECK (one),
     version bigint NOT NULL,
     changed_at timestamptz NOT NULL,
-    watermark timestamptz NOT NULL
+    watermark timestamptz NOT NULL,
+    registry_end bigint,  -- where spend.registry and spend.prices ended when we last wrote; null: never
+    prices_end bigint
 ) WITH (fillfactor = 20);
 INSERT INTO config_version (version, changed_at, watermark) VALUES (1, clock_timestamp(), clock_timestamp());
 
@@ -213,13 +217,16 @@ BEGIN
     RETURNING c.changed_at, c.version INTO config_begin.recorded_at, config_begin.version;
 END $$;
 
--- The same lock, for the heartbeat: whatever is recorded after it is later than the watermark.
-CREATE FUNCTION config_watermark(OUT watermark timestamptz, OUT version bigint) LANGUAGE plpgsql
+-- The same lock, for the heartbeat: whatever is recorded after it is later than the watermark. The arguments are where
+-- the topics end now. No row: one ends before the place it had, or was never written; what is in it is not all there is.
+CREATE FUNCTION config_watermark(registry_end bigint, prices_end bigint) RETURNS SETOF timestamptz LANGUAGE plpgsql
 SET search_path = spend, pg_temp AS $$
 BEGIN
     PERFORM pg_advisory_xact_lock(8318260036551835649);
-    UPDATE config_version AS c SET watermark = greatest(clock_timestamp(), c.changed_at, c.watermark)
-    RETURNING c.watermark, c.version INTO config_watermark.watermark, config_watermark.version;
+    RETURN QUERY UPDATE config_version AS c SET watermark = greatest(clock_timestamp(), c.changed_at, c.watermark),
+        registry_end = config_watermark.registry_end, prices_end = config_watermark.prices_end
+    WHERE c.registry_end <= config_watermark.registry_end AND c.prices_end <= config_watermark.prices_end
+    RETURNING c.watermark;
 END $$;
 
 CREATE TABLE tier (

@@ -13,7 +13,7 @@ from ledger_bench import Bench, attributed, dead, key_hash
 from oracle import avro, build
 from oracle.kafka import Tail
 from stack import Stack, wait_until
-from test_api import LEAD_S, LIMITS, PRICE_FILE, at, fresh, pages, put, refused
+from api_test import LEAD_S, LIMITS, PRICE_FILE, at, fresh, pages, put, refused
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ import pytest
 from ledger_bench import Bench, attributed, dead, key_hash
 from oracle import build
 from stack import Stack, free_port
-from test_api import PRICE_FILE, fresh, put
-from test_api_calls import RAW, USAGE, id_of
+from api_test import PRICE_FILE, fresh, put
+from api_calls_test import RAW, USAGE, id_of
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import time
 
 import pytest
 from stack import Stack, wait_until
-from test_ingest import READERS, record_of, usage
+from ingest_test import READERS, record_of, usage
 
 
 class Upstream:

@@ -1,0 +1,115 @@
+"""Topics that were deleted and made again: what was in them is published again, or the reader stops and says so."""
+
+import subprocess
+import sys
+
+import pytest
+from confluent_kafka.admin import AdminClient
+
+from ledger_bench import Bench, attributed
+from oracle import avro, build
+from oracle.kafka import Tail
+from stack import LOCAL, ROOT, Stack, wait_until
+
+
+@pytest.fixture
+def bench():
+    with Stack(parts=("kafka", "postgres")) as stack:
+        stack.migrate()
+        bench = Bench(stack)
+        bench.start()
+        yield bench
+        bench.tail.close()
+
+
+def make_anew(stack, *names):
+    """Deletes the topics and makes them again, empty."""
+    admin = AdminClient({"bootstrap.servers": stack.brokers})
+    for done in admin.delete_topics(list(names), operation_timeout=30).values():
+        done.result(60)
+
+    def is_made():
+        done = subprocess.run([sys.executable, str(LOCAL / "lib/topics.py"), "--brokers", stack.brokers, "--replication", "1",
+                               str(ROOT / "deploy/topics/topics.json")], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        topics = admin.list_topics(timeout=10).topics
+        return all(name in topics and topics[name].partitions for name in names)
+    wait_until(is_made, 60, "topics made again")
+
+
+def config_of(stack):
+    """What a new reader of the two topics finds: registry records in order, versions of price books."""
+    tail = Tail(stack.brokers, ("spend.registry", "spend.prices"))
+    try:
+        tail.refresh()
+        registry = [avro.REGISTRY.decode(r.value) for r in tail.records["spend.registry"]]
+        return registry, [int(r.key) for r in tail.records["spend.prices"]]
+    finally:
+        tail.close()
+
+
+def test_configuration_goes_out_again_before_the_next_heartbeat(bench):
+    stack = bench.stack
+    names = {bench.account() for _ in range(5)}
+
+    def facts(records):
+        return {value["id"] for value in records if value["kind"] == "account"}
+
+    def is_out():
+        registry, books = config_of(stack)
+        return facts(registry) >= names and books == [1] and registry[-1]["kind"] == "heartbeat"
+    wait_until(is_out, 30, "facts published")
+    make_anew(stack, "spend.registry", "spend.prices")
+    wait_until(is_out, 120, "facts published again")
+    registry, _ = config_of(stack)
+    first_beat = next(n for n, value in enumerate(registry) if value["kind"] == "heartbeat")
+    assert facts(registry[:first_beat]) == names, "a heartbeat stands before facts that it says are there"
+    assert {value["id"] for value in registry if value["kind"] == "tier"} == {"default"}
+    assert not any(value["id"].startswith("~") for value in registry)
+    # a change after that goes out as ever
+    name = bench.account()
+    wait_until(lambda: name in facts(config_of(stack)[0]), 30, "the next fact published")
+
+
+def test_an_input_made_anew_and_grown_past_what_was_applied_stops_the_ledger(bench):
+    stack = bench.stack
+    account = bench.account()
+    for raw in (1, 2, 3):
+        bench.feeder.bill(attributed(build.call(), account, raw), partition=4)
+    bench.settle()
+    service = stack.services["ledger"]
+    service.stop()
+    make_anew(stack, "spend.attributed")
+    mark = len(service.log())
+    for _ in range(8):
+        bench.feeder.bill(attributed(build.call(), account, 10), partition=4)
+    bench.feeder.flush()
+    service.start(wait=False)
+    assert service.process.wait(60) == 1
+    assert "spend.attributed/4: at offset 2 does not stand what was applied from there: the topic was made anew" in \
+        service.log()[mark:]
+    assert bench.balance(account) == -6
+    # a stream of its own reads the new topic from its beginning
+    service.start(env={"SPEND_STREAM": "anew"})
+    wait_until(lambda: bench.balance(account) == -86, 60, "the new topic applied")
+
+
+def test_a_row_that_somebody_holds_keeps_no_ledger_from_its_assignment(bench):
+    """A ledger frozen in a transaction holds the rows of its offsets until Postgres ends its session."""
+    import psycopg
+    account = bench.account()
+    bench.feeder.bill(attributed(build.call(), account, 1), partition=4)
+    bench.settle()
+    bench.stack.services["ledger"].stop()
+    with psycopg.connect(bench.stack.database_url()) as frozen:
+        frozen.execute("UPDATE spend.consumer_offset SET next = next WHERE topic = 'spend.attributed' AND partition = 4")
+        bench.start()  # ready: it waits for nobody
+        bench.feeder.bill(attributed(build.call(), account, 10), partition=5)
+        bench.feeder.flush()
+        wait_until(lambda: bench.balance(account) == -11, 15, "the other partitions applied")
+        bench.feeder.bill(attributed(build.call(), account, 100), partition=4)
+        bench.feeder.flush()
+        wait_until(lambda: not bench.stack.services["ledger"].ready(), 60, "not ready while a batch waits")
+        frozen.rollback()
+    wait_until(lambda: bench.balance(account) == -111, 60, "the held partition applied")
+    bench.settle()
