@@ -19,7 +19,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define LOCK_NAME "lock"
+#define LOCK_NAME    "lock"
+#define CREATE_TRIES 16 /* another starter may take a directory that is not locked yet for a dead one's */
 
 struct journal {
     struct uuid instance;
@@ -334,7 +335,8 @@ static bool segment_first(struct journal *j, struct err *err)
     return true;
 }
 
-bool journal_create(struct journal **out, const struct journal_options *o, int64_t utc_us, struct err *err)
+static bool create_once(struct journal **out, const struct journal_options *o, int64_t utc_us,
+                        struct err *err)
 {
     struct uuid id = uuid_v7(utc_us);
     char name[UUID_TEXT_LEN + 1];
@@ -352,6 +354,18 @@ bool journal_create(struct journal **out, const struct journal_options *o, int64
         *out = j;
     else
         journal_free(j);
+    return ok;
+}
+
+bool journal_create(struct journal **out, const struct journal_options *o, int64_t utc_us, struct err *err)
+{
+    bool ok = false;
+    for (int tries = 0; !ok && tries < CREATE_TRIES; tries++) {
+        err_clear(err);
+        ok = create_once(out, o, utc_us, err);
+        if (!ok && err->code != ERR_STATE)
+            break;
+    }
     return ok;
 }
 

@@ -118,6 +118,22 @@ def ingest_fixture(stack, upstream):
                         flags=["--abort-drain=500ms", "--upstream-idle=30s"]).start()
 
 
+def test_starters_of_one_new_directory_each_get_a_journal_of_their_own(stack, upstream):
+    """One may see another's directory before its lock stands, and take it for a dead one's."""
+    names = [f"starter-{number}" for number in range(6)]
+    journal = stack.dir / "journal-starters"
+    for _ in range(3):
+        for name in names:
+            (stack.services.get(name) or stack.ingest(name, upstream=upstream.url, journal=journal)).start(wait=False)
+        for name in names:
+            stack.services[name].wait_ready()
+        assert len([path for path in journal.iterdir() if path.is_dir()]) == len(names)
+        for name in names:
+            stack.services[name].stop()
+        for path in sorted(journal.rglob("*"), reverse=True):
+            path.rmdir() if path.is_dir() else path.unlink()
+
+
 def test_a_refused_request_is_answered_once_and_the_connection_goes_on(stack, upstream):
     ingest = stack.ingest("full", upstream=upstream.url, journal=stack.dir / "journal-full",
                           flags=["--journal-bytes=2MiB", "--journal-segment-bytes=1MiB"]).start()
