@@ -1,15 +1,17 @@
 /*
  * apply_loop: fill, apply, again. While Postgres is away the partitions are paused and what was read is kept.
+ * A partition that somebody else's lock keeps from being applied waits by itself, and the others go on.
  */
 #include "apply_loop.h"
 
+#include "apply_offset.h"
 #include "apply_slot.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/metrics.h"
 #include "batch_apply.h"
 #include "kafka/consumer.h"
-#include "pg_query.h"
+#include "pg_session.h"
 #include "run/health.h"
 #include "run/lifecycle.h"
 #include "worker.h"
@@ -17,14 +19,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define POLL_MS       200
-#define BATCH_BYTES   (16LL << 20) /* values held at once, over all partitions */
-#define FETCH_BYTES   (1 << 20)
-#define CLUSTER_ID_MS 5000
-#define LOOP_AGE_US   (150 * US_PER_SECOND) /* a statement may wait for a minute */
-#define GROUP_BYTES   128
-#define PART          "apply"
-#define FENCED_US     (20 * US_PER_SECOND)
+#define POLL_MS      200
+#define BATCH_BYTES  (16LL << 20) /* values held at once, over all partitions */
+#define FETCH_BYTES  (1 << 20)
+#define LOOP_AGE_US  (150 * US_PER_SECOND) /* a statement may wait for a minute */
+#define GROUP_BYTES  128
+#define PART         "apply"
+#define FENCED_US    (20 * US_PER_SECOND)
+#define SLOT_WAIT_US (3 * US_PER_SECOND)
+#define SWEEP_US     (10 * US_PER_SECOND)
+#define SETTINGS     "SET lock_timeout = '2s'" /* the other partitions wait that long, no longer */
 
 static const char *const topics[] = {"spend.attributed", "spend.dlq.untagged", "spend.dlq.unknown",
                                      "spend.dlq.conflict", "spend.dlq.unpriced"};
@@ -38,106 +42,24 @@ struct apply_loop {
     struct health_loop *health;
     struct apply_slots slots;
     bool paused;
+    bool slot_waits; /* of the last turn: not ready, then */
+    int64_t swept_us;
     int tries;           /* in a row that failed */
     int64_t replaced_us; /* when the consumer was made anew */
-    struct metric *postgres_up, *retries, *lost;
+    struct metric *postgres_up, *retries, *lost, *ended;
 };
 
-/* Where partitions begin --------------------------------------------------------------------------------- */
-
-static const char offset_insert_sql[] =
-    "INSERT INTO consumer_offset (stream, topic, partition, next, cluster_id) VALUES ($1, $2, $3, 0, $4) "
-    "ON CONFLICT DO NOTHING";
-static const char offset_select_sql[] =
-    "SELECT next, cluster_id, last_offset, last_sha256 FROM consumer_offset "
-    "WHERE stream = $1 AND topic = $2 AND partition = $3";
-
-/* What Postgres knows of a partition. */
-struct stored_offset {
-    int64_t next;
-    bool has_last; /* the record before next is known by its hash */
-    uint8_t last_sha256[SHA256_LEN];
-};
-
-/* A row that is there is only read: an INSERT would wait for whoever is updating it, be it for ever. */
-static bool select_offset(struct apply_loop *l, const struct consumer_partition *part, struct pg_rows **rows,
-                          struct err *err)
-{
-    return pg_query(l->pg, offset_select_sql,
-                    PG_ARGS(PG_STR(l->options->stream), PG_STR(part->topic), PG_I32(part->partition)), rows,
-                    err);
-}
-
-/* The stored offset; a partition that was never read gets a row and 0. */
-static bool read_offset(struct apply_loop *l, const struct consumer_partition *part, struct strview cluster,
-                        struct stored_offset *out, struct err *err)
-{
-    struct pg_rows *rows = NULL;
-    *out = (struct stored_offset){0};
-    bool ok = select_offset(l, part, &rows, err);
-    if (ok && pg_rows_count(rows) == 0) {
-        pg_rows_free(rows);
-        rows = NULL;
-        ok = pg_query(l->pg, offset_insert_sql,
-                      PG_ARGS(PG_STR(l->options->stream), PG_STR(part->topic), PG_I32(part->partition),
-                              PG_TEXT(cluster)),
-                      NULL, err) &&
-             select_offset(l, part, &rows, err);
-    }
-    if (ok && !sv_eq(pg_get(rows, 0, 1), cluster))
-        ok = err_set(err, ERR_CONFLICT, FATE_FATAL,
-                     "%s/%d was read from Kafka cluster " SV_FMT " and this is " SV_FMT
-                     ": connect to that cluster, or start a new stream (--stream)",
-                     part->topic, part->partition, SV_ARG(pg_get(rows, 0, 1)), SV_ARG(cluster));
-    if (ok) {
-        struct opt_i64 last = pg_get_opt_i64(rows, 0, 2);
-        struct strview sha256 = pg_get(rows, 0, 3);
-        out->next = pg_get_i64(rows, 0, 0);
-        out->has_last = last.has && last.v == out->next - 1 && sha256.len == SHA256_LEN;
-        if (out->has_last)
-            memcpy(out->last_sha256, sha256.ptr, SHA256_LEN);
-    }
-    pg_rows_free(rows);
-    return ok;
-}
-
-/* Records between what was applied and what is still there would be money lost in silence. */
-static bool check_bounds(struct apply_loop *l, const struct consumer_partition *part,
-                         struct stored_offset *stored, struct err *err)
-{
-    int64_t low = 0;
-    int64_t high = 0;
-    const int64_t next = stored->next;
-    if (next == 0)
-        return true;
-    if (!consumer_bounds(l->consumer, part->topic, part->partition, &low, &high, err))
-        return false;
-    if (next < low)
-        return err_set(err, ERR_CONFLICT, FATE_FATAL,
-                       "%s/%d: %lld records after offset %lld were deleted before they were applied: bring "
-                       "them back, or "
-                       "accept the loss by setting next = %lld in consumer_offset",
-                       part->topic, part->partition, (long long)(low - next), (long long)next,
-                       (long long)low);
-    stored->has_last = stored->has_last && low < next;
-    return next <= high || err_set(err, ERR_STATE, FATE_FATAL,
-                                   "%s/%d ends at %lld and %lld was applied: the topic was made anew, start "
-                                   "a new stream (--stream)",
-                                   part->topic, part->partition, (long long)high, (long long)next);
-}
+/* Assignments --------------------------------------------------------------------------------------- */
 
 static bool begin_partition(struct apply_loop *l, struct consumer_partition *part, struct err *err)
 {
-    struct stored_offset stored;
-    struct strview cluster = consumer_cluster_id(l->consumer, CLUSTER_ID_MS);
-    if (sv_is_empty(cluster))
-        return err_set(err, ERR_KAFKA, FATE_RETRY, "the cluster's id is not known yet");
-    if (!pg_session_ready(l->pg, err) || !read_offset(l, part, cluster, &stored, err) ||
-        !check_bounds(l, part, &stored, err))
+    const struct apply_offsets offsets = {l->pg, l->consumer, l->options->stream};
+    struct apply_offset at;
+    if (!apply_offset_find(&offsets, part, &at, err))
         return false;
-    part->offset = stored.next == 0 ? CONSUMER_OFFSET_BEGINNING : stored.next - stored.has_last;
-    return apply_slots_add(&l->slots, part->topic, part->partition, stored.next,
-                           stored.has_last ? stored.last_sha256 : NULL, err);
+    part->offset = at.next == 0 ? CONSUMER_OFFSET_BEGINNING : at.next - at.has_last;
+    return apply_slots_add(&l->slots, part->topic, part->partition, at.next,
+                           at.has_last ? at.last_sha256 : NULL, err);
 }
 
 static bool on_assigned(void *arg, struct consumer_partition *parts, size_t count, struct err *err)
@@ -298,6 +220,7 @@ static bool apply_one(struct apply_loop *l, struct apply_slot *slot, struct err 
     apply_slots_drop(&l->slots, slot, given - batch.count);
     if (!ok)
         return false;
+    slot->waits = false;
     if (verdict == BATCH_LOST)
         return give_up(l, slot, err);
     const struct consumer_partition done = {slot->topic, slot->partition, slot->expected};
@@ -305,16 +228,77 @@ static bool apply_one(struct apply_loop *l, struct apply_slot *slot, struct err 
     return true;
 }
 
+/* What is held is dropped, or a slot that waits for long would keep memory from the others. */
+static void slot_wait(struct apply_loop *l, struct apply_slot *slot, const struct err *why)
+{
+    struct err err;
+    log_warn("partition_waits", LOG_STR("topic", slot->topic), LOG_INT("partition", slot->partition),
+             LOG_INT("next", slot->expected), LOG_ERR(why), LOG_END);
+    metric_add(l->retries, 1);
+    health_ready(PART, false, why->text);
+    l->slot_waits = true;
+    apply_slots_drop(&l->slots, slot, slot->count);
+    slot->waits = true;
+    slot->retry_us = clock_mono_us() + SLOT_WAIT_US;
+    if (!consumer_pause(l->consumer, slot->topic, slot->partition, true, &err))
+        log_warn("pause_failed", LOG_ERR(&err), LOG_END);
+}
+
+/* Its time has come: it is read again from where Postgres stands. */
+static bool slot_resume(struct apply_loop *l, struct apply_slot *slot, struct err *err)
+{
+    slot->retry_us = 0;
+    if (!consumer_pause(l->consumer, slot->topic, slot->partition, l->paused, err))
+        return err->fate == FATE_RETRY;
+    return read_again(l, slot, err);
+}
+
+static bool slot_turn(struct apply_loop *l, struct apply_slot *slot, struct err *err)
+{
+    if (slot->retry_us != 0)
+        return clock_mono_us() < slot->retry_us || slot_resume(l, slot, err);
+    if (!apply_slot_follows(slot))
+        return read_again(l, slot, err);
+    return slot->count == 0 || apply_one(l, slot, err);
+}
+
 static bool apply_all(struct apply_loop *l, struct err *err)
 {
     for (size_t i = 0; i < l->slots.count; i++) {
         struct apply_slot *slot = &l->slots.slot[i];
+        struct err gone;
         health_beat(l->health);
-        bool ok = !apply_slot_follows(slot) ? read_again(l, slot, err)
-                                            : slot->count == 0 || apply_one(l, slot, err);
-        if (!ok)
-            return false;
+        if (slot_turn(l, slot, err))
+            continue;
+        if (err->fate != FATE_RETRY || !pg_session_ready(l->pg, &gone))
+            return false; /* Postgres is away: nothing can be applied */
+        slot_wait(l, slot, err);
     }
+    return true;
+}
+
+/*
+ * A ledger that froze in mid-transaction holds its locks, and no time-out of Postgres ends a COPY that waits
+ * for its client: whoever is alive ends the session. What it still sends is refused by the compare-and-set.
+ */
+static bool sweep(struct apply_loop *l, struct err *err)
+{
+    static const char sql[] =
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = current_user"
+        " AND datname = current_database() AND application_name LIKE 'spend-ledger/%'"
+        " AND pid <> pg_backend_pid() AND wait_event = 'ClientRead'"
+        " AND xact_start < clock_timestamp() - interval '30 s'";
+    struct pg_rows *rows = NULL;
+    if (l->swept_us != 0 && clock_mono_us() - l->swept_us < SWEEP_US)
+        return true;
+    l->swept_us = clock_mono_us();
+    if (!pg_session_ready(l->pg, err) || !pg_session_query(l->pg, sql, NULL, &rows, err))
+        return false;
+    int64_t count = pg_get_i64(rows, 0, 0);
+    pg_rows_free(rows);
+    metric_add(l->ended, count);
+    if (count > 0)
+        log_warn("frozen_sessions_ended", LOG_INT("count", count), LOG_END);
     return true;
 }
 
@@ -342,13 +326,15 @@ static bool turn(struct apply_loop *l, struct err *err)
     health_beat(l->health);
     if (l->tries == 0 && !fill(l, err))
         return false;
-    if (!apply_all(l, err))
+    bool waited = l->slot_waits;
+    l->slot_waits = apply_slots_waiting(&l->slots) > 0;
+    if (!sweep(l, err) || !apply_all(l, err))
         return err->fate == FATE_RETRY && wait_and_serve(l, err);
-    if (l->tries > 0) {
+    if (l->tries > 0 || (waited && !l->slot_waits)) {
         l->tries = 0;
         metric_set(l->postgres_up, 1);
-        health_ready(PART, true, NULL);
         pause_all(l, false);
+        health_ready(PART, !l->slot_waits, "a partition waits for locks");
     }
     return true;
 }
@@ -358,14 +344,18 @@ static void open_metrics(struct apply_loop *l)
     l->postgres_up = metric_gauge("spend_ledger_postgres_up", "1 while batches reach Postgres", NULL, NULL);
     l->retries = metric_counter("spend_ledger_batch_retries_total", "batches that had to wait for Postgres",
                                 NULL, NULL);
+    l->ended = metric_counter("spend_ledger_frozen_sessions_total",
+                              "sessions of frozen ledgers ended since they held locks for 30 s", NULL, NULL);
     l->lost = metric_counter("spend_ledger_offset_lost_total",
                              "batches dropped since another ledger applied them", NULL, NULL);
 }
 
 static bool open_parts(struct apply_loop *l, struct err *err)
 {
-    const struct pg_session_options session = {
-        .url = l->options->database_url, .name = "spend-ledger/apply", .sorted_plans = true};
+    const struct pg_session_options session = {.url = l->options->database_url,
+                                               .name = "spend-ledger/apply",
+                                               .settings = SETTINGS,
+                                               .sorted_plans = true};
     if (!pg_session_new(&l->pg, &session, err))
         return false;
     const struct batch_apply_options batch = {.pg = l->pg, .stream = l->options->stream};

@@ -70,13 +70,14 @@ static bool check_last(struct apply_slot *slot, const struct consumer_message *m
     uint8_t sha256[SHA256_LEN];
     const struct input_record record = {.key = message->key, .value = message->value};
     input_record_sha256(&record, sha256);
-    slot->is_checked = message->offset == slot->expected - 1 &&
-                       memcmp(sha256, slot->last_sha256, sizeof sha256) == 0;
+    slot->is_checked =
+        message->offset == slot->expected - 1 && memcmp(sha256, slot->last_sha256, sizeof sha256) == 0;
     return slot->is_checked ||
-           err_set(err, ERR_CONFLICT, FATE_FATAL,
-                   "%s/%d: at offset %lld does not stand what was applied from there: the topic was made anew, "
-                   "start a new stream (--stream)",
-                   slot->topic, slot->partition, (long long)slot->expected - 1);
+           err_set(
+               err, ERR_CONFLICT, FATE_FATAL,
+               "%s/%d: at offset %lld does not stand what was applied from there: the topic was made anew, "
+               "start a new stream (--stream)",
+               slot->topic, slot->partition, (long long)slot->expected - 1);
 }
 
 bool apply_slots_keep(struct apply_slots *s, struct consumer_message *message, struct err *err)
@@ -135,9 +136,19 @@ void apply_slot_set(struct apply_slot *slot, int64_t offset)
 size_t apply_slots_longest(const struct apply_slots *s)
 {
     size_t longest = 0;
-    for (size_t i = 0; i < s->count; i++)
-        longest = s->slot[i].count > longest ? s->slot[i].count : longest;
+    for (size_t i = 0; i < s->count; i++) {
+        if (s->slot[i].retry_us == 0 && s->slot[i].count > longest)
+            longest = s->slot[i].count;
+    }
     return longest;
+}
+
+size_t apply_slots_waiting(const struct apply_slots *s)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < s->count; i++)
+        count += s->slot[i].waits ? 1 : 0;
+    return count;
 }
 
 void apply_slots_clear(struct apply_slots *s)

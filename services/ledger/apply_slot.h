@@ -15,6 +15,8 @@ struct apply_slot {
     int64_t expected; /* next, as it stands in consumer_offset */
     int64_t start;    /* what is held was read on from here .. */
     int64_t position; /* .. up to here */
+    bool waits;       /* somebody else's lock kept its last batch from being applied .. */
+    int64_t retry_us; /* .. and it is not tried before (monotonic); 0: it is read on */
     bool is_checked;  /* the record before `expected` is the one that was applied, or nobody knows it */
     uint8_t last_sha256[SHA256_LEN];
     struct consumer_message *messages;
@@ -44,7 +46,9 @@ void apply_slots_drop(struct apply_slots *s, struct apply_slot *slot, size_t n);
 bool apply_slot_follows(const struct apply_slot *slot) NODISCARD;
 /* The consumer was set there. The slot holds nothing. */
 void apply_slot_set(struct apply_slot *slot, int64_t offset);
+/* Of those that are read on. */
 size_t apply_slots_longest(const struct apply_slots *s);
+size_t apply_slots_waiting(const struct apply_slots *s);
 void apply_slots_clear(struct apply_slots *s); /* no slots any more */
 void apply_slots_free(struct apply_slots *s);
 

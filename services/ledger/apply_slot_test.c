@@ -94,7 +94,8 @@ static void test_another_record_before_the_offset_is_another_topics(void **state
         int64_t offset;
         const char *value;
         bool same;
-    } rows[] = {{99, "applied", true}, {99, "another", false}, {98, "applied", false}, {100, "applied", false}};
+    } rows[] = {
+        {99, "applied", true}, {99, "another", false}, {98, "applied", false}, {100, "applied", false}};
     (void)state;
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         struct apply_slots s = {0};

@@ -112,8 +112,8 @@ static bool repeat_fact(void *arg, const struct registry_fact *fact, struct err 
 static bool repeat_books(struct repeat *r, struct err *err)
 {
     struct pg_rows *rows = NULL;
-    bool ok = pg_session_query(r->pg, "SELECT version, record FROM price_book ORDER BY version", NULL, &rows,
-                               err);
+    bool ok =
+        pg_session_query(r->pg, "SELECT version, record FROM price_book ORDER BY version", NULL, &rows, err);
     for (size_t i = 0; ok && i < pg_rows_count(rows); i++)
         ok = config_write_book(r->pg, &r->stamp, pg_get_i64(rows, i, 0), pg_get(rows, i, 1), err);
     pg_rows_free(rows);
@@ -125,12 +125,11 @@ static bool repeat_all(struct config_publisher *p, struct pg_session *pg, const 
                        struct err *err)
 {
     struct repeat r = {.pg = pg};
-    bool ok =
-        pg_session_begin(pg, err) && config_write_begin(pg, &r.stamp, err) &&
-        registry_rows_changed(pg, 0, repeat_fact, &r, err) && repeat_books(&r, err) &&
-        pg_query(pg, "UPDATE config_version SET registry_end = $1::bigint, prices_end = $2::bigint",
-                 PG_ARGS(PG_I64(ends->registry), PG_I64(ends->prices)), NULL, err) &&
-        pg_session_commit(pg, err);
+    bool ok = pg_session_begin(pg, err) && config_write_begin(pg, &r.stamp, err) &&
+              registry_rows_changed(pg, 0, repeat_fact, &r, err) && repeat_books(&r, err) &&
+              pg_query(pg, "UPDATE config_version SET registry_end = $1::bigint, prices_end = $2::bigint",
+                       PG_ARGS(PG_I64(ends->registry), PG_I64(ends->prices)), NULL, err) &&
+              pg_session_commit(pg, err);
     if (!ok) {
         pg_session_rollback(pg);
         return false;
@@ -263,6 +262,7 @@ bool config_publisher_run(void *arg, struct err *err)
         .database_url = options->database_url,
         .kafka = options->kafka,
         .transactional_id = "spend-config-publisher",
+        .stream = options->stream,
         .lock = PG_LOCK_CONFIG_PUBLISHER,
         .idle_us = options->heartbeat_us,
         .open = config_open,

@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/metrics.h"
+#include "pg_query.h"
 #include "run/health.h"
 #include "run/lifecycle.h"
 #include "worker.h"
@@ -13,6 +14,7 @@
 
 #define TRANSACTION_MS 10000
 #define SESSION_NAME   64
+#define CLUSTER_ID_MS  5000
 #define STANDBY_US     US_PER_SECOND
 #define LOOP_AGE_US    (150 * US_PER_SECOND) /* a commit whose outcome is unknown is waited for */
 
@@ -59,13 +61,33 @@ static bool lock(struct run *r, bool *leads, struct err *err)
     return ok;
 }
 
+/* What is sent to another cluster and then deleted here would be missing in ours for ever. */
+static bool check_cluster(struct run *r, struct err *err)
+{
+    static const char sql[] =
+        "SELECT cluster_id FROM consumer_offset WHERE stream = $1 AND cluster_id <> $2 LIMIT 1";
+    struct pg_rows *rows = NULL;
+    struct strview cluster = transaction_cluster_id(r->leader.kafka, CLUSTER_ID_MS);
+    if (sv_is_empty(cluster))
+        return err_set(err, ERR_KAFKA, FATE_RETRY, "the cluster's id is not known yet");
+    bool ok = pg_query(r->leader.pg, sql, PG_ARGS(PG_STR(r->job->stream), PG_TEXT(cluster)), &rows, err);
+    if (ok && pg_rows_count(rows) > 0)
+        ok = err_set(err, ERR_CONFLICT, FATE_FATAL,
+                     "stream %s was read from Kafka cluster " SV_FMT " and this is " SV_FMT
+                     ": connect to that cluster, or start a new stream (--stream)",
+                     r->job->stream, SV_ARG(pg_get(rows, 0, 0)), SV_ARG(cluster));
+    pg_rows_free(rows);
+    return ok;
+}
+
 static bool open_job(struct run *r, struct err *err)
 {
     const struct transaction_options options = {
         .kafka = r->job->kafka, .transactional_id = r->job->transactional_id, .timeout_ms = TRANSACTION_MS};
     if (r->leader.kafka != NULL)
         return true;
-    if (!transaction_new(&r->leader.kafka, &options, err) || !r->job->open(r->job->arg, &r->leader, err))
+    if (!transaction_new(&r->leader.kafka, &options, err) || !check_cluster(r, err) ||
+        !r->job->open(r->job->arg, &r->leader, err))
         return false;
     metric_set(r->leads, 1);
     log_info("leads", LOG_STR("job", r->job->name), LOG_END);

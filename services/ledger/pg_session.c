@@ -23,6 +23,8 @@
 #define SETTINGS                                                                                             \
     "SET search_path = spend, pg_temp; SET statement_timeout = '60s'; SET lock_timeout = '20s';"             \
     "SET idle_in_transaction_session_timeout = '15s'; SET synchronous_commit = on; SET TimeZone = 'UTC';"    \
+    "SET tcp_keepalives_idle = 15; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3;"           \
+    "SET tcp_user_timeout = '30s';" /* a machine that is gone keeps its locks no longer */                   \
     "SET jit = off;" /* enable_seqscan = off makes plans look costly: each would be compiled, 10 ms a query  \
                       */
 #define SORTED_SETTINGS                                                                                      \
@@ -197,6 +199,7 @@ static bool connect_now(struct pg_session *s, struct err *err)
     if (PQsetnonblocking(s->conn, 1) != 0)
         return fail_lost(s, err);
     if (!pg_session_script(s, SETTINGS, err) ||
+        (s->options.settings != NULL && !pg_session_script(s, s->options.settings, err)) ||
         (s->options.sorted_plans && !pg_session_script(s, SORTED_SETTINGS, err))) {
         disconnect(s);
         return false;

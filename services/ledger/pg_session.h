@@ -29,9 +29,10 @@ struct pg_session;
 struct pg_rows;
 
 struct pg_session_options {
-    const char *url;   /* secret */
-    const char *name;  /* application_name: "spend-ledger/api" */
-    bool sorted_plans; /* no hash join, merge join or sequential scan, generic plans: the apply session */
+    const char *url;      /* secret */
+    const char *name;     /* application_name: "spend-ledger/api" */
+    const char *settings; /* statements of SET more, NULL: none */
+    bool sorted_plans;    /* no hash join, merge join or sequential scan, generic plans: the apply session */
 };
 
 /* Does not connect: pg_session_ready does. The strings must stay alive. */

@@ -143,6 +143,7 @@ bool publisher_run(void *arg, struct err *err)
         .database_url = p.options->database_url,
         .kafka = p.options->kafka,
         .transactional_id = GROUP,
+        .stream = p.options->stream,
         .lock = PG_LOCK_PUBLISHER,
         .idle_us = IDLE_US,
         .open = publisher_open,

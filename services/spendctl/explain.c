@@ -10,9 +10,12 @@ static int say(const struct invocation *in, json_t *document, int (*tell)(const 
 {
     const char *status = ledger_text(document, "status");
     bool mend = strcmp(ledger_text(document, "state"), "dead") == 0 || strcmp(status, "no_spend") == 0;
-    if (in->json)
-        return ledger_print(document) == EXIT_FINE && mend ? EXIT_MEND : EXIT_FINE;
-    int code = tell(document);
+    int code;
+    if (in->json) {
+        code = ledger_print(document);
+        return code == EXIT_FINE && mend ? EXIT_MEND : code;
+    }
+    code = tell(document);
     json_decref(document);
     return code;
 }

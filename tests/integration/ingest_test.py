@@ -277,22 +277,22 @@ def test_a_reply_the_upstream_cuts_is_cut_for_the_caller_and_free(stack, ingest,
     assert (record["outcome"], record["quality"], usage(record)) == ("failed", "unknown", {})
 
 
-def leave(port, order, stream, wait_for):
-    """Opens a call and hangs up after the bytes `wait_for` (none: at once). The call's id, when a head came."""
+def leave(ingest, order, stream, wait_for):
+    """Opens a call and hangs up after the bytes `wait_for` (none: once it is under way). The call's id, when a head came."""
     body = json.dumps({"model": "gpt-4o", "stream": stream, "messages": [{"role": "user", "content": f"{PROMPT} fake: {order}"}]})
     got = b""
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", ingest.port), timeout=10) as client:
         client.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body.encode()))
         while wait_for and wait_for not in got:
             got += client.recv(65536)
         if not wait_for:
-            time.sleep(0.3)
+            wait_until(lambda: ingest.metrics()["spend_ingest_exchanges"] > 0, 10, "the call under way")
     lines = [line for line in got.decode(errors="replace").split("\r\n") if line.startswith("x-spend-call-id")]
     return lines[0].split(": ")[1] if lines else None
 
 
 def test_a_caller_who_hangs_up_pays_what_the_upstream_reports_when_read_on(stack, ingest):
-    call_id = leave(ingest.port, "prompt=120 completion=45 chunks=5 chunk_ms=100", True, b"delta")
+    call_id = leave(ingest, "prompt=120 completion=45 chunks=5 chunk_ms=100", True, b"delta")
     record = record_of(stack, call_id)
     assert (record["outcome"], record["quality"]) == ("aborted", "final")
     assert usage(record)["input"] == 120 and usage(record)["output"] == 45
@@ -300,13 +300,13 @@ def test_a_caller_who_hangs_up_pays_what_the_upstream_reports_when_read_on(stack
 
 def test_a_caller_who_hangs_up_on_a_plain_call_pays_it(stack, ingest):
     before = {record["call_id"] for _, record, _ in records(stack, "spend.calls")}
-    leave(ingest.port, "prompt=121 completion=45 delay_ms=800", False, None)
+    leave(ingest, "prompt=121 completion=45 delay_ms=800", False, None)
     new = wait_until(lambda: [record for _, record, _ in records(stack, "spend.calls") if record["call_id"] not in before], 20)
     assert [(record["outcome"], record["quality"], record["usage"]["input"]) for record in new] == [("aborted", "final", 121)]
 
 
 def test_an_upstream_that_goes_on_for_too_long_is_left_and_estimated(stack, ingest):
-    call_id = leave(ingest.port, "chunks=100 chunk_ms=200 bytes=4000", True, b"delta")
+    call_id = leave(ingest, "chunks=100 chunk_ms=200 bytes=4000", True, b"delta")
     record = record_of(stack, call_id)
     assert (record["outcome"], record["quality"]) == ("aborted", "estimated")
     assert 50 < record["usage"]["output"] < 500
@@ -337,8 +337,8 @@ def test_an_upstream_that_is_away_is_a_502_and_a_failed_call(stack):
 
 
 def test_keys_prompts_and_completions_are_in_no_record_log_or_metric(stack, ingest):
-    chat(ingest, "prompt=3")
-    time.sleep(0.5)
+    _, headers, _ = chat(ingest, "prompt=3")
+    record_of(stack, headers["x-spend-call-id"])
     text = b"".join(raw for _, _, raw in records(stack, "spend.calls")) + ingest.log().encode()
     text += http("GET", ingest.admin_url + "/metrics")[2]
     for secret in (KEY, PROMPT, "This is a fake answer"):
@@ -373,10 +373,10 @@ def test_killed_in_mid_stream_every_seq_has_its_one_call(stack):
     threads = [threading.Thread(target=load, args=(ingest, stop, answered)) for _ in range(8)]
     for thread in threads:
         thread.start()
-    for _ in range(6):
-        time.sleep(0.7)
+    for _ in range(7):
+        enough = len(answered) + 20
+        wait_until(lambda enough=enough: len(answered) >= enough, 60, "calls answered")
         ingest.restart()
-    time.sleep(0.5)
     stop.set()
     for thread in threads:
         thread.join()

@@ -207,12 +207,53 @@ def test_kafka_killed_and_back_is_only_a_pause(bench):
     load = Load(bench, seed=41, calls=300)
     load.feed(slice(0, 500))
     bench.stack.kill_part("kafka")
-    time.sleep(1)
+    service = bench.stack.services["ledger"]
+    wait_until(lambda: service.metrics()['spend_kafka_connected{client="ledger"}'] == 0, 30, "the broker missed")
     bench.stack.up("kafka")
     bench.feeder.failed.clear()
     load.feed()
     bench.settle(180)
     load.check()
+
+
+def test_a_partition_that_somebody_locks_waits_alone(bench):
+    account = bench.account()
+    bench.feeder.bill(attributed(build.call(), account, 1), partition=4)
+    bench.settle()
+    service = bench.stack.services["ledger"]
+    service.stop()
+    with psycopg.connect(bench.stack.database_url()) as holder:
+        holder.execute("UPDATE spend.consumer_offset SET next = next WHERE topic = 'spend.attributed' AND partition = 4")
+        bench.start()  # ready: its assignment waits for nobody
+        bench.feeder.bill(attributed(build.call(), account, 100), partition=4)
+        bench.feeder.flush()
+        wait_until(lambda: not service.ready(), 60, "not ready while a partition waits")
+        for _ in range(20):
+            bench.feeder.bill(attributed(build.call(), account, 1), partition=5)
+        bench.feeder.flush()
+        wait_until(lambda: bench.balance(account) == -21, 30, "the other partitions go on")
+        holder.rollback()
+    wait_until(lambda: bench.balance(account) == -121, 30, "the locked partition applied")
+    service.wait_ready()
+
+
+def test_a_ledger_frozen_in_mid_copy_loses_its_session(bench):
+    """No time-out of Postgres ends a COPY whose client is silent; the living ledger does."""
+    account = bench.account()
+    bench.feeder.bill(attributed(build.call(), account, 1), partition=6)
+    bench.settle()
+    url = bench.stack.database_url("spend_ledger")
+    service = bench.stack.services["ledger"]
+    with psycopg.connect(url, application_name="spend-ledger/apply", options="-c search_path=spend") as frozen:
+        frozen.execute("UPDATE consumer_offset SET next = next WHERE topic = 'spend.attributed' AND partition = 6")
+        with frozen.cursor() as cursor, pytest.raises(psycopg.OperationalError), cursor.copy("COPY outbox (topic) FROM STDIN") as copy:
+            bench.feeder.bill(attributed(build.call(), account, 10), partition=6)
+            bench.feeder.flush()
+            wait_until(lambda: bench.balance(account) == -11, 90, "the frozen session ended and its partition applied")
+            copy.write("x\n")
+            while True:
+                copy.write("x\n" * 100000)
+    assert service.metrics()["spend_ledger_frozen_sessions_total"] == 1
 
 
 def test_a_rival_that_moves_the_offset_makes_the_ledger_read_again(bench):
@@ -246,6 +287,21 @@ def test_offsets_of_another_cluster_stop_the_ledger(bench):
     bench.execute("UPDATE consumer_offset SET cluster_id = 'another' WHERE partition = 1")
     log = next(run)
     assert "was read from Kafka cluster another" in log and "connect to that cluster" in log
+    bench.execute("UPDATE consumer_offset SET cluster_id = %s", (own,))
+    bench.start()
+
+
+def test_a_publisher_sends_nothing_to_another_cluster(bench):
+    """What is configured while Kafka is away must not go out, and be forgotten, to a cluster that is not ours."""
+    run = failing_start(bench)
+    next(run)
+    (own,) = {row["cluster_id"] for row in bench.query("SELECT cluster_id FROM consumer_offset")}
+    bench.execute("UPDATE consumer_offset SET cluster_id = 'another'")
+    bench.execute("INSERT INTO config_outbox (topic, key, value, recorded_at) VALUES ('spend.registry', 'account:~', '', now())")
+    log = next(run)
+    assert "was read from Kafka cluster another" in log and "ev=leads" not in log
+    assert bench.query("SELECT count(*) AS n FROM config_outbox")[0]["n"] == 1
+    bench.execute("DELETE FROM config_outbox")
     bench.execute("UPDATE consumer_offset SET cluster_id = %s", (own,))
     bench.start()
 
@@ -321,7 +377,8 @@ def test_the_watermark_never_passes_a_fact_that_is_not_there_yet(bench):
     writers = [threading.Thread(target=write, args=(name,)) for name in ("ledger", "second")]
     for thread in writers:
         thread.start()
-    time.sleep(3)
+    wait_until(lambda: bench.query("SELECT count(*) AS n FROM account WHERE account_id LIKE 'watermark-%'")[0]["n"] > 200, 60,
+               "facts written")
     stop.set()
     for thread in writers:
         thread.join()

@@ -92,24 +92,3 @@ def test_an_input_made_anew_and_grown_past_what_was_applied_stops_the_ledger(ben
     # a stream of its own reads the new topic from its beginning
     service.start(env={"SPEND_STREAM": "anew"})
     wait_until(lambda: bench.balance(account) == -86, 60, "the new topic applied")
-
-
-def test_a_row_that_somebody_holds_keeps_no_ledger_from_its_assignment(bench):
-    """A ledger frozen in a transaction holds the rows of its offsets until Postgres ends its session."""
-    import psycopg
-    account = bench.account()
-    bench.feeder.bill(attributed(build.call(), account, 1), partition=4)
-    bench.settle()
-    bench.stack.services["ledger"].stop()
-    with psycopg.connect(bench.stack.database_url()) as frozen:
-        frozen.execute("UPDATE spend.consumer_offset SET next = next WHERE topic = 'spend.attributed' AND partition = 4")
-        bench.start()  # ready: it waits for nobody
-        bench.feeder.bill(attributed(build.call(), account, 10), partition=5)
-        bench.feeder.flush()
-        wait_until(lambda: bench.balance(account) == -11, 15, "the other partitions applied")
-        bench.feeder.bill(attributed(build.call(), account, 100), partition=4)
-        bench.feeder.flush()
-        wait_until(lambda: not bench.stack.services["ledger"].ready(), 60, "not ready while a batch waits")
-        frozen.rollback()
-    wait_until(lambda: bench.balance(account) == -111, 60, "the held partition applied")
-    bench.settle()

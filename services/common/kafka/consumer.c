@@ -184,7 +184,6 @@ void consumer_free(struct consumer *c)
         (void)rd_kafka_consumer_close(c->handle.rk);
     handle_close(&c->handle);
     positions_clear(c);
-    free(c->cluster_id);
     free(c);
 }
 

@@ -7,6 +7,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
@@ -215,12 +216,26 @@ bool handle_open(struct kafka_handle *h, rd_kafka_type_t type, rd_kafka_conf_t *
     return true;
 }
 
+struct strview handle_cluster_id(struct kafka_handle *h, int timeout_ms)
+{
+    if (h->cluster_id == NULL) {
+        char *id = rd_kafka_clusterid(h->rk, timeout_ms);
+        if (id != NULL) {
+            h->cluster_id = strdup(id);
+            rd_kafka_mem_free(h->rk, id);
+        }
+    }
+    return h->cluster_id == NULL ? SV_LIT("") : sv_of(h->cluster_id);
+}
+
 void handle_close(struct kafka_handle *h)
 {
     if (h->rk == NULL)
         return;
     rd_kafka_destroy_flags(h->rk, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
     h->rk = NULL;
+    free(h->cluster_id);
+    h->cluster_id = NULL;
     metric_set(h->connected, 0);
 }
 

@@ -27,7 +27,8 @@ struct kafka_handle {
     rd_kafka_t *rk;
     char client[HANDLE_CLIENT_MAX];
     bool is_connected;
-    int quiet_ticks; /* statistics in a row that showed no broker up */
+    int quiet_ticks;  /* statistics in a row that showed no broker up */
+    char *cluster_id; /* once known */
     struct metric *connected;
     void (*tick)(void *owner); /* once a second while the owner polls; may be NULL */
     void *owner;
@@ -57,6 +58,8 @@ bool handle_open(struct kafka_handle *h, rd_kafka_type_t type, rd_kafka_conf_t *
                  const struct kafka_settings *settings, struct err *err) NODISCARD;
 void handle_close(struct kafka_handle *h); /* NULL rk allowed */
 void handle_seen(struct kafka_handle *h);  /* a broker answered */
+/* Empty: not known yet. */
+struct strview handle_cluster_id(struct kafka_handle *h, int timeout_ms);
 
 /* What becomes of a thing that failed so: a broker away is waited for, a promise broken is fatal. */
 enum err_fate handle_fate(rd_kafka_resp_err_t code);

@@ -26,7 +26,6 @@ struct consumer {
     struct position *parts;
     size_t count;
     struct err fatal; /* code ERR_NONE while all is well */
-    char *cluster_id;
     struct metric *lag;
     struct metric *commit_failed;
 };

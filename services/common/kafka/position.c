@@ -209,12 +209,5 @@ bool consumer_at_end(struct consumer *c, struct err *err)
 
 struct strview consumer_cluster_id(struct consumer *c, int timeout_ms)
 {
-    if (c->cluster_id == NULL) {
-        char *id = rd_kafka_clusterid(c->handle.rk, timeout_ms);
-        if (id != NULL) {
-            c->cluster_id = strdup(id);
-            rd_kafka_mem_free(c->handle.rk, id);
-        }
-    }
-    return c->cluster_id == NULL ? sv_of("") : sv_of(c->cluster_id);
+    return handle_cluster_id(&c->handle, timeout_ms);
 }

@@ -177,6 +177,11 @@ void transaction_free(struct transaction *t)
     free(t);
 }
 
+struct strview transaction_cluster_id(struct transaction *t, int timeout_ms)
+{
+    return handle_cluster_id(&t->handle, timeout_ms);
+}
+
 void transaction_poll(struct transaction *t)
 {
     while (rd_kafka_poll(t->handle.rk, 0) > 0)

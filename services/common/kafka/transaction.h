@@ -23,6 +23,8 @@ struct transaction_options {
 bool transaction_new(struct transaction **out, const struct transaction_options *options,
                      struct err *err) NODISCARD;
 void transaction_free(struct transaction *t);
+/* As consumer_cluster_id. */
+struct strview transaction_cluster_id(struct transaction *t, int timeout_ms);
 /* Serves errors and statistics; an owner that is idle for long calls it now and then. */
 void transaction_poll(struct transaction *t);
 

@@ -185,6 +185,7 @@ SELECT c.call_id, (SELECT row_to_json(x) FROM (SELECT c.call_id,
     usd(c.reported_cost_nanos) AS reported_cost, c.rating, c.price_version, c.price_key, c.rater_version, c.revision,
     (SELECT coalesce(json_agg(e.json ORDER BY e.posted_at, e.account, e.account_seq), '[]') FROM entry_json AS e
         WHERE e.posted_at = ANY (c.posted_at) AND e.call_id = c.call_id) AS entries,
+    '[]'::json AS windows, '[]'::json AS holds,  -- no budget and no gate yet: none has charged or held anything
     json_build_object('topic', c.origin_topic, 'partition', c.origin_partition, 'offset', c.origin_offset) AS origin,
     json_build_object('topic', c.record_topic, 'partition', c.record_partition, 'offset', c.record_offset) AS record
 ) AS x) AS json
