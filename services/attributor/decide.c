@@ -80,13 +80,6 @@ static bool refuse(struct err *why, const char *text)
     return err_set(why, ERR_INVALID, FATE_DEAD_LETTER, "%s", text);
 }
 
-static bool key_is_call_id(struct strview key, const struct uuid *call_id)
-{
-    char text[UUID_TEXT_LEN + 1];
-    uuid_format(call_id, text);
-    return sv_eq(key, sv_of(text));
-}
-
 /* The call, if an honest record can look like this. */
 static bool read_call(struct decider *d, const struct decide_record *record, struct err *why)
 {
@@ -96,8 +89,6 @@ static bool read_call(struct decider *d, const struct decide_record *record, str
         return refuse(why, "the record is longer than a call may be");
     if (!avro_decode_spend_call(record->value, &d->arena, &d->call, why) || !spend_call_check(&d->call, why))
         return false;
-    if (!key_is_call_id(record->key, &d->call.call_id))
-        return refuse(why, "the record's key is not its call_id");
     if (d->call.admitted_at > record->append_us + DECIDE_APPEND_SLACK_US)
         return refuse(why, "admitted_at is more than 60 s after the broker took the record");
     return true;
@@ -160,8 +151,8 @@ static bool encode_within(struct decider *d, bool (*encode)(struct decider *, st
     return err_set(err, ERR_FULL, FATE_DEAD_LETTER, "what was made of the record is over %zu bytes", limit);
 }
 
-/* The parts that every dead letter has. Only the key of a malformed record can be long: it is cut, or a
- * record could be made whose dead letter no broker takes. */
+/* The parts that every dead letter has. A record's key can be of any length: it is cut, or a record could be
+ * made whose dead letter no broker takes. */
 static void dead_begin(struct decider *d, const struct decide_record *record, enum dead_reason reason,
                        const char *detail, struct decision *out)
 {

@@ -140,8 +140,9 @@ bool api_call_get(struct api_request *r, struct err *err)
     if (!api_query_end(r))
         return false;
     if (!uuid_parse(r->param[0], &id))
-        return api_refuse(r, 400, "invalid", "take it from the reply's x-spend-call-id header",
-                          "a call id is a UUID");
+        return api_refuse(r, 404, "not_found",
+                          "take the id from the reply's x-spend-call-id header: it is a UUID",
+                          "this call is not known");
     if (!pg_query(r->pg, call_sql, PG_ARGS(PG_UUID(&id)), &rows, err))
         return false;
     bool ok =

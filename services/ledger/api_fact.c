@@ -80,13 +80,16 @@ static bool same_value(const struct registry_version *a, const struct registry_v
            same_policy(&a->tag_policy, &b->tag_policy);
 }
 
-bool api_fact_effective(struct api_request *r, int64_t recorded_at, struct opt_i64 wanted,
-                        int64_t *effective_from)
+int64_t api_fact_wanted(const struct api_request *r, int64_t recorded_at, struct opt_i64 wanted)
+{
+    return wanted.has ? wanted.v : recorded_at + r->config_lead_us;
+}
+
+bool api_fact_allowed(struct api_request *r, int64_t recorded_at, int64_t effective_from)
 {
     char text[CLOCK_TEXT_MAX];
     int64_t soonest = recorded_at + r->config_lead_us;
-    *effective_from = wanted.has ? wanted.v : soonest;
-    if (*effective_from >= soonest)
+    if (effective_from >= soonest)
         return true;
     clock_format(soonest, text);
     return api_refuse(
@@ -104,13 +107,24 @@ struct standing {
     bool same; /* nothing at all would change */
 };
 
+const struct registry_version *api_fact_in_force(const struct registry_record *record, int64_t at)
+{
+    const struct registry_version *best = NULL;
+    for (size_t i = 0; i < record->version_count; i++) {
+        const struct registry_version *v = &record->versions[i];
+        if (v->effective_from <= at && (best == NULL || v->effective_from >= best->effective_from))
+            best = v;
+    }
+    return best;
+}
+
 /* What a body leaves out is what stands: an account's tier, a task's conversation. */
-static void complete(struct fact_wanted *w, enum registry_kind kind, const struct registry_version *last)
+static void complete(struct fact_wanted *w, enum registry_kind kind, const struct registry_version *now)
 {
     if (kind == REGISTRY_ACCOUNT && sv_is_null(w->value.tier))
-        w->value.tier = last == NULL ? DEFAULT_TIER : last->tier;
-    if (kind == REGISTRY_TASK && sv_is_null(w->value.conversation_id) && last != NULL)
-        w->value.conversation_id = last->conversation_id;
+        w->value.tier = now == NULL ? DEFAULT_TIER : now->tier;
+    if (kind == REGISTRY_TASK && sv_is_null(w->value.conversation_id) && now != NULL)
+        w->value.conversation_id = now->conversation_id;
 }
 
 /* An account's name and overdraft have no history. */
@@ -143,16 +157,18 @@ static bool write_attributes(struct api_request *r, const struct fact_wanted *w,
         NULL, err);
 }
 
-static bool look(struct api_request *r, struct fact_wanted *w, struct standing *now, struct err *err)
+/* Under the lock. The same value is what already holds from when the request wants it: then writing it again
+ * would change nothing, whatever else is planned for later. */
+static bool look(struct api_request *r, struct fact_wanted *w, int64_t recorded_at, struct standing *now,
+                 struct err *err)
 {
-    const struct registry_record *record = &now->fact.record;
     if (!registry_rows_one(r->pg, r->fact->kind, w->id, r->arena, &now->fact, &now->found, err))
         return false;
-    const struct registry_version *last = NULL;
-    if (now->found && record->versions != NULL)
-        last = &record->versions[record->version_count - 1];
-    complete(w, r->fact->kind, last);
-    now->same_value = last != NULL && same_value(last, &w->value);
+    const struct registry_version *stands = NULL;
+    if (now->found)
+        stands = api_fact_in_force(&now->fact.record, api_fact_wanted(r, recorded_at, w->effective_from));
+    complete(w, r->fact->kind, stands);
+    now->same_value = stands != NULL && same_value(stands, &w->value);
     now->same = now->same_value;
     return !now->same || r->fact->kind != REGISTRY_ACCOUNT || same_attributes(r, w, &now->same, err);
 }
@@ -206,15 +222,17 @@ static bool add_version(struct api_request *r, struct fact_wanted *w, struct sta
     if (!fact_body_fits(r, w, err))
         return false;
     w->value.recorded_at = stamp->recorded_at;
-    if (now->found && !api_fact_effective(r, stamp->recorded_at, w->effective_from, &w->value.effective_from))
-        return false;
-    if (!now->found)
+    if (now->found) {
+        w->value.effective_from = api_fact_wanted(r, stamp->recorded_at, w->effective_from);
+        if (!api_fact_allowed(r, stamp->recorded_at, w->value.effective_from))
+            return false;
+    } else {
         now->fact.record = (struct registry_record){.kind = r->fact->kind, .id = w->id};
+    }
     return append(r, &now->fact.record, &w->value, err) && insert(r, w, stamp, err) &&
            config_write_record(r->pg, stamp, &now->fact.record, err);
 }
 
-/* Under the lock. */
 static bool write(struct api_request *r, struct fact_wanted *w, struct standing *now,
                   const struct config_stamp *stamp, struct err *err)
 {
@@ -234,15 +252,9 @@ bool api_fact_put(struct api_request *r, struct err *err)
     struct standing now = {.found = false};
     struct config_stamp stamp;
     if (!api_query_end(r) || !fact_body_read(r, &w, err) || !pg_session_begin(r->pg, err) ||
-        !look(r, &w, &now, err))
+        !config_write_begin(r->pg, &stamp, err) || !look(r, &w, stamp.recorded_at, &now, err) ||
+        (!now.same && !write(r, &w, &now, &stamp, err)))
         return false;
-    if (!now.same) {
-        /* somebody may have written between the look and the lock */
-        if (!config_write_begin(r->pg, &stamp, err) || !look(r, &w, &now, err))
-            return false;
-        if (!now.same && !write(r, &w, &now, &stamp, err))
-            return false;
-    }
     pg_session_rollback(r->pg);
     return api_rows_get(r, r->fact->rows, w.id, registry_kind_name(r->fact->kind), r->fact->hint, err);
 }

@@ -1,7 +1,7 @@
 /*
  * api_fact: the facts with valid time: accounts' tiers, tiers, keys, tasks, conversations, model aliases. One
- * table says what each kind has; one path writes them all: look, lock, look again, write the version, audit,
- * outbox. The same value again writes nothing.
+ * table says what each kind has; one path writes them all: lock, look, write the version, audit, outbox. A
+ * value that already holds from when it is wanted writes nothing.
  */
 #ifndef SPEND_LEDGER_API_FACT_H
 #define SPEND_LEDGER_API_FACT_H
@@ -30,9 +30,11 @@ api_handler_fn api_fact_put;
 api_handler_fn api_fact_get;
 api_handler_fn api_fact_list;
 
-/* From when a later version holds: as soon as allowed, or as wanted when that is not too early (else
- * refused). */
-bool api_fact_effective(struct api_request *r, int64_t recorded_at, struct opt_i64 wanted,
-                        int64_t *effective_from) NODISCARD;
+/* The version that holds at a time, as things are written now. NULL: none does. */
+const struct registry_version *api_fact_in_force(const struct registry_record *record, int64_t at);
+/* From when a later version is to hold: as soon as allowed when nothing is wanted. */
+int64_t api_fact_wanted(const struct api_request *r, int64_t recorded_at, struct opt_i64 wanted);
+/* false: refused, it is too early. */
+bool api_fact_allowed(struct api_request *r, int64_t recorded_at, int64_t effective_from) NODISCARD;
 
 #endif

@@ -11,29 +11,39 @@
 
 #define SOURCE_BYTES 200
 
-/* The book whose version the statement finds; NULL when there is none. */
-static bool book_of(struct api_request *r, const char *sql, const struct price_book **out, struct err *err)
+/* The book that holds at a time, as things are written now; NULL when there is none. */
+static bool in_force(struct api_request *r, int64_t at, const struct price_book **out, struct err *err)
 {
     struct pg_rows *rows = NULL;
     *out = NULL;
-    if (!pg_session_query(r->pg, sql, NULL, &rows, err))
+    if (!pg_query(r->pg,
+                  "SELECT version FROM price_book WHERE effective_from <= $1"
+                  " ORDER BY effective_from DESC, recorded_at DESC LIMIT 1",
+                  PG_ARGS(PG_TIME(at)), &rows, err))
         return false;
     int64_t version = pg_rows_count(rows) == 0 ? 0 : pg_get_i64(rows, 0, 0);
     pg_rows_free(rows);
     return version == 0 || price_store_book(r->prices, r->pg, version, out, err);
 }
 
-static bool newest_book(struct api_request *r, const struct price_book **out, struct err *err)
+static bool newest_version(struct api_request *r, int64_t *version, struct err *err)
 {
-    return book_of(r, "SELECT version FROM price_book ORDER BY version DESC LIMIT 1", out, err);
+    struct pg_rows *rows = NULL;
+    if (!pg_session_query(r->pg, "SELECT coalesce(max(version), 0) FROM price_book", NULL, &rows, err))
+        return false;
+    *version = pg_get_i64(rows, 0, 0);
+    pg_rows_free(rows);
+    return true;
 }
 
-static bool in_force_now(struct api_request *r, const struct price_book **out, struct err *err)
+static bool clock_read(struct api_request *r, int64_t *now, struct err *err)
 {
-    return book_of(r,
-                   "SELECT version FROM price_book WHERE effective_from <= clock_timestamp()"
-                   " ORDER BY effective_from DESC, recorded_at DESC LIMIT 1",
-                   out, err);
+    struct pg_rows *rows = NULL;
+    if (!pg_session_query(r->pg, "SELECT clock_timestamp()", NULL, &rows, err))
+        return false;
+    *now = pg_get_time(rows, 0, 0);
+    pg_rows_free(rows);
+    return true;
 }
 
 struct wish {
@@ -83,22 +93,35 @@ static void view_import(struct api_request *r, const struct price_import_draft *
     json_write_close(&r->json, '}');
 }
 
+/* The file against the book that holds from when it is wanted. */
+static bool compare(struct api_request *r, struct price_import_draft *draft, int64_t wanted,
+                    const struct price_book **stands, struct err *err)
+{
+    int64_t newest = 0;
+    if (!in_force(r, wanted, stands, err) || !newest_version(r, &newest, err))
+        return false;
+    price_import_compare(draft, *stands, newest);
+    return true;
+}
+
 /* Compares again under the lock: another import may have come first. */
 static bool put(struct api_request *r, struct price_import_draft *draft, const struct wish *wish,
                 struct err *err)
 {
     struct config_stamp stamp;
-    const struct price_book *newest;
-    int64_t effective_from = 0;
-    if (!pg_session_begin(r->pg, err) || !config_write_begin(r->pg, &stamp, err) ||
-        !newest_book(r, &newest, err))
+    const struct price_book *stands;
+    if (!pg_session_begin(r->pg, err) || !config_write_begin(r->pg, &stamp, err))
         return false;
-    price_import_compare(draft, newest);
-    if (newest != NULL && draft->same) {
-        view_import(r, draft, newest->version, OPT_I64(newest->effective_from), false);
+    int64_t effective_from = api_fact_wanted(r, stamp.recorded_at, wish->effective_from);
+    if (!compare(r, draft, effective_from, &stands, err))
+        return false;
+    if (draft->same) {
+        view_import(r, draft, stands->version, OPT_I64(stands->effective_from), false);
         return true;
     }
-    if (newest != NULL && !api_fact_effective(r, stamp.recorded_at, wish->effective_from, &effective_from))
+    if (draft->before == 0)
+        effective_from = 0; /* a first book holds from the start */
+    else if (!api_fact_allowed(r, stamp.recorded_at, effective_from))
         return false;
     if (!price_import_put(r->pg, draft, &stamp, effective_from, wish->source, api_role_name(r->role), err) ||
         !pg_session_commit(r->pg, err))
@@ -110,12 +133,13 @@ static bool put(struct api_request *r, struct price_import_draft *draft, const s
 static bool import(struct api_request *r, struct price_import_draft *draft, const struct wish *wish,
                    struct err *err)
 {
-    const struct price_book *newest;
-    if (!newest_book(r, &newest, err))
+    const struct price_book *stands;
+    int64_t now = 0;
+    if (!clock_read(r, &now, err) ||
+        !compare(r, draft, api_fact_wanted(r, now, wish->effective_from), &stands, err))
         return false;
-    price_import_compare(draft, newest);
-    if (newest != NULL && draft->same) {
-        view_import(r, draft, newest->version, OPT_I64(newest->effective_from), wish->dry_run);
+    if (draft->same) {
+        view_import(r, draft, stands->version, OPT_I64(stands->effective_from), wish->dry_run);
         return true;
     }
     if (!wish->dry_run)
@@ -167,8 +191,10 @@ static bool find_book(struct api_request *r, const struct price_book **book, str
 {
     int64_t version;
     *book = NULL;
-    if (sv_eq(r->param[0], SV_LIT("current")))
-        return in_force_now(r, book, err);
+    if (sv_eq(r->param[0], SV_LIT("current"))) {
+        int64_t now = 0;
+        return clock_read(r, &now, err) && in_force(r, now, book, err);
+    }
     if (!sv_to_i64(r->param[0], &version) || version < 1)
         return api_refuse(r, 400, "invalid", "use a version of GET /v1/prices, or current",
                           "the version is malformed");
@@ -181,14 +207,16 @@ bool api_prices_get_model(struct api_request *r, struct err *err)
     struct registry_fact fact;
     struct strview alias = SV_NULL;
     bool aliased;
-    if (!api_query_end(r) || !find_book(r, &book, err) ||
+    int64_t now = 0;
+    if (!api_query_end(r) || !find_book(r, &book, err) || !clock_read(r, &now, err) ||
         !registry_rows_one(r->pg, REGISTRY_MODEL, r->param[1], r->arena, &fact, &aliased, err))
         return false;
     if (book == NULL)
         return api_refuse(r, 404, "not_found", "GET /v1/prices lists what there is",
                           "there is no such price book");
-    if (aliased)
-        alias = fact.record.versions[fact.record.version_count - 1].price_key;
+    const struct registry_version *holds = aliased ? api_fact_in_force(&fact.record, now) : NULL;
+    if (holds != NULL)
+        alias = holds->price_key;
     const struct price_entry *entry = find_entry(book, alias, r->param[1]);
     if (entry == NULL)
         return api_refuse(

@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #define HEADER_BYTES (16 << 10)
+#define READ_BYTES   (32 << 20) /* more is cut off by libevent; up to here our own 413 tells what to do */
 #define IDLE_SECONDS 30
 #define ARENA_BYTES  (32 << 20)
 #define BEAT_SECONDS 1
@@ -31,7 +32,7 @@
 #define HOST_BYTES   256
 #define ALL_METHODS                                                                                          \
     (EVHTTP_REQ_GET | EVHTTP_REQ_PUT | EVHTTP_REQ_POST | EVHTTP_REQ_HEAD | EVHTTP_REQ_DELETE |               \
-     EVHTTP_REQ_PATCH)
+     EVHTTP_REQ_PATCH | EVHTTP_REQ_OPTIONS | EVHTTP_REQ_TRACE | EVHTTP_REQ_CONNECT)
 
 struct token {
     enum api_role role;
@@ -217,7 +218,7 @@ static bool open_port(struct api_server *s, struct err *err)
     if (!split_listen(s->options.listen, host, &s->port, err))
         return false;
     evhttp_set_max_headers_size(s->http, HEADER_BYTES);
-    evhttp_set_max_body_size(s->http, (ev_ssize_t)LIMIT_PRICE_BOOK_BYTES);
+    evhttp_set_max_body_size(s->http, READ_BYTES);
     evhttp_set_timeout(s->http, IDLE_SECONDS);
     evhttp_set_allowed_methods(s->http, ALL_METHODS);
     evhttp_set_gencb(s->http, on_request, s);

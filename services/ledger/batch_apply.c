@@ -36,7 +36,7 @@ struct range {
     const struct batch *batch;
     struct bill_record *records;
     size_t count;
-    int64_t next; /* what the offset becomes */
+    int64_t next;                    /* what the offset becomes */
     uint8_t last_sha256[SHA256_LEN]; /* of the record before it */
 };
 

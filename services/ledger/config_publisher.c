@@ -92,32 +92,52 @@ static bool read_set(struct pg_session *pg, const struct config_ends *ends, stru
     return ok;
 }
 
-/* What goes out again. */
+/* What goes out again: rows of config_outbox, by COPY. */
 struct repeat {
     struct pg_session *pg;
     struct config_stamp stamp;
-    int64_t facts;
+    struct pg_fields row;
+    struct buffer key, value;
+    int64_t count;
 };
+
+static bool repeat_row(struct repeat *r, const char *topic, struct strview key, struct strview value,
+                       struct err *err)
+{
+    if (r->count++ == 0 &&
+        !pg_copy_begin(r->pg, "COPY config_outbox (topic, key, value, recorded_at) FROM STDIN BINARY", err))
+        return false;
+    pg_fields_clear(&r->row);
+    pg_put_str(&r->row, topic);
+    pg_put_text(&r->row, key);
+    pg_put_bytes(&r->row, value);
+    pg_put_time(&r->row, r->stamp.recorded_at);
+    return pg_copy_row(r->pg, &r->row, err);
+}
 
 /* Accounts of ours are nobody's to name: they are not published. */
 static bool repeat_fact(void *arg, const struct registry_fact *fact, struct err *err)
 {
     struct repeat *r = arg;
-    if (sv_starts_with(fact->record.id, SV_LIT("~")))
-        return true;
-    r->facts++;
-    return config_write_record(r->pg, &r->stamp, &fact->record, err);
+    return sv_starts_with(fact->record.id, SV_LIT("~")) ||
+           (config_write_encode(&fact->record, &r->key, &r->value, err) &&
+            repeat_row(r, REGISTRY, buffer_view(&r->key), buffer_view(&r->value), err));
 }
 
-static bool repeat_books(struct repeat *r, struct err *err)
+static bool repeat_books(struct repeat *r, const struct pg_rows *books, struct err *err)
 {
-    struct pg_rows *rows = NULL;
-    bool ok =
-        pg_session_query(r->pg, "SELECT version, record FROM price_book ORDER BY version", NULL, &rows, err);
-    for (size_t i = 0; ok && i < pg_rows_count(rows); i++)
-        ok = config_write_book(r->pg, &r->stamp, pg_get_i64(rows, i, 0), pg_get(rows, i, 1), err);
-    pg_rows_free(rows);
-    return ok;
+    for (size_t i = 0; i < pg_rows_count(books); i++) {
+        if (!repeat_row(r, PRICES, pg_get(books, i, 0), pg_get(books, i, 1), err))
+            return false;
+    }
+    return r->count == 0 || pg_copy_end(r->pg, err);
+}
+
+static bool repeat_begin(struct repeat *r, struct pg_rows **books, struct err *err)
+{
+    return pg_session_begin(r->pg, err) && config_write_begin(r->pg, &r->stamp, err) &&
+           pg_session_query(r->pg, "SELECT version::text, record FROM price_book ORDER BY version", NULL,
+                            books, err);
 }
 
 /* Everything that is configured into the outbox, under the configuration lock. */
@@ -125,17 +145,25 @@ static bool repeat_all(struct config_publisher *p, struct pg_session *pg, const 
                        struct err *err)
 {
     struct repeat r = {.pg = pg};
-    bool ok = pg_session_begin(pg, err) && config_write_begin(pg, &r.stamp, err) &&
-              registry_rows_changed(pg, 0, repeat_fact, &r, err) && repeat_books(&r, err) &&
+    struct pg_rows *books = NULL;
+    pg_fields_init(&r.row);
+    buffer_init(&r.key, CONFIG_KEY_BYTES);
+    buffer_init(&r.value, CONFIG_RECORD_BYTES);
+    bool ok = repeat_begin(&r, &books, err) && registry_rows_changed(pg, 0, repeat_fact, &r, err) &&
+              repeat_books(&r, books, err) &&
               pg_query(pg, "UPDATE config_version SET registry_end = $1::bigint, prices_end = $2::bigint",
                        PG_ARGS(PG_I64(ends->registry), PG_I64(ends->prices)), NULL, err) &&
               pg_session_commit(pg, err);
+    pg_rows_free(books);
+    pg_fields_free(&r.row);
+    buffer_free(&r.key);
+    buffer_free(&r.value);
     if (!ok) {
         pg_session_rollback(pg);
         return false;
     }
     metric_add(p->repeats, 1);
-    log_warn("config_published_whole", LOG_INT("facts", r.facts), LOG_INT("registry_end", ends->registry),
+    log_warn("config_published_whole", LOG_INT("records", r.count), LOG_INT("registry_end", ends->registry),
              LOG_INT("prices_end", ends->prices),
              LOG_STR("why", "spend.registry or spend.prices is new, or was made anew"), LOG_END);
     return true;

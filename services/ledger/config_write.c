@@ -30,17 +30,25 @@ static bool to_outbox(struct pg_session *pg, const char *topic, struct strview k
                     PG_ARGS(PG_STR(topic), PG_TEXT(key), PG_BYTES(value), PG_TIME(recorded_at)), NULL, err);
 }
 
+bool config_write_encode(const struct registry_record *record, struct buffer *key, struct buffer *value,
+                         struct err *err)
+{
+    buffer_clear(key);
+    buffer_clear(value);
+    return avro_encode_registry_record(record, value, err) &&
+           (buffer_printf(key, "%s:" SV_FMT, registry_kind_name(record->kind), SV_ARG(record->id)) ||
+            err_set(err, ERR_FULL, FATE_FATAL, "config: the key of a registry record is too long"));
+}
+
 bool config_write_record(struct pg_session *pg, const struct config_stamp *stamp,
                          const struct registry_record *record, struct err *err)
 {
     struct buffer key, value;
-    buffer_init(&key, LIMIT_ID_BYTES + 64 + LIMIT_TEXT_BYTES);
+    buffer_init(&key, CONFIG_KEY_BYTES);
     buffer_init(&value, CONFIG_RECORD_BYTES);
-    bool ok = avro_encode_registry_record(record, &value, err);
-    if (ok && !buffer_printf(&key, "%s:" SV_FMT, registry_kind_name(record->kind), SV_ARG(record->id)))
-        ok = err_set(err, ERR_FULL, FATE_FATAL, "config: the key of a registry record is too long");
-    ok = ok &&
-         to_outbox(pg, "spend.registry", buffer_view(&key), buffer_view(&value), stamp->recorded_at, err);
+    bool ok =
+        config_write_encode(record, &key, &value, err) &&
+        to_outbox(pg, "spend.registry", buffer_view(&key), buffer_view(&value), stamp->recorded_at, err);
     buffer_free(&key);
     buffer_free(&value);
     return ok;

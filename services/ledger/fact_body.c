@@ -116,6 +116,9 @@ bool fact_body_read(struct api_request *r, struct fact_wanted *w, struct err *er
         return api_refuse(r, 400, "invalid",
                           "give how far below zero the balance may fall, as a positive amount",
                           "overdraft_limit is negative");
+    if (v[FACT_PRICE_KEY].text.len > LIMIT_TEXT_BYTES)
+        return api_refuse(r, 400, "invalid", "name an entry of the price file", "price_key is over %d bytes",
+                          LIMIT_TEXT_BYTES);
     w->name = v[FACT_NAME].text;
     w->has_overdraft = v[FACT_OVERDRAFT].given;
     w->overdraft_nanos = (struct opt_i64){.has = v[FACT_OVERDRAFT].present, .v = v[FACT_OVERDRAFT].number};

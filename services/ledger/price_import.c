@@ -21,11 +21,11 @@ bool price_import_read(struct price_import_draft *draft, struct strview file, st
     return err_set(err, ERR_INVALID, FATE_DEAD_LETTER, "price file: no entry of it has a price");
 }
 
-void price_import_compare(struct price_import_draft *draft, const struct price_book *newest)
+void price_import_compare(struct price_import_draft *draft, const struct price_book *stands, int64_t newest)
 {
-    draft->before = newest == NULL ? 0 : newest->version;
-    draft->same = newest != NULL && sv_eq(newest->sha256, draft->book->sha256);
-    price_book_diff(newest, draft->book, &draft->diff);
+    draft->before = newest;
+    draft->same = stands != NULL && sv_eq(stands->sha256, draft->book->sha256);
+    price_book_diff(stands, draft->book, &draft->diff);
 }
 
 void price_import_free(struct price_import_draft *draft)

@@ -13,15 +13,16 @@
 struct price_import_draft {
     struct price_book *book; /* version, times and source are set by price_import_put */
     struct price_import report;
-    struct price_diff diff; /* from `before` */
+    struct price_diff diff; /* from the book it was compared with */
     int64_t before;         /* the newest version, 0 = none */
-    bool same;              /* it is that version's very file */
+    bool same;              /* it is that book's very file */
 };
 
 /* Reads the file. ERR_* of price_book_parse with FATE_DEAD_LETTER: the file is at fault. Free the draft. */
 bool price_import_read(struct price_import_draft *draft, struct strview file, struct err *err) NODISCARD;
-/* Compares with the newest book, NULL when there is none. */
-void price_import_compare(struct price_import_draft *draft, const struct price_book *newest);
+/* Compares with the book that it would take over from, NULL when there is none. newest: the version before.
+ */
+void price_import_compare(struct price_import_draft *draft, const struct price_book *stands, int64_t newest);
 void price_import_free(struct price_import_draft *draft);
 
 /* Inside the transaction of `stamp`: rows, audit, outbox. Sets the book's version, times and source. */

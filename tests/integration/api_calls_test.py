@@ -211,6 +211,18 @@ def test_a_book_of_the_past_is_refused_and_its_options_are_checked(api):
     refused(api("POST", "/v1/prices?dryrun=true", b"{}"), 400, "unknown_parameter", "dryrun")
 
 
+def test_a_price_file_is_compared_with_the_book_that_holds_from_when_it_is_wanted(api):
+    later = quote((datetime.now(timezone.utc) + timedelta(days=20)).isoformat(), safe="")
+    book = json.dumps({fresh("m"): {"input_cost_per_token": 1e-06, "litellm_provider": "openai", "mode": "chat"}}).encode()
+    status, planned = api("POST", f"/v1/prices?effective_from={later}", book)
+    assert (status, planned["unchanged"]) == (200, False)
+    assert api("POST", f"/v1/prices?effective_from={later}", book)[1]["version"] == planned["version"]
+    # the newest file is this very one, but it is wanted now
+    status, now = api("POST", "/v1/prices", book)
+    assert (status, now["unchanged"], now["version"]) == (200, False, planned["version"] + 1)
+    assert at(now["effective_from"]) < at(planned["effective_from"])
+
+
 def test_a_model_without_a_price_is_not_found_with_what_to_do(api):
     refused(api("GET", "/v1/prices/current/models/no-such-model"), 404, "not_found", "PUT /v1/models")
     refused(api("GET", "/v1/prices/999/models/gpt-4o"), 404, "not_found")

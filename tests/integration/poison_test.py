@@ -104,7 +104,7 @@ def test_poison_is_parked_with_its_bytes_and_stalls_nobody():
 
 
 def test_records_that_decode_but_cannot_be_honest_are_malformed():
-    """Wrong key, a future time, negative units, an impossible key hash: parked, not billed."""
+    """A future time, negative units, an impossible key hash: parked, not billed. A key of its own is no fault."""
     with Stack() as stack:
         stack.migrate()
         stack.ledger().start()
@@ -115,10 +115,11 @@ def test_records_that_decode_but_cannot_be_honest_are_malformed():
         bad = [call(tags, at_us=now_us() + 3_600_000_000), call(tags, usage={"input": -1, "output": 1}),
                call(tags, key_hash="not hex"), call(tags, request_bytes=-5)]
         items = [(key_of(record), avro.CALL.encode(record)) for record in bad]
-        stranger = call(tags)
-        items.append((key_of(call()), avro.CALL.encode(stranger)))
-        produce(stack.brokers, items)
+        strangers = [call(tags) for _ in range(3)]
+        keys = (key_of(call()), strangers[1]["call_id"], None)
+        produce(stack.brokers, items + [(key, avro.CALL.encode(record)) for key, record in zip(keys, strangers, strict=True)])
         settle(stack)
         letters = [avro.DEAD_LETTER.decode(m.value()) for m in read_topic(stack.brokers, ["spend.dlq.malformed"])]
         assert Counter(letter["original"] for letter in letters) == Counter(value for _, value in items)
-        assert read_topic(stack.brokers, MONEY_TOPICS) == []
+        billed = [avro.ATTRIBUTED.decode(m.value()) for m in read_topic(stack.brokers, MONEY_TOPICS)]
+        assert {b["call"]["call_id"] for b in billed} == {record["call_id"] for record in strangers}

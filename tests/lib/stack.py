@@ -10,6 +10,7 @@ deploy/local/down reads, so `down --dir DIR` clears up whatever a test left.
         ...
 """
 
+import fcntl
 import json
 import os
 import random
@@ -28,6 +29,7 @@ LOCAL = ROOT / "deploy" / "local"
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 # Beyond the blocks that `up` hands out, and below the kernel's range for outgoing connections.
 REPLICA_PORTS = range(32000, 32768)
+CLAIMS = []  # open lock files, one a port
 SANITIZER_SIGNS = ("ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "runtime error:")
 
 
@@ -48,8 +50,16 @@ def wait_until(condition, timeout_s=30.0, what="a condition", every_s=0.05):
 
 
 def free_port():
+    """A port that nobody uses, ours until this process ends: a service that is down keeps it, also from other runs."""
     for _ in range(500):
         port = random.choice(REPLICA_PORTS)
+        claim = os.open(Path(tempfile.gettempdir()) / f"spendline-port-{port}", os.O_CREAT | os.O_RDWR, 0o666)
+        try:
+            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(claim)
+            continue
+        CLAIMS.append(claim)
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:

@@ -1,7 +1,5 @@
 """What must become of one record of spend.calls: an AttributedCall, a dead letter, or nothing yet."""
 
-import uuid
-
 from . import attribute, avro, fold, rater, tags
 
 CALL_BYTES = 64 * 1024
@@ -74,8 +72,6 @@ def read_call(record):
     except avro.AvroError as error:
         raise Malformed(str(error)) from error
     check_call(call)
-    if record.key != str(uuid.UUID(bytes=call["call_id"])).encode():
-        raise Malformed("key is not the call_id")
     if call["admitted_at"] > record.at + attribute.APPEND_SLACK_US:
         raise Malformed("admitted in the future")
     return call

@@ -244,13 +244,14 @@ static bool take_file(struct import *im)
         im->path[0] = '\0';
         if (!take_text(im, &key, &im->key))
             return false;
-        if (v.kind == JSON_KIND_OBJECT && !sv_eq(im->key, SV_LIT("sample_spec"))) {
+        bool is_long = im->key.len > LIMIT_TEXT_BYTES; /* no record could say that it was priced by it */
+        if (v.kind == JSON_KIND_OBJECT && !is_long && !sv_eq(im->key, SV_LIT("sample_spec"))) {
             if (!take_entry(im))
                 return false;
             continue;
         }
-        struct price_import_note note = {im->key, SV_NULL, "not an entry"};
-        if (v.kind != JSON_KIND_OBJECT && !list_add(im, &im->skipped, &note))
+        struct price_import_note note = {im->key, SV_NULL, is_long ? "its key is too long" : "not an entry"};
+        if ((v.kind != JSON_KIND_OBJECT || is_long) && !list_add(im, &im->skipped, &note))
             return false;
         if (!json_scan_skip(&im->scan, &v, NULL))
             return refuse_scan(im);
