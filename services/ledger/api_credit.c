@@ -63,7 +63,7 @@ static bool lock(struct api_request *r, const struct credit *c, int64_t *balance
                  struct err *err)
 {
     struct pg_rows *rows = NULL;
-    if (!pg_query(r->pg, "SELECT amount_nanos, seq FROM balance WHERE account = $1 FOR UPDATE",
+    if (!pg_query(r->pg, "SELECT amount_nanos, seq FROM balance WHERE account_id = $1 FOR UPDATE",
                   PG_ARGS(PG_I64(c->account)), &rows, err))
         return false;
     *balance = pg_get_i64(rows, 0, 0);
@@ -100,15 +100,16 @@ static bool post(struct api_request *r, const struct credit *c, int64_t seq, int
                  struct err *err)
 {
     static const char sql[] =
-        "WITH e AS (INSERT INTO entry (account, account_seq, amount_nanos, balance_after_nanos, posted_at, "
+        "WITH e AS (INSERT INTO entry (account_id, account_seq, amount_nanos, balance_after_nanos, "
+        "posted_at, "
         "kind, cause,"
         " external_id) VALUES ($1, $2, $3, $4, clock_timestamp(), $5, 'credit', $6)"
-        " RETURNING account, account_seq, posted_at),"
+        " RETURNING account_id, account_seq, posted_at),"
         " c AS (INSERT INTO credit (account, external_id, account_seq, kind, amount_nanos, note, posted_at)"
-        " SELECT e.account, $6, e.account_seq, $5, $3, $7, e.posted_at FROM e),"
+        " SELECT e.account_id, $6, e.account_seq, $5, $3, $7, e.posted_at FROM e),"
         " o AS (INSERT INTO outbox (accounts, first_seqs, counts) VALUES (ARRAY[$1], ARRAY[$2], "
         "ARRAY[1::bigint]))"
-        " UPDATE balance SET amount_nanos = $4, seq = $2 WHERE account = $1";
+        " UPDATE balance SET amount_nanos = $4, seq = $2 WHERE account_id = $1";
     return pg_query(r->pg, sql,
                     PG_ARGS(PG_I64(c->account), PG_I64(seq), PG_I64(c->amount_nanos), PG_I64(balance_after),
                             PG_TEXT(c->kind), PG_TEXT(c->external_id), PG_TEXT(c->note)),

@@ -9,15 +9,15 @@
 
 /* The locks are taken in the order of the result: LockRows stands above the sort. */
 const char balance_lock_sql[] =
-    "SELECT account, amount_nanos, seq FROM balance WHERE account = ANY ($1::bigint[]) "
-    "ORDER BY account FOR UPDATE";
+    "SELECT account_id, amount_nanos, seq FROM balance WHERE account_id = ANY ($1::bigint[]) "
+    "ORDER BY account_id FOR UPDATE";
 
 const char balance_update_sql[] = "UPDATE balance AS b SET amount_nanos = x.amount, seq = x.seq "
                                   "FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS x (account, "
-                                  "amount, seq) WHERE b.account = x.account";
+                                  "amount, seq) WHERE b.account_id = x.account";
 
 static const char entry_copy_sql[] =
-    "COPY entry (account, account_seq, amount_nanos, balance_after_nanos, raw_nanos, markup_ppm, "
+    "COPY entry (account_id, account_seq, amount_nanos, balance_after_nanos, raw_nanos, markup_ppm, "
     "price_version, "
     "admitted_at, posted_at, call_id, revision, kind, cause, task, conversation, model) FROM STDIN BINARY";
 

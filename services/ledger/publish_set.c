@@ -25,9 +25,9 @@ static const char entries_sql[] =
     "e.task, e.conversation, e.model, e.raw_nanos, e.markup_ppm, e.price_version, e.revision, e.admitted_at, "
     "e.posted_at, e.cause FROM (SELECT r.* FROM outbox AS o, unnest(o.accounts, o.first_seqs, o.counts) "
     "AS r (account, first_seq, n) WHERE o.pub_seq = $1 OFFSET 0) AS r JOIN account AS a ON a.id = r.account "
-    "JOIN entry AS e ON e.account = r.account AND e.account_seq >= r.first_seq AND e.account_seq < "
+    "JOIN entry AS e ON e.account_id = r.account AND e.account_seq >= r.first_seq AND e.account_seq < "
     "r.first_seq + r.n "
-    "ORDER BY e.account, e.account_seq";
+    "ORDER BY e.account_id, e.account_seq";
 
 bool publish_set_standing(struct pg_session *pg, int64_t *last, int64_t *oldest, struct err *err)
 {

@@ -87,7 +87,7 @@ def test_a_snapshot_that_is_wrong_is_seen():
         register_accounts(stack)
         assert check_snapshot(stack.database_url())[0] == []
         with psycopg.connect(stack.database_url()) as connection:
-            connection.execute("UPDATE spend.balance SET amount_nanos = amount_nanos + 1 WHERE account = "
+            connection.execute("UPDATE spend.balance SET amount_nanos = amount_nanos + 1 WHERE account_id = "
                                "(SELECT id FROM spend.account WHERE account_id = %s)", [ACCOUNTS[0]])
         wrong, _ = check_snapshot(stack.database_url())
         assert len(wrong) == 1 and ACCOUNTS[0] in wrong[0]

@@ -338,7 +338,7 @@ def test_a_set_that_was_published_and_not_deleted_is_not_published_again(bench, 
     count = bench.check_entries()
     bench.stack.services["ledger"].stop()
     (last,) = bench.query("SELECT pub_seq FROM publisher")
-    bench.execute("INSERT INTO outbox (pub_seq, accounts, first_seqs, counts) SELECT %s, array_agg(account),"
+    bench.execute("INSERT INTO outbox (pub_seq, accounts, first_seqs, counts) SELECT %s, array_agg(account_id),"
                   " array_agg(seq), array_agg(1) FROM balance WHERE seq > 0", (last["pub_seq"],))
     if position == "expired":
         admin = AdminClient({"bootstrap.servers": bench.stack.brokers})

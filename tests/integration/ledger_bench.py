@@ -116,14 +116,14 @@ class Bench:
         return rows[0] if rows else None
 
     def entries(self, account):
-        return self.query("SELECT e.* FROM entry e JOIN account a ON a.id = e.account WHERE a.account_id = %s"
+        return self.query("SELECT e.* FROM entry e JOIN account a ON a.id = e.account_id WHERE a.account_id = %s"
                           " ORDER BY account_seq", (account,))
 
     def amounts(self, account):
         return [(e["kind"], e["amount_nanos"]) for e in self.entries(account)]
 
     def balance(self, account):
-        return self.query("SELECT amount_nanos FROM balance b JOIN account a ON a.id = b.account WHERE account_id = %s",
+        return self.query("SELECT amount_nanos FROM balance b JOIN account a ON a.id = b.account_id WHERE a.account_id = %s",
                           (account,))[0]["amount_nanos"]
 
     # -- settling
@@ -168,8 +168,8 @@ class Bench:
             seen.setdefault(value["account_id"], []).append((value["account_seq"], value["amount_nanos"],
                                                              value["balance_after_nanos"]))
         rows = {}
-        for row in self.query("SELECT account_id, account_seq, amount_nanos, balance_after_nanos FROM entry e"
-                              " JOIN account a ON a.id = e.account ORDER BY account, account_seq"):
+        for row in self.query("SELECT a.account_id, account_seq, amount_nanos, balance_after_nanos FROM entry e"
+                              " JOIN account a ON a.id = e.account_id ORDER BY 1, account_seq"):
             rows.setdefault(row["account_id"], []).append((row["account_seq"], row["amount_nanos"],
                                                            row["balance_after_nanos"]))
         assert seen == rows

@@ -181,13 +181,13 @@ class Repeater:
 
 BALANCES = """
 SELECT a.account_id, b.amount_nanos, b.seq, coalesce(sum(e.amount_nanos), 0)::bigint, count(e.*), coalesce(max(e.account_seq), 0)
-FROM spend.balance b JOIN spend.account a ON a.id = b.account LEFT JOIN spend.entry e ON e.account = b.account
+FROM spend.balance b JOIN spend.account a ON a.id = b.account_id LEFT JOIN spend.entry e ON e.account_id = b.account_id
 GROUP BY 1, 2, 3"""
 CHAINS = """
-SELECT account, account_seq FROM (
-  SELECT account, account_seq, balance_after_nanos - amount_nanos AS before,
+SELECT account_id, account_seq FROM (
+  SELECT account_id, account_seq, balance_after_nanos - amount_nanos AS before,
          coalesce(lag(balance_after_nanos) OVER w, 0) AS expected, coalesce(lag(account_seq) OVER w, 0) + 1 AS next
-  FROM spend.entry WINDOW w AS (PARTITION BY account ORDER BY account_seq)) x
+  FROM spend.entry WINDOW w AS (PARTITION BY account_id ORDER BY account_seq)) x
 WHERE before <> expected OR next <> account_seq"""
 BILLS = """
 SELECT c.call_id, coalesce(c.billed_nanos, 0), coalesce(sum(e.amount_nanos), 0)

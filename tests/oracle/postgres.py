@@ -8,11 +8,11 @@ CREDITS = ("top_up", "grant", "refund", "opening")
 TABLES = {
     "account": "SELECT id, account_id, name FROM spend.account",
     "balance": "SELECT a.account_id, b.amount_nanos, b.held_nanos, b.seq FROM spend.balance b"
-               " JOIN spend.account a ON a.id = b.account",
+               " JOIN spend.account a ON a.id = b.account_id",
     "entry": "SELECT a.account_id, e.account_seq, e.kind, e.amount_nanos, e.balance_after_nanos, e.call_id, e.external_id,"
              " e.task, e.conversation, e.model, e.raw_nanos, e.markup_ppm, e.price_version, e.revision,"
              f" {US.format('e.admitted_at')} AS admitted_at, {US.format('e.posted_at')} AS posted_at, e.cause"
-             " FROM spend.entry e JOIN spend.account a ON a.id = e.account ORDER BY a.account_id, e.account_seq",
+             " FROM spend.entry e JOIN spend.account a ON a.id = e.account_id ORDER BY a.account_id, e.account_seq",
     "call": "SELECT c.call_id, a.account_id, c.task, c.conversation, c.reason, c.hash, c.identity_rank, c.measurement_rank,"
             " c.attribution_rank, c.raw_nanos, c.billed_nanos, c.markup_ppm, c.price_version, c.price_key, c.revision,"
             f" {US.format('c.admitted_at')} AS admitted_at, c.outcome, c.quality, c.tags"

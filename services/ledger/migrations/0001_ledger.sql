@@ -24,7 +24,7 @@ CREATE TABLE account_version (
 CREATE INDEX account_version_config ON account_version (config_version);
 
 CREATE TABLE balance (
-    account bigint PRIMARY KEY,
+    account_id bigint PRIMARY KEY,  -- account.id: the surrogate, here and in entry
     amount_nanos bigint NOT NULL DEFAULT 0,
     held_nanos bigint NOT NULL DEFAULT 0,
     seq bigint NOT NULL DEFAULT 0  -- account_seq of its last entry
@@ -34,14 +34,14 @@ CREATE TABLE balance (
 -- Every account has a balance, whoever makes it.
 CREATE FUNCTION balance_open() RETURNS trigger LANGUAGE plpgsql SET search_path = spend, pg_temp AS $$
 BEGIN
-    INSERT INTO balance (account) VALUES (new.id);
+    INSERT INTO balance (account_id) VALUES (new.id);
     RETURN NULL;
 END $$;
 CREATE TRIGGER balance_open AFTER INSERT ON account FOR EACH ROW EXECUTE FUNCTION balance_open();
 
 -- Entries: append-only. No foreign keys and no row triggers on INSERT: they would turn COPY's fast path off.
 CREATE TABLE entry (
-    account bigint NOT NULL,
+    account_id bigint NOT NULL,
     account_seq bigint NOT NULL,
     amount_nanos bigint NOT NULL,
     balance_after_nanos bigint NOT NULL,
@@ -58,7 +58,7 @@ CREATE TABLE entry (
     task text,
     conversation text,
     model text,
-    PRIMARY KEY (account, account_seq)
+    PRIMARY KEY (account_id, account_seq)
 ) WITH (autovacuum_vacuum_insert_scale_factor = 0.05, autovacuum_freeze_min_age = 0);
 -- A call's entries are found by the times in call.posted_at, so that no second btree is kept up:
 --   SELECT .. FROM entry WHERE posted_at = ANY (the call's posted_at) AND call_id = ..

@@ -79,7 +79,7 @@ SELECT a.account_id AS id, json_build_object('account_id', a.account_id, 'name',
         'recorded_at', rfc3339(v.recorded_at), 'tier', v.tier) ORDER BY v.config_version)
         FROM account_version AS v WHERE v.account = a.id)) AS json
 FROM account AS a
-JOIN balance AS b ON b.account = a.id
+JOIN balance AS b ON b.account_id = a.id
 CROSS JOIN LATERAL (SELECT v.tier FROM account_version AS v
     WHERE v.account = a.id AND v.effective_from <= clock_timestamp()
     ORDER BY v.effective_from DESC, v.recorded_at DESC LIMIT 1) AS t
@@ -139,13 +139,13 @@ SELECT p.version, p.key, json_build_object('version', p.version, 'effective_from
 FROM price AS p JOIN price_book AS b ON b.version = p.version;
 
 CREATE VIEW entry_json AS
-SELECT a.account_id, e.account, e.account_seq, e.call_id, e.posted_at, json_build_object('account_id', a.account_id,
+SELECT a.account_id, e.account_id AS account, e.account_seq, e.call_id, e.posted_at, json_build_object('account_id', a.account_id,
     'account_seq', e.account_seq, 'call_id', e.call_id, 'kind', e.kind, 'cause', e.cause, 'amount',
     usd(e.amount_nanos), 'balance_after', usd(e.balance_after_nanos), 'external_id', e.external_id, 'task', e.task,
     'conversation', e.conversation, 'model', e.model, 'raw', usd(e.raw_nanos), 'markup', factor(e.markup_ppm),
     'price_version', e.price_version, 'revision', e.revision, 'admitted_at', rfc3339(e.admitted_at), 'posted_at',
     rfc3339(e.posted_at)) AS json
-FROM entry AS e JOIN account AS a ON a.id = e.account;
+FROM entry AS e JOIN account AS a ON a.id = e.account_id;
 
 CREATE VIEW credit_json AS
 SELECT c.account, c.external_id, c.kind, c.amount_nanos, json_build_object('account_id', a.account_id, 'account_seq',
@@ -153,7 +153,7 @@ SELECT c.account, c.external_id, c.kind, c.amount_nanos, json_build_object('acco
     'balance_after', usd(e.balance_after_nanos), 'posted_at', rfc3339(c.posted_at)) AS json
 FROM credit AS c
 JOIN account AS a ON a.id = c.account
-JOIN entry AS e ON e.account = c.account AND e.account_seq = c.account_seq;
+JOIN entry AS e ON e.account_id = c.account AND e.account_seq = c.account_seq;
 
 CREATE VIEW dead_letter_json AS
 SELECT c.reason, c.call_id, json_build_object('call_id', c.call_id, 'reason', c.reason, 'detail', c.detail, 'raw',
