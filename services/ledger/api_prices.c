@@ -11,29 +11,22 @@
 
 #define SOURCE_BYTES 200
 
-/* The book that holds at a time, as things are written now; NULL when there is none. */
-static bool in_force(struct api_request *r, int64_t at, const struct price_book **out, struct err *err)
+/* The book that holds at a time, as things are written now (NULL: none does), and the newest version. */
+static bool in_force(struct api_request *r, int64_t at, const struct price_book **out, int64_t *newest,
+                     struct err *err)
 {
     struct pg_rows *rows = NULL;
     *out = NULL;
     if (!pg_query(r->pg,
-                  "SELECT version FROM price_book WHERE effective_from <= $1"
-                  " ORDER BY effective_from DESC, recorded_at DESC LIMIT 1",
+                  "SELECT coalesce((SELECT version FROM price_book WHERE effective_from <= $1"
+                  " ORDER BY effective_from DESC, recorded_at DESC LIMIT 1), 0), coalesce(max(version), 0)"
+                  " FROM price_book",
                   PG_ARGS(PG_TIME(at)), &rows, err))
         return false;
-    int64_t version = pg_rows_count(rows) == 0 ? 0 : pg_get_i64(rows, 0, 0);
+    int64_t version = pg_get_i64(rows, 0, 0);
+    *newest = pg_get_i64(rows, 0, 1);
     pg_rows_free(rows);
     return version == 0 || price_store_book(r->prices, r->pg, version, out, err);
-}
-
-static bool newest_version(struct api_request *r, int64_t *version, struct err *err)
-{
-    struct pg_rows *rows = NULL;
-    if (!pg_session_query(r->pg, "SELECT coalesce(max(version), 0) FROM price_book", NULL, &rows, err))
-        return false;
-    *version = pg_get_i64(rows, 0, 0);
-    pg_rows_free(rows);
-    return true;
 }
 
 static bool clock_read(struct api_request *r, int64_t *now, struct err *err)
@@ -98,7 +91,7 @@ static bool compare(struct api_request *r, struct price_import_draft *draft, int
                     const struct price_book **stands, struct err *err)
 {
     int64_t newest = 0;
-    if (!in_force(r, wanted, stands, err) || !newest_version(r, &newest, err))
+    if (!in_force(r, wanted, stands, &newest, err))
         return false;
     price_import_compare(draft, *stands, newest);
     return true;
@@ -187,14 +180,12 @@ static const struct price_entry *find_entry(const struct price_book *book, struc
     return entry != NULL ? entry : rater_find_entry(book, SV_NULL, model);
 }
 
-static bool find_book(struct api_request *r, const struct price_book **book, struct err *err)
+static bool find_book(struct api_request *r, int64_t now, const struct price_book **book, struct err *err)
 {
     int64_t version;
     *book = NULL;
-    if (sv_eq(r->param[0], SV_LIT("current"))) {
-        int64_t now = 0;
-        return clock_read(r, &now, err) && in_force(r, now, book, err);
-    }
+    if (sv_eq(r->param[0], SV_LIT("current")))
+        return in_force(r, now, book, &version, err);
     if (!sv_to_i64(r->param[0], &version) || version < 1)
         return api_refuse(r, 400, "invalid", "use a version of GET /v1/prices, or current",
                           "the version is malformed");
@@ -208,7 +199,7 @@ bool api_prices_get_model(struct api_request *r, struct err *err)
     struct strview alias = SV_NULL;
     bool aliased;
     int64_t now = 0;
-    if (!api_query_end(r) || !find_book(r, &book, err) || !clock_read(r, &now, err) ||
+    if (!api_query_end(r) || !clock_read(r, &now, err) || !find_book(r, now, &book, err) ||
         !registry_rows_one(r->pg, REGISTRY_MODEL, r->param[1], r->arena, &fact, &aliased, err))
         return false;
     if (book == NULL)

@@ -63,17 +63,6 @@ void api_fail(struct api_request *r, const struct err *err)
                     "look for ev=api_failed in the ledger's log and report it");
 }
 
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
-
 /* Percent-decodes into the arena. A NUL would be cut at the database's door: refused. */
 static bool decode(struct api_request *r, struct strview in, bool plus_is_blank, struct strview *out)
 {
@@ -84,8 +73,8 @@ static bool decode(struct api_request *r, struct strview in, bool plus_is_blank,
     for (size_t i = 0; i < in.len; i++) {
         char c = in.ptr[i];
         if (c == '%') {
-            int high = i + 2 < in.len ? hex_digit(in.ptr[i + 1]) : -1;
-            int low = i + 2 < in.len ? hex_digit(in.ptr[i + 2]) : -1;
+            int high = i + 2 < in.len ? sv_hex_digit(in.ptr[i + 1]) : -1;
+            int low = i + 2 < in.len ? sv_hex_digit(in.ptr[i + 2]) : -1;
             if (high < 0 || low < 0 || high + low == 0)
                 return api_refuse(r, 400, "invalid", "encode ids in paths as %XX of their UTF-8 bytes",
                                   "a percent escape of the target is malformed");

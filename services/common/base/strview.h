@@ -41,6 +41,8 @@ size_t sv_find(struct strview v, char c);
 
 /* Whole-text decimal int64: optional '-', digits only. false on anything else or overflow. */
 bool sv_to_i64(struct strview v, int64_t *out);
+/* The value of a hex digit of either case, -1 of anything else. */
+int sv_hex_digit(char c);
 /* "50us" "250ms" "5s" "10m" "2h" "1d", or digits alone = seconds; to microseconds. false otherwise. */
 bool sv_to_duration_us(struct strview v, int64_t *out);
 /* "64" "64KiB" "32MiB" "1GiB". */

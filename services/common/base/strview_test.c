@@ -234,6 +234,16 @@ static void test_controls_are_c0_del_and_c1(void **state)
     assert_false(sv_has_control(SV_NULL));
 }
 
+static void test_a_hex_digit_is_of_either_case(void **state)
+{
+    (void)state;
+    static const char digits[] = "0123456789abcdef";
+    for (int c = 0; c < 128; c++) {
+        const char *at = c == 0 ? NULL : strchr(digits, c >= 'A' && c <= 'F' ? c + 32 : c);
+        assert_int_equal(sv_hex_digit((char)c), at == NULL ? -1 : at - digits);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -248,6 +258,7 @@ int main(void)
         cmocka_unit_test(test_utf8_agrees_with_the_definition_on_edge_bytes),
         cmocka_unit_test(test_utf8_prefix_is_where_a_text_may_be_cut),
         cmocka_unit_test(test_controls_are_c0_del_and_c1),
+        cmocka_unit_test(test_a_hex_digit_is_of_either_case),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

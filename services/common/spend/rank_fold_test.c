@@ -67,8 +67,8 @@ static void sample_new(struct sample *s)
                   (int64_t)s->call.source + s->hash[0] + s->call.received_at) %
                  ACCOUNTS;
     s->billed = (struct opt_i64){0};
-    uint32_t content =
-        (uint32_t)fold_quality(&s->call) + 3U * s->hash[0] + 5U * s->hash[31] + (uint32_t)s->call.source + 11U * (uint32_t)s->call.received_at;
+    uint32_t content = (uint32_t)fold_quality(&s->call) + 3U * s->hash[0] + 5U * s->hash[31] +
+                       (uint32_t)s->call.source + 11U * (uint32_t)s->call.received_at;
     /* An outcome that ranks as another's must not bring another price: foreign failures cost nothing. */
     bool foreign_failure = s->call.source != SOURCE_GATEWAY && s->call.outcome <= OUTCOME_FAILED;
     content += foreign_failure ? 0 : 7U * (uint32_t)s->call.outcome;
