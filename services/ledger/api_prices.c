@@ -108,7 +108,7 @@ static bool put(struct api_request *r, struct price_import_draft *draft, const s
     int64_t effective_from = api_fact_wanted(r, stamp.recorded_at, wish->effective_from);
     if (!compare(r, draft, effective_from, &stands, err))
         return false;
-    if (draft->same) {
+    if (stands != NULL && draft->same) {
         view_import(r, draft, stands->version, OPT_I64(stands->effective_from), false);
         return true;
     }
@@ -131,7 +131,7 @@ static bool import(struct api_request *r, struct price_import_draft *draft, cons
     if (!clock_read(r, &now, err) ||
         !compare(r, draft, api_fact_wanted(r, now, wish->effective_from), &stands, err))
         return false;
-    if (draft->same) {
+    if (stands != NULL && draft->same) {
         view_import(r, draft, stands->version, OPT_I64(stands->effective_from), wish->dry_run);
         return true;
     }

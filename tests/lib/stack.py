@@ -29,7 +29,8 @@ LOCAL = ROOT / "deploy" / "local"
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 # Beyond the blocks that `up` hands out, and below the kernel's range for outgoing connections.
 REPLICA_PORTS = range(32000, 32768)
-CLAIMS = []  # open lock files, one a port
+PORT_CLAIMS = Path(tempfile.gettempdir()) / "spendline-ports"  # one lock file a port
+CLAIMS = []  # those that are open here
 SANITIZER_SIGNS = ("ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "runtime error:")
 
 
@@ -51,9 +52,10 @@ def wait_until(condition, timeout_s=30.0, what="a condition", every_s=0.05):
 
 def free_port():
     """A port that nobody uses, ours until this process ends: a service that is down keeps it, also from other runs."""
+    PORT_CLAIMS.mkdir(exist_ok=True)
     for _ in range(500):
         port = random.choice(REPLICA_PORTS)
-        claim = os.open(Path(tempfile.gettempdir()) / f"spendline-port-{port}", os.O_CREAT | os.O_RDWR, 0o666)
+        claim = os.open(PORT_CLAIMS / str(port), os.O_CREAT | os.O_RDWR, 0o666)
         try:
             fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
