@@ -245,8 +245,15 @@ static bool config_open(void *arg, struct leader *leader, struct err *err)
 {
     struct config_publisher *p = arg;
     const struct consumer_options options = {.kafka = p->kafka};
-    return (p->bounds != NULL || consumer_new(&p->bounds, &options, err)) &&
-           pg_session_script(leader->pg, "LISTEN spend_config", err);
+    int32_t partitions;
+    if (p->bounds == NULL && !consumer_new(&p->bounds, &options, err))
+        return false;
+    if (!consumer_partition_count(p->bounds, REGISTRY, &partitions, err) ||
+        !consumer_partition_count(p->bounds, PRICES, &partitions, err)) {
+        err->fate = FATE_RETRY; /* whoever made it anew may still be at it */
+        return false;
+    }
+    return pg_session_script(leader->pg, "LISTEN spend_config", err);
 }
 
 static bool config_turn(void *arg, struct leader *leader, bool *more, struct err *err)

@@ -36,7 +36,10 @@ static const struct command commands[] = {
              "--overdraft none",
      .flags = {{"name", "TEXT", "for people", false},
                {"tier", "TIER", "which markup it pays; PUT /v1/tiers/{name} makes one", false},
-               {"overdraft", "USD", "how far below zero the balance may fall; `none`: no limit", false},
+               {"overdraft", "USD",
+                "how far below zero the balance may fall; `none`: no limit. Kept for the gate, enforced by "
+                "nothing yet",
+                false},
                {"effective-from", "TIME", "when the tier changes, like 2026-12-01T00:00:00Z", false}},
      .run = account_set},
     {.words = "account credit",

@@ -73,9 +73,12 @@ static void tell_request(const json_t *call)
     table_fact("request", "%s, model %s%s", ledger_text(call, "operation"),
                ledger_text(call, "model_requested"),
                json_is_true(json_object_get(call, "stream")) ? ", streamed" : "");
-    table_fact("reply", "model %s, provider %s, service tier %s, status %" PRId64,
-               ledger_text(call, "model_replied"), ledger_text(call, "provider"),
-               ledger_text(call, "service_tier"), ledger_number(call, "upstream_status"));
+    if (has(call, "upstream_status"))
+        table_fact("reply", "model %s, provider %s, service tier %s, status %" PRId64,
+                   ledger_text(call, "model_replied"), ledger_text(call, "provider"),
+                   ledger_text(call, "service_tier"), ledger_number(call, "upstream_status"));
+    else
+        table_fact("reply", "none came");
     table_fact("outcome", "%s; usage is %s", ledger_text(call, "outcome"), ledger_text(call, "quality"));
     tell_account(call);
     table_fact("task", "%s", ledger_text(call, "task"));
@@ -143,14 +146,19 @@ static void tell_price(const json_t *call)
         printf("\nPrice book %" PRId64 "\n", ledger_number(call, "price_version"));
     else
         printf("\nNo price%s\n", has(call, "raw") ? " was needed" : "");
-    if (json_is_array(lines))
+    if (json_is_array(lines) && json_array_size(lines) > 0)
         tell_lines(lines);
-    else
+    else if (!json_is_array(lines))
         tell_usage(call);
     if (has(call, "rating_detail"))
         table_fact("note", "%s", ledger_text(call, "rating_detail"));
     table_fact("raw cost", "%s USD", ledger_text(call, "raw"));
-    table_fact("billed", "%s USD (raw cost x %s)", ledger_text(call, "billed"), ledger_text(call, "markup"));
+    if (strcmp(ledger_text(call, "state"), "dead") == 0)
+        table_fact("in suspense", "%s USD, on %s", ledger_text(call, "billed"),
+                   ledger_text(call, "account_id"));
+    else
+        table_fact("billed", "%s USD (raw cost x %s)", ledger_text(call, "billed"),
+                   ledger_text(call, "markup"));
     if (has(call, "reported_cost"))
         table_fact("proxy's figure", "%s USD, compared only", ledger_text(call, "reported_cost"));
 }

@@ -34,7 +34,7 @@ int explain_task(const json_t *bill)
     table_fact("first, last", "%s, %s", ledger_text(bill, "first_at"), ledger_text(bill, "last_at"));
     if (none)
         table_fact("what to do",
-                   "do its calls carry task=%s? see GET /v1/dead-letters for calls that were not billed",
+                   "do its calls carry task=%s? GET /v1/dead-letters lists the calls that were not billed",
                    ledger_text(bill, "task_id"));
     puts("\nLatest calls");
     table_begin(&t, "call", "admitted at", "model", "outcome", ">raw", ">billed", NULL);

@@ -150,6 +150,9 @@ def print_bill(state, account, calls, before):
     rows.append(["total", f"{len(calls)} calls", *(sum(row[i] for row in rows) for i in (2, 3, 4)), usd(raw), usd(billed)])
     table(f"The bill of account {account} (tier standard: raw cost x 1.30)",
           ["call", "how it was sent", "tokens in", "of them cached", "tokens out", "raw cost", "billed"], rows)
+    prices = {line["class"]: Decimal(line["price"]) * 10**6 for _, call in calls for line in call["lines"] or [] if line["units"]}
+    print(f"  {calls[0][1]['model_replied']}, price book {calls[0][1]['price_version']}, USD a million tokens: "
+          + ", ".join(f"{name} {usd(price)}" for name, price in prices.items()))
     after = state.balance(account)
     print(f"\n  balance before  {usd(before)}\n  billed          {usd(billed)}\n  balance after   {usd(after)}")
     if before - billed != after or any(call["account_id"] != account for _, call in calls):
@@ -159,7 +162,8 @@ def print_bill(state, account, calls, before):
 
 def print_task_bill(state, task):
     bill = state.api("GET", f"/v1/tasks/{task}/bill")
-    print(f"\n  task {task}: {bill['calls']} calls, raw {usd(bill['raw'])}, billed {usd(bill['billed'])}, {bill['status']}")
+    print(f"\n  task {task}: {bill['calls']} calls, raw {usd(bill['raw'])}, billed {usd(bill['billed'])}, {bill['status']}"
+          + (" (more calls may come)" if bill["status"] == "open" else ""))
 
 
 def plain(state, run):
@@ -195,7 +199,8 @@ def silent_outage(state, run):
     before, suspense = state.balance(account), state.balance(SUSPENSE)
     url = f"http://127.0.0.1:{state.ports['ingest_litellm']}"
     print(f"\nAccount {account} has {usd(before)}. Calls go caller -> spend-ingest ({url}) -> LiteLLM -> provider.\n"
-          "This LiteLLM strips callers' tags and answers 200, as the upgrade did that left 6.5 days unbilled.")
+          "This LiteLLM strips callers' tags and answers 200: billing that counts by its tags finds nothing, and nobody hears of it.\n"
+          "An upgrade that began to do so once left 6.5 days of spend unbilled.")
     caller = Caller(url, f"sk-{state.secrets['litellm']}", "gpt-4o")
     names = [f"account_id={account}", f"task={task}", f"conversation={conversation}"]
     order = "Say hello. fake: prompt=1200 cached=200 completion=450 reasoning=100"

@@ -9,22 +9,30 @@ const struct dead_reason_row dead_reasons[DEAD_REASON_COUNT] = {
          .topic = "spend.dlq.untagged",
          .account = "~suspense/untagged",
          .meaning = "Nothing in the call names an account.",
-         .remedy = "Send an account_id tag with each call, or bind the key to an account, then redrive."},
+         .remedy =
+             "Send an account_id tag with each call, or bind the key to an account: the calls to come are "
+             "billed. This one stays in suspense."},
     [DEAD_UNKNOWN] = {.name = "unknown",
                       .topic = "spend.dlq.unknown",
                       .account = "~suspense/unknown",
                       .meaning = "The call names an account that nobody has made.",
-                      .remedy = "Make the account, or mend the tag at the caller, then redrive."},
+                      .remedy =
+                          "Make the account, or mend the tag at the caller: the calls to come are billed. "
+                          "This one stays in suspense."},
     [DEAD_CONFLICT] = {.name = "conflict",
                        .topic = "spend.dlq.conflict",
                        .account = "~suspense/conflict",
                        .meaning = "The call's tags, task, conversation and key name different accounts.",
-                       .remedy = "Decide which account pays, and redrive with that account set."},
+                       .remedy =
+                           "Let tags, task, conversation and key name one account: the calls to come are "
+                           "billed. This one stays in suspense."},
     [DEAD_UNPRICED] = {.name = "unpriced",
                        .topic = "spend.dlq.unpriced",
                        .account = "~suspense/unpriced",
                        .meaning = "No price covers the model or the usage of the call.",
-                       .remedy = "Import prices or give the model an alias, then redrive."},
+                       .remedy =
+                           "Import prices or give the model an alias: the calls to come are billed. This one "
+                           "has no amount."},
     [DEAD_MALFORMED] =
         {.name = "malformed",
          .topic = "spend.dlq.malformed",

@@ -3,8 +3,8 @@
 DO $do$
 BEGIN
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = current_setting('spend.runtime_role')) THEN
-        RAISE WARNING 'role % does not exist: create it and run migrate again', current_setting('spend.runtime_role');
-        RETURN;
+        RAISE EXCEPTION 'the schema is there, but role % is not: create it and run migrate again',
+            current_setting('spend.runtime_role') USING ERRCODE = 'undefined_object';
     END IF;
     EXECUTE replace($grants$
 GRANT USAGE ON SCHEMA spend TO :role;
