@@ -484,13 +484,20 @@ void exchange_cut(struct exchange *x)
     exchange_end(x, NULL, false);
 }
 
+static void connect_slow(struct exchange *x, int64_t now_us)
+{
+    x->heard_us = now_us;
+    if (!upstream_try_next(x->link))
+        exchange_fail(x, &unreachable, METER_UPSTREAM_UNREACHABLE);
+}
+
 void exchange_tick(struct exchange *x, int64_t now_us)
 {
     const struct ingest_options *o = x->gateway->options;
     if (x->left_us != 0 && now_us - x->left_us > o->abort_drain_us)
         exchange_cut(x);
     else if (x->connecting && now_us - x->heard_us > o->connect_time_us)
-        exchange_fail(x, &unreachable, METER_UPSTREAM_UNREACHABLE);
+        connect_slow(x, now_us);
     else if (!x->connecting && now_us - x->heard_us > o->upstream_time_us &&
              (x->client == NULL || client_backlog(x->client) == 0))
         exchange_fail(x, &too_slow, METER_UPSTREAM_TIMEOUT);

@@ -1,5 +1,6 @@
 /*
- * upstream: one read event a link, armed once; a write event only while connecting or after EAGAIN.
+ * upstream: one read event a link, armed once; a write event only while connecting or after EAGAIN. A link
+ * that connects goes through the addresses by itself, each once.
  */
 #include "ingest/upstream.h"
 
@@ -21,7 +22,9 @@
 
 struct upstream_link {
     struct upstream *home;
-    int fd;
+    int fd;                    /* -1: between two addresses */
+    const struct addrinfo *to; /* the address it was last sent to */
+    size_t tried;              /* addresses so far */
     bool connecting;
     bool reading;
     bool writing;
@@ -37,7 +40,8 @@ struct upstream {
     struct event_base *base;
     struct upstream_address address;
     struct addrinfo *found;
-    struct addrinfo *next; /* tried next: the one after a failure */
+    const struct addrinfo *next; /* where new links begin: the one that last answered */
+    size_t addresses;
     int64_t idle_us;
     struct upstream_link *idle; /* the latest on top */
 };
@@ -94,6 +98,8 @@ bool upstream_new(struct upstream **out, struct event_base *base, const struct u
                        gai_strerror(failed));
     }
     u->next = u->found;
+    for (const struct addrinfo *a = u->found; a != NULL; a = a->ai_next)
+        u->addresses++;
     *out = u;
     return true;
 }
@@ -103,11 +109,19 @@ const struct upstream_address *upstream_address(const struct upstream *u)
     return &u->address;
 }
 
+static void socket_close(struct upstream_link *link)
+{
+    if (link->fd < 0)
+        return;
+    upstream_want_read(link, false);
+    upstream_want_write(link, false);
+    (void)close(link->fd);
+    link->fd = -1;
+}
+
 static void link_close(struct upstream_link *link)
 {
-    (void)event_del(&link->read_event);
-    (void)event_del(&link->write_event);
-    (void)close(link->fd);
+    socket_close(link);
     free(link);
 }
 
@@ -174,41 +188,65 @@ static void on_write(evutil_socket_t fd, short what, void *arg)
     socklen_t size = sizeof failed;
     if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &failed, &size) != 0)
         failed = errno;
-    link->connecting = false;
-    upstream_want_write(link, false);
     if (failed != 0) {
-        struct upstream *u = link->home;
-        u->next = u->next->ai_next == NULL ? u->found : u->next->ai_next;
-        log_warn("upstream_connect_failed", LOG_STR("upstream", u->address.name),
+        log_warn("upstream_connect_failed", LOG_STR("upstream", link->home->address.name),
                  LOG_STR("err", strerror(failed)), LOG_END);
-    } else {
-        upstream_want_read(link, true);
+        if (!upstream_try_next(link))
+            link->events->connected(link->arg, false);
+        return;
     }
-    link->events->connected(link->arg, failed == 0);
+    link->connecting = false;
+    link->home->next = link->to;
+    upstream_want_write(link, false);
+    upstream_want_read(link, true);
+    link->events->connected(link->arg, true);
+}
+
+static bool link_dial(struct upstream_link *link)
+{
+    const struct addrinfo *to = link->to;
+    int fd = socket(to->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return false;
+    int on = 1;
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    if (connect(fd, to->ai_addr, to->ai_addrlen) != 0 && errno != EINPROGRESS) {
+        (void)close(fd);
+        return false;
+    }
+    link->fd = fd;
+    (void)event_assign(&link->read_event, link->home->base, fd, EV_READ | EV_PERSIST, on_read, link);
+    (void)event_assign(&link->write_event, link->home->base, fd, EV_WRITE | EV_PERSIST, on_write, link);
+    upstream_want_write(link, true);
+    return true;
+}
+
+bool upstream_try_next(struct upstream_link *link)
+{
+    struct upstream *u = link->home;
+    socket_close(link);
+    while (link->tried < u->addresses) {
+        const struct addrinfo *after = link->tried == 0 ? u->next : link->to->ai_next;
+        link->to = after == NULL ? u->found : after;
+        link->tried++;
+        if (link_dial(link))
+            return true;
+    }
+    return false;
 }
 
 static struct upstream_link *link_new(struct upstream *u)
 {
-    const struct addrinfo *to = u->next;
-    int fd = socket(to->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return NULL;
-    int on = 1;
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     struct upstream_link *link = calloc(1, sizeof *link);
-    if (link == NULL || (connect(fd, to->ai_addr, to->ai_addrlen) != 0 && errno != EINPROGRESS)) {
-        (void)close(fd);
-        free(link);
-        u->next = to->ai_next == NULL ? u->found : to->ai_next;
+    if (link == NULL)
         return NULL;
-    }
     link->home = u;
-    link->fd = fd;
+    link->fd = -1;
     link->connecting = true;
-    (void)event_assign(&link->read_event, u->base, fd, EV_READ | EV_PERSIST, on_read, link);
-    (void)event_assign(&link->write_event, u->base, fd, EV_WRITE | EV_PERSIST, on_write, link);
-    upstream_want_write(link, true);
-    return link;
+    if (upstream_try_next(link))
+        return link;
+    link_close(link);
+    return NULL;
 }
 
 /* Neither closed nor talking out of turn: what waits on it unread would pass for the next caller's reply. */

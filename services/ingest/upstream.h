@@ -40,10 +40,15 @@ const struct upstream_address *upstream_address(const struct upstream *u);
 /* Closes what was idle for too long. */
 void upstream_tick(struct upstream *u, int64_t now_us);
 
-/* An idle link (connected at once: *reused), else a new one whose `connected` will be called. NULL: no
- * socket. */
+/* An idle link (connected at once: *reused), else a new one whose `connected` will be called, true as soon as
+ * one of the name's addresses answers. NULL: none could be tried. */
 struct upstream_link *upstream_take(struct upstream *u, const struct upstream_events *events, void *arg,
                                     bool fresh, bool *reused);
+/*
+ * For a link that still connects: gives its address up for the next one. Nothing was sent, so nothing is sent
+ * twice. false: each was tried once; a failed connect does the same before it says so.
+ */
+bool upstream_try_next(struct upstream_link *link) NODISCARD;
 void upstream_drop(struct upstream_link *link);                      /* closes */
 void upstream_give_back(struct upstream_link *link, int64_t now_us); /* whole reply read, nothing left over */
 /* Bytes, 0 when it would block, -1 when the connection is gone. */
