@@ -39,7 +39,7 @@
     X(USAGE_UNREADABLE, COUNTER, "spend_ingest_usage_unreadable_total", NULL, NULL,                          \
       "usage numbers that are no non-negative integers")                                                     \
     X(USAGE_CUT, COUNTER, "spend_ingest_provider_usage_dropped_total", NULL, NULL,                           \
-      "provider usage objects over 8 KiB, left out of the record")                                           \
+      "provider usage objects over 8 KiB or no UTF-8, left out of the record")                               \
     X(REPLY_UNREAD, COUNTER, "spend_ingest_replies_unread_total", NULL, NULL,                                \
       "replies to calls that could not be read: encoded, too long or no JSON")                               \
     X(SSE_OVERSIZE, COUNTER, "spend_ingest_sse_oversize_total", NULL, NULL, "SSE events past their limit")   \

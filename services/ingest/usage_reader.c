@@ -32,6 +32,7 @@ void usage_reader_free(struct usage_reader *r)
     r->provider_usage = NULL;
 }
 
+/* An empty text says nothing: a name that came before stays. */
 static void text_keep(const struct json_value *v, struct arena *scratch, char *room, size_t size,
                       struct strview *out)
 {
@@ -42,8 +43,9 @@ static void text_keep(const struct json_value *v, struct arena *scratch, char *r
     while (sv_has_control(text)) /* no record may hold one: what stands before the first */
         text.len--;
     text.len = sv_utf8_prefix(text);
-    if (text.len > 0)
-        memcpy(room, text.ptr, text.len);
+    if (text.len == 0)
+        return;
+    memcpy(room, text.ptr, text.len);
     *out = (struct strview){room, text.len};
 }
 
@@ -122,12 +124,13 @@ static bool usage_read(struct feed *f, const struct json_value *value)
         f->r->has_usage = had_usage;
         return false;
     }
-    size_t len = (size_t)(f->scan.at - value->raw.ptr);
+    struct strview whole = {value->raw.ptr, (size_t)(f->scan.at - value->raw.ptr)};
+    bool fits = whole.len <= LIMIT_PROVIDER_USAGE_BYTES && sv_is_utf8(whole);
     free(f->r->provider_usage);
-    f->r->provider_usage = len > LIMIT_PROVIDER_USAGE_BYTES ? NULL : malloc(len);
-    f->r->provider_usage_len = len;
+    f->r->provider_usage = fits ? malloc(whole.len) : NULL;
+    f->r->provider_usage_len = whole.len;
     if (f->r->provider_usage != NULL)
-        memcpy(f->r->provider_usage, value->raw.ptr, len);
+        memcpy(f->r->provider_usage, whole.ptr, whole.len);
     else
         meter_add(METER_USAGE_CUT, 1);
     return true;
@@ -208,7 +211,8 @@ struct usage_seen usage_reader_feed(struct usage_reader *r, struct strview text,
 {
     struct feed f = {.r = r, .scratch = scratch};
     struct json_value root;
-    json_scan_init(&f.scan, text, LIMIT_JSON_DEPTH);
+    json_scan_init(&f.scan, text, LIMIT_REPLY_JSON_DEPTH);
+    f.scan.lax = f.scan.any_bytes = true; /* what stands before the usage must not hide it */
     if (!json_scan_value(&f.scan, &root))
         return f.seen;
     bool ok = root.kind == JSON_KIND_OBJECT ? members_read(&f, true) : json_scan_skip(&f.scan, &root, NULL);

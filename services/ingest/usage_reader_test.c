@@ -142,6 +142,64 @@ static void test_a_usage_object_that_was_cut_tells_nothing(void **state)
     usage_reader_free(&r);
 }
 
+/* Providers write what Python's reader takes, and relays cut strings between the bytes of a character. */
+static void test_nothing_before_the_usage_object_hides_it(void **state)
+{
+    (void)state;
+    static char deep[1024];
+    static char too_deep[2048];
+    memset(deep, '[', 300);
+    memset(deep + 300, ']', 300);
+    memset(too_deep, '[', 2000);
+    const char *const before[] = {"\"\\ud800\"", "NaN", "-Infinity", "\"\xff\xc3\"", deep};
+    for (size_t i = 0; i < sizeof before / sizeof before[0]; i++) {
+        char text[2048];
+        (void)snprintf(
+            text, sizeof text,
+            "{\"x\":%s,\"model\":\"m\xff\",\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":5}}",
+            before[i]);
+        const char *const texts[] = {text, NULL};
+        struct usage_reader r;
+        struct usage out;
+        read_all(OPERATION_CHAT, texts, &r, &out);
+        if (!r.has_usage || out.units[USAGE_INPUT].v != 7 || out.units[USAGE_OUTPUT].v != 5)
+            fail_msg("the usage behind %.20s is not read", before[i]);
+        assert_true(sv_eq(r.model, SV_LIT("m")));
+        usage_reader_free(&r);
+    }
+    const char *const texts[] = {too_deep, NULL};
+    struct usage_reader r;
+    struct usage out;
+    read_all(OPERATION_CHAT, texts, &r, &out);
+    assert_false(r.has_usage);
+    usage_reader_free(&r);
+}
+
+static void test_a_usage_object_that_is_no_text_is_read_but_not_kept(void **state)
+{
+    (void)state;
+    const char *const texts[] = {"{\"usage\":{\"prompt_tokens\":7,\"note\":\"\xff\"}}", NULL};
+    struct usage_reader r;
+    struct usage out;
+    read_all(OPERATION_CHAT, texts, &r, &out);
+    assert_int_equal(out.units[USAGE_INPUT].v, 7);
+    assert_null(r.provider_usage);
+    usage_reader_free(&r);
+}
+
+static void test_an_empty_name_does_not_replace_the_one_before(void **state)
+{
+    (void)state;
+    const char *const texts[] = {"{\"model\":\"gpt\",\"service_tier\":\"flex\"}",
+                                 "{\"model\":\"\",\"service_tier\":\"\\n\"}", NULL};
+    struct usage_reader r;
+    struct usage out;
+    read_all(OPERATION_CHAT, texts, &r, &out);
+    assert_true(sv_eq(r.model, SV_LIT("gpt")));
+    assert_true(sv_eq(r.service_tier, SV_LIT("flex")));
+    usage_reader_free(&r);
+}
+
 static void test_sums_that_do_not_agree_are_seen_and_the_numbers_kept(void **state)
 {
     (void)state;
@@ -226,7 +284,7 @@ static void test_names_end_at_the_first_control_character(void **state)
     } rows[] = {{"{\"model\":\"a\\u0001b\"}", SV_INIT("a")},
                 {"{\"model\":\"a\\tb\\u007f\"}", SV_INIT("a")},
                 {"{\"model\":\"\\u00e9\\u0085b\"}", SV_INIT("\xc3\xa9")},
-                {"{\"model\":\"\\n\"}", SV_INIT("")}};
+                {"{\"model\":\"\\n\"}", {NULL, 0}}};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         const char *const texts[] = {rows[i].text, NULL};
         struct usage_reader r;
@@ -301,6 +359,9 @@ int main(void)
         cmocka_unit_test(test_whole_numbers_written_as_decimals_are_read),
         cmocka_unit_test(test_a_total_that_cannot_be_read_is_noted_until_one_can),
         cmocka_unit_test(test_a_usage_object_that_was_cut_tells_nothing),
+        cmocka_unit_test(test_nothing_before_the_usage_object_hides_it),
+        cmocka_unit_test(test_a_usage_object_that_is_no_text_is_read_but_not_kept),
+        cmocka_unit_test(test_an_empty_name_does_not_replace_the_one_before),
         cmocka_unit_test(test_sums_that_do_not_agree_are_seen_and_the_numbers_kept),
         cmocka_unit_test(test_cumulative_numbers_overwrite_and_never_add),
         cmocka_unit_test(test_the_providers_object_is_kept_as_it_came_up_to_its_limit),

@@ -112,6 +112,10 @@ static bool scan_utf8(struct json_scan *s)
     const char *stop = s->at;
     while (stop < s->end && (unsigned char)*stop >= 0x80)
         stop++;
+    if (s->any_bytes) {
+        s->at = stop;
+        return true;
+    }
     struct strview run = {s->at, (size_t)(stop - s->at)};
     size_t good = sv_utf8_prefix(run);
     s->at += good;

@@ -32,6 +32,8 @@ struct json_scan {
     int depth_max;
     bool lax; /* set behind json_scan_init: NaN, Infinity, -Infinity are numbers, half a surrogate pair is
                  U+FFFD */
+    bool any_bytes; /* set behind json_scan_init: strings may hold bytes that are no UTF-8; theirs to judge
+                       who keep one */
     bool failed;
     struct err err;
 };

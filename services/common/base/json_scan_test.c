@@ -446,6 +446,21 @@ static void test_no_special_byte_is_run_over(void **state)
     }
 }
 
+static void test_bytes_that_are_no_utf8_pass_only_where_it_was_asked_for(void **state)
+{
+    (void)state;
+    const char *text = "[\"a\xff\xc3\",\"\xed\xa0\x80\\n\"]";
+    assert_false(accepted(sv_of(text), 8));
+    for (int any = 0; any <= 1; any++) {
+        struct json_scan s;
+        struct json_value v;
+        json_scan_init(&s, sv_of(text), 8);
+        s.lax = true;
+        s.any_bytes = any == 1;
+        assert_int_equal(json_scan_value(&s, &v) && json_scan_skip(&s, &v, NULL) && json_scan_end(&s), any);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -457,6 +472,7 @@ int main(void)
         cmocka_unit_test(test_unescape_refuses_nul_and_a_full_arena),
         cmocka_unit_test(test_integers_are_integers_only),
         cmocka_unit_test(test_no_special_byte_is_run_over),
+        cmocka_unit_test(test_bytes_that_are_no_utf8_pass_only_where_it_was_asked_for),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
