@@ -88,6 +88,8 @@ static void flushed(struct client *c)
     want_write(c, false);
     if (c->out.room > KEEP_BYTES)
         buffer_free(&c->out);
+    if (c->state == CLIENT_HEAD) /* only now is it the caller's turn */
+        c->since_us = clock_mono_us();
     if (c->state != CLIENT_FLUSH)
         return;
     (void)shutdown(c->fd, SHUT_WR);
@@ -411,10 +413,12 @@ void client_tick(struct client *c, int64_t now_us)
     const struct ingest_options *o = c->gateway->options;
     int64_t spent_us = now_us - c->since_us;
     bool stuck = c->writing && now_us - c->moved_us > o->idle_time_us;
-    bool idle = c->state == CLIENT_HEAD && c->in.len == 0 && spent_us > o->idle_time_us;
+    bool waiting =
+        c->state == CLIENT_HEAD && c->out.len == 0; /* for a request, not for its last reply to go */
+    bool idle = waiting && c->in.len == 0 && spent_us > o->idle_time_us;
     if (stuck || idle || (c->state == CLIENT_LINGER && spent_us > LINGER_US))
         client_close(c);
-    else if ((c->state == CLIENT_HEAD && c->in.len > 0 && spent_us > o->header_time_us) ||
+    else if ((waiting && c->in.len > 0 && spent_us > o->header_time_us) ||
              (c->state == CLIENT_BODY && body_is_slow(c, spent_us)))
         refuse(c, &slow);
 }

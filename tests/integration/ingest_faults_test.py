@@ -253,3 +253,28 @@ def test_texts_of_a_reply_that_no_record_may_hold_cost_only_themselves(stack, up
     record = record_of(stack, call_id_of(talk(ingest.port, post(last=True))))
     assert (record["quality"], usage(record)) == ("final", {"input": 70, "output": 50})
     assert ingest.metrics()["spend_ingest_unfinished_total"] == 0
+
+
+@pytest.mark.parametrize("behind", [b"", b"GET /models HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"], ids=["alone", "pipelined"])
+def test_a_steady_slow_reader_gets_all_however_long_ago_its_reply_was_done_upstream(stack, upstream, behind):
+    name = "slow-reader" + ("-pipelined" if behind else "")
+    ingest = stack.ingest(name, upstream=upstream.url, journal=stack.dir / f"journal-{name}",
+                          flags=["--idle-time=1s", "--header-time=1s"]).start()
+    body = reply_body("x" * 350_000)
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1400)  # small buffers: what waits, waits with us
+        client.connect(("127.0.0.1", ingest.port))
+        client.settimeout(10)
+        for answer in [body, b"models"][:2 if behind else 1]:
+            upstream.answers.put([reply(answer)])
+        client.sendall(post() + behind)
+        got = b""
+        while body not in got:
+            part = client.recv(6000)
+            assert part, f"cut after {len(got)} bytes"
+            got += part
+            time.sleep(0.03)
+        if behind:
+            assert read_message(client, got.partition(body)[2]).endswith(b"models")
+    ingest.stop()
