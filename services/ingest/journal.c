@@ -14,12 +14,14 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define LOCK_NAME    "lock"
+#define LOCK_NAME    "lock" /* holds the machine's boot, as text */
+#define BOOT_ID      "/proc/sys/kernel/random/boot_id"
 #define CREATE_TRIES 16 /* another starter may take a directory that is not locked yet for a dead one's */
 
 struct journal {
@@ -43,6 +45,7 @@ struct journal {
     size_t left;     /* of those: over, but not finished */
     size_t reserved; /* bytes set aside for calls under way */
     bool compact_due;
+    bool damaged; /* no segment goes: each start is to see the damage */
 };
 
 static size_t record_max(void)
@@ -113,7 +116,7 @@ static void call_move(struct journal_call *call, struct segment *to, size_t offs
 
 static void segments_release(struct journal *j)
 {
-    while (j->oldest != j->active && j->oldest->live == 0) {
+    while (!j->damaged && j->oldest != j->active && j->oldest->live == 0) {
         struct segment *s = j->oldest;
         j->oldest = s->newer;
         j->segments--;
@@ -326,6 +329,38 @@ static bool lock_take(struct journal *j, struct err *err)
     return true;
 }
 
+static struct strview text_read(int fd, char *room, size_t size)
+{
+    ssize_t n = fd < 0 ? 0 : pread(fd, room, size, 0);
+    return (struct strview){room, n < 0 ? 0 : (size_t)n};
+}
+
+static struct strview boot_now(char *room, size_t size)
+{
+    int fd = open(BOOT_ID, O_RDONLY | O_CLOEXEC);
+    struct strview boot = text_read(fd, room, size);
+    if (fd >= 0)
+        (void)close(fd);
+    return boot;
+}
+
+/* Pages that a machine lost with its power read as zeros: in a journal of an earlier boot nobody can tell. */
+static bool is_of_this_boot(const struct journal *j)
+{
+    char now[64];
+    char then[64];
+    return sv_eq(boot_now(now, sizeof now), text_read(j->lock_fd, then, sizeof then));
+}
+
+static bool boot_note(const struct journal *j, struct err *err)
+{
+    char room[64];
+    struct strview boot = boot_now(room, sizeof room);
+    return pwrite(j->lock_fd, boot.ptr, boot.len, 0) == (ssize_t)boot.len ||
+           err_set(err, ERR_IO, FATE_FATAL, "journal %s: cannot write its lock file: %s", j->name,
+                   strerror(errno));
+}
+
 static bool segment_first(struct journal *j, struct err *err)
 {
     if (!segment_add(j, err))
@@ -349,7 +384,7 @@ static bool create_once(struct journal **out, const struct journal_options *o, i
     if (!ok)
         (void)err_set(err, ERR_IO, FATE_FATAL, "journal: cannot create %s/%s: %s", o->dir, name,
                       strerror(errno));
-    ok = ok && lock_take(j, err) && segment_first(j, err);
+    ok = ok && lock_take(j, err) && boot_note(j, err) && segment_first(j, err);
     if (ok)
         *out = j;
     else
@@ -400,9 +435,12 @@ bool journal_open(struct journal **out, const struct journal_options *o, const c
     if (j == NULL || !lock_take(j, err) || !journal_scan(j->dir_fd, &j->instance, &scan, err))
         goto done;
     *found = scan.found;
-    if (scan.segments == 0 || (own && scan.found.damaged > 0)) {
+    j->damaged = found->damaged > 0 || found->skipped > 0;
+    if (scan.segments == 0 || (own && (j->damaged || !is_of_this_boot(j)))) {
         (void)err_set(err, ERR_INVALID, FATE_RETRY, "journal %s: %s", name,
-                      scan.segments == 0 ? "nothing in it can be read" : "damaged");
+                      scan.segments == 0 ? "nothing in it can be read"
+                      : j->damaged       ? "damaged"
+                                         : "of an earlier boot of the machine");
         if (scan.segments == 0) /* works only when it is empty */
             journal_remove(j), j = NULL;
         goto done;
@@ -453,6 +491,22 @@ void journal_remove(struct journal *j)
         segment_unlink(j->dir_fd, s);
     (void)unlinkat(j->dir_fd, LOCK_NAME, 0);
     (void)unlinkat(j->parent_fd, j->name, AT_REMOVEDIR);
+    journal_free(j);
+}
+
+bool journal_is_damaged(const struct journal *j)
+{
+    return j->damaged;
+}
+
+void journal_set_aside(struct journal *j)
+{
+    char name[UUID_TEXT_LEN + 16];
+    assert(j->undelivered == 0);
+    (void)snprintf(name, sizeof name, "%s.damaged", j->name);
+    if (renameat(j->parent_fd, j->name, j->parent_fd, name) != 0)
+        log_error("journal_not_set_aside", LOG_STR("instance", j->name), LOG_STR("err", strerror(errno)),
+                  LOG_END);
     journal_free(j);
 }
 

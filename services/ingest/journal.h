@@ -42,7 +42,7 @@ struct journal_found {
     size_t finished; /* calls to be produced again */
     size_t open;     /* calls a crash left open */
     size_t skipped;  /* bytes that could not be read */
-    size_t damaged;  /* segments set aside as .bad, now or by an earlier start */
+    size_t damaged;  /* segments whose header is damaged, or that an earlier release set aside as .bad */
 };
 
 /* A new directory, boot 1, seq from 1. */
@@ -50,7 +50,8 @@ bool journal_create(struct journal **out, const struct journal_options *o, int64
                     struct err *err) NODISCARD;
 /*
  * An existing one. Boot is one more when `own`, else as it was. ERR_STATE: somebody else has it, or it is
- * gone; ERR_INVALID: nothing in it can be read, or not all while `own`: its seq may not go on.
+ * gone; ERR_INVALID: nothing in it can be read, or while `own`: not all of it, or the machine was started
+ * anew since and may have lost what it had not written. Its seq may not go on then.
  */
 bool journal_open(struct journal **out, const struct journal_options *o, const char *name, bool own,
                   struct journal_found *found, struct err *err) NODISCARD;
@@ -58,6 +59,10 @@ bool journal_open(struct journal **out, const struct journal_options *o, const c
 void journal_free(struct journal *j);
 /* Removes the directory of an emptied journal, then closes. */
 void journal_remove(struct journal *j);
+/* Not all of it could be read: what is on disk stays, and how far it got is not known. */
+bool journal_is_damaged(const struct journal *j);
+/* Renames the directory of an emptied, damaged journal to .damaged, which no starter takes, then closes. */
+void journal_set_aside(struct journal *j);
 
 /* Writes `open`. The entry is the journal's. ERR_FULL: no room on disk or within the journal's bytes; the err
  * says. */

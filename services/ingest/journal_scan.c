@@ -21,31 +21,19 @@ static int is_segment(const struct dirent *entry)
     return segment_name_parse(name, &number) ? 1 : 0;
 }
 
-static void set_aside(int dir_fd, const char *name, const struct err *why, struct journal_scan *out)
-{
-    char bad[SEGMENT_NAME_ROOM + 8];
-    (void)snprintf(bad, sizeof bad, "%s.bad", name);
-    (void)renameat(dir_fd, name, dir_fd, bad);
-    out->found.damaged++;
-    log_error("journal_segment_damaged", LOG_STR("segment", name), LOG_ERR(why), LOG_END);
-}
-
 static bool segment_take(int dir_fd, const struct uuid *instance, const char *name, struct journal_scan *out,
                          struct err *err)
 {
     struct segment *s = NULL;
-    struct err why = {0};
-    if (!segment_open(dir_fd, name, instance, &s, &why)) {
-        if (why.fate != FATE_DEAD_LETTER) {
-            *err = why;
-            return false;
-        }
-        set_aside(dir_fd, name, &why, out);
-        return true;
-    }
+    if (!segment_open(dir_fd, name, instance, &s, err))
+        return false;
     if (s == NULL) {
         (void)unlinkat(dir_fd, name, 0);
         return true;
+    }
+    if (s->damaged) {
+        out->found.damaged++;
+        log_error("journal_segment_damaged", LOG_STR("segment", name), LOG_END);
     }
     *(out->newest == NULL ? &out->oldest : &out->newest->newer) = s;
     out->newest = s;

@@ -1,6 +1,7 @@
 /*
  * journal_scan: reads a journal directory's segments, oldest first, and says which calls are not delivered.
- * Damaged segments are set aside as .bad, never-begun ones removed. Owns nothing after it returned.
+ * Of a damaged segment the records that check are read; never-begun ones are removed. Owns nothing after it
+ * returned.
  */
 #ifndef SPEND_INGEST_JOURNAL_SCAN_H
 #define SPEND_INGEST_JOURNAL_SCAN_H

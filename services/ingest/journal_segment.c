@@ -145,22 +145,20 @@ static bool is_zero(const char *bytes, size_t len)
     return true;
 }
 
-/* true with s->at == 0: never begun. */
-static bool header_read(struct segment *s, const struct uuid *instance, struct err *err)
+/* s->at stays 0: never begun. */
+static void header_read(struct segment *s, const struct uuid *instance)
 {
     struct segment_header h;
     assert(s->map != NULL && s->size >= sizeof h);
     memcpy(&h, s->map, sizeof h);
     if (is_zero(s->map, sizeof h) && is_zero(s->map, s->size))
-        return true;
-    if (memcmp(h.magic, SEGMENT_MAGIC, sizeof h.magic) != 0 || h.crc != header_crc(&h) ||
-        h.number != s->number || uuid_cmp(&h.instance, instance) != 0)
-        return err_set(err, ERR_INVALID, FATE_DEAD_LETTER, "journal: segment header damaged");
+        return;
+    s->damaged = memcmp(h.magic, SEGMENT_MAGIC, sizeof h.magic) != 0 || h.crc != header_crc(&h) ||
+                 h.number != s->number || uuid_cmp(&h.instance, instance) != 0;
     s->salt = h.salt;
-    s->boot = h.boot;
-    s->next_seq = h.next_seq;
+    s->boot = s->damaged ? 0 : h.boot;
+    s->next_seq = s->damaged ? 0 : h.next_seq;
     s->at = SEGMENT_HEADER_BYTES;
-    return true;
 }
 
 bool segment_open(int dir_fd, const char *name, const struct uuid *instance, struct segment **out,
@@ -182,8 +180,9 @@ bool segment_open(int dir_fd, const char *name, const struct uuid *instance, str
         ok = true;
         goto done;
     }
-    if (!map_file(s, err) || !header_read(s, instance, err))
+    if (!map_file(s, err))
         goto done;
+    header_read(s, instance);
     ok = true;
     if (s->at != 0) {
         *out = s;
@@ -280,17 +279,21 @@ static bool is_record(const struct segment *s, size_t at)
 bool segment_next(const struct segment *s, size_t *at, size_t *offset, struct journal_record *out,
                   size_t *skipped)
 {
-    size_t here = *at == 0 ? SEGMENT_HEADER_BYTES : *at;
-    for (; here < s->size && s->size - here >= SEGMENT_RECORD_BYTES; here += 8) {
+    size_t start = *at == 0 ? SEGMENT_HEADER_BYTES : *at;
+    size_t torn = 0;
+    for (size_t here = start; here < s->size && s->size - here >= SEGMENT_RECORD_BYTES; here += 8) {
         if (is_record(s, here)) {
             segment_at(s, here, out);
             *offset = here;
             *at = here + segment_record_size(out->payload.len);
+            *skipped += torn;
             return true;
         }
-        if (!is_zero(s->map + here, 8))
-            *skipped += 8;
+        torn += is_zero(s->map + here, 8) ? 0 : 8;
     }
+    /* Its first eight bytes are stored last: without them it is a record that a kill kept from being one. */
+    if (torn > 0 && !is_zero(s->map + start, 8))
+        *skipped += torn;
     *at = s->size;
     return false;
 }

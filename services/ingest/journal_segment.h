@@ -34,7 +34,8 @@ struct segment {
     size_t size;
     size_t at; /* where the next record goes; 0: no header yet */
     uint32_t salt;
-    size_t live; /* calls whose newest record stands here */
+    size_t live;  /* calls whose newest record stands here */
+    bool damaged; /* its header does not check: only its records do, each by itself, if the salt is right */
     uint64_t boot;
     uint64_t next_seq; /* when it was begun */
     struct segment *newer;
@@ -45,7 +46,8 @@ bool segment_create(int dir_fd, uint64_t number, size_t size, struct segment **o
                     struct err *err) NODISCARD;
 /* Writes the header: from now on it takes records. */
 void segment_begin(struct segment *s, const struct uuid *instance, uint64_t boot, uint64_t next_seq);
-/* An existing file, to read. *out NULL and true: it was never begun. false: its header cannot be read. */
+/* An existing file, to read. *out NULL and true: it was never begun. A header that does not check: damaged,
+ * and what it says is not believed. */
 bool segment_open(int dir_fd, const char *name, const struct uuid *instance, struct segment **out,
                   struct err *err) NODISCARD;
 void segment_free(struct segment *s); /* unmaps and closes; the file stays */
@@ -67,7 +69,8 @@ void segment_at(const struct segment *s, size_t offset, struct journal_record *o
 
 /*
  * The next good record from *at on (0: the first), its offset in *offset. Reads over what is torn; *skipped
- * counts its bytes that are not zero. false at the end.
+ * counts its bytes that are not zero, but for a last record that a kill kept from being one. false at the
+ * end.
  */
 bool segment_next(const struct segment *s, size_t *at, size_t *offset, struct journal_record *out,
                   size_t *skipped);

@@ -96,6 +96,15 @@ static struct journal *reopen(const char *name, bool own, struct journal_found *
     return j;
 }
 
+static void assert_never_ours(const char *name)
+{
+    struct journal *j = NULL;
+    struct journal_found found = {0};
+    struct err err = {0};
+    assert_false(journal_open(&j, &options, name, true, &found, &err));
+    assert_int_equal(err.code, ERR_INVALID);
+}
+
 static void test_a_crash_finds_open_and_finished_calls_and_seq_goes_on(void **state)
 {
     (void)state;
@@ -179,7 +188,7 @@ static struct journal *damaged(const char *name, const char *image, size_t at, b
         assert_int_equal(pwrite(fd, &byte, 1, (off_t)at), 1);
     }
     (void)close(fd);
-    return reopen(name, true, found);
+    return reopen(name, false, found);
 }
 
 static void test_a_last_record_torn_at_any_byte_never_takes_another_with_it(void **state)
@@ -239,11 +248,57 @@ static void test_a_torn_record_in_the_middle_does_not_hide_the_later_ones(void *
     int fd = open(path, O_RDWR);
     assert_int_equal(pwrite(fd, "XXXX", 4, (off_t)middle + 50), 4);
     (void)close(fd);
-    j = reopen(name, true, &found);
+    assert_never_ours(name);
+    j = reopen(name, false, &found);
     assert_int_equal(found.open, 2);
     assert_true(found.skipped > 0);
     assert_int_equal(journal_next_seq(j), 3);
+    assert_true(journal_is_damaged(j));
     journal_free(j);
+}
+
+static void test_a_record_that_a_kill_kept_from_being_written_is_no_damage(void **state)
+{
+    (void)state;
+    char name[UUID_TEXT_LEN + 1];
+    char path[256];
+    struct journal_found found;
+    struct journal *j = create(name);
+    (void)begin(j, 1, SV_LIT("head one"));
+    off_t last = (off_t)begin(j, 2, SV_LIT("head two"))->offset;
+    journal_free(j);
+    (void)snprintf(path, sizeof path, "%s/%s/0000000000000001.seg", home, name);
+    int fd = open(path, O_RDWR);
+    assert_int_equal(pwrite(fd, "\0\0\0\0\0\0\0\0", 8, last), 8); /* they are stored last */
+    (void)close(fd);
+    j = reopen(name, true, &found);
+    assert_int_equal(found.open, 1);
+    assert_int_equal(found.skipped, 0);
+    assert_int_equal(journal_next_seq(j), 2);
+    journal_free(j);
+}
+
+static void test_a_journal_of_an_earlier_boot_of_the_machine_is_not_continued(void **state)
+{
+    (void)state;
+    char name[UUID_TEXT_LEN + 1];
+    char path[256];
+    struct journal_found found;
+    struct journal *j = create(name);
+    (void)begin(j, 1, SV_LIT("head"));
+    journal_free(j);
+    journal_free(reopen(name, true, &found));
+    (void)snprintf(path, sizeof path, "%s/%s/lock", home, name);
+    int fd = open(path, O_RDWR);
+    assert_int_equal(pwrite(fd, "-", 1, 0), 1);
+    (void)close(fd);
+    for (int i = 0; i < 2; i++) {
+        assert_never_ours(name);
+        j = reopen(name, false, &found);
+        assert_int_equal(found.open, 1);
+        assert_false(journal_is_damaged(j));
+        journal_free(j);
+    }
 }
 
 static void test_a_callers_text_cannot_pose_as_a_record(void **state)
@@ -268,7 +323,7 @@ static void test_a_callers_text_cannot_pose_as_a_record(void **state)
     fd = open(path, O_RDWR);
     assert_int_equal(pwrite(fd, "X", 1, (off_t)offset + 20), 1); /* so that the reader looks inside */
     (void)close(fd);
-    j = reopen(name, true, &found);
+    j = reopen(name, false, &found);
     assert_int_equal(found.open, 0);
     journal_free(j);
 }
@@ -303,46 +358,82 @@ static void test_a_directory_without_a_readable_segment_is_never_ours(void **sta
     assert_int_equal(files_in(home, ""), 0); /* an empty one is cleared away */
 }
 
-static void test_a_damaged_header_is_set_aside_and_its_numbers_not_used_again(void **state)
+/* A journal with one open call in its first segment, whose header is damaged at byte `at`. */
+static void header_damage(char name[UUID_TEXT_LEN + 1], off_t at)
 {
-    (void)state;
-    char name[UUID_TEXT_LEN + 1];
     char path[256];
     struct journal *j = create(name);
-    (void)begin(j, 1, SV_LIT("head"));
+    (void)begin(j, 7, SV_LIT("head"));
     journal_free(j);
     (void)snprintf(path, sizeof path, "%s/%s/0000000000000001.seg", home, name);
     int fd = open(path, O_RDWR);
-    assert_int_equal(pwrite(fd, "XX", 2, 20), 2);
+    assert_int_equal(pwrite(fd, "XX", 2, at), 2);
     (void)close(fd);
-    struct journal_found found = {0};
-    struct err err = {0};
-    assert_false(journal_open(&j, &options, name, true, &found, &err));
-    assert_int_equal(err.code, ERR_INVALID);
-    (void)snprintf(path, sizeof path, "%s/%s", home, name);
-    assert_int_equal(files_in(path, ".bad"), 1);
 }
 
-static void test_what_was_set_aside_before_still_forbids_to_go_on(void **state)
+static void test_behind_a_damaged_header_what_checks_is_read(void **state)
+{
+    (void)state;
+    static const struct {
+        off_t at;
+        size_t open;
+    } rows[] = {{0, 1}, {10, 1}, {25, 1}, {34, 1}, {42, 1}, {52, 1}, {48, 0} /* the salt itself */};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        char name[UUID_TEXT_LEN + 1];
+        struct journal_found found;
+        struct journal_record record;
+        header_damage(name, rows[i].at);
+        struct journal *j = reopen(name, false, &found);
+        assert_int_equal(found.open, rows[i].open);
+        assert_int_equal(found.damaged, 1);
+        assert_int_equal(journal_next_seq(j), 1 + rows[i].open);
+        if (rows[i].open > 0) {
+            journal_read(journal_oldest(j), &record);
+            assert_true(sv_eq(record.payload, SV_LIT("head")));
+        }
+        journal_free(j);
+    }
+}
+
+static void test_a_damaged_journal_is_never_ours_and_keeps_all_until_it_is_set_aside(void **state)
 {
     (void)state;
     char name[UUID_TEXT_LEN + 1];
     char path[256];
     struct journal_found found;
-    struct err err = {0};
+    header_damage(name, 20);
+    (void)snprintf(path, sizeof path, "%s/%s", home, name);
+    for (int i = 0; i < 3; i++) { /* each start is killed before it is done */
+        assert_never_ours(name);
+        struct journal *j = reopen(name, false, &found);
+        assert_int_equal(found.damaged, 1);
+        assert_true(journal_is_damaged(j));
+        if (i == 0) {
+            finish(journal_oldest(j), SV_LIT("unknown"));
+            journal_delivered(journal_oldest(j));
+        }
+        assert_int_equal(files_in(path, ".seg"), 2 + i);
+        if (i < 2)
+            journal_free(j);
+        else
+            journal_set_aside(j);
+    }
+    assert_int_equal(files_in(home, ".damaged"), 1);
+    assert_int_equal(files_in(home, ""), 1);
+}
+
+static void test_what_an_earlier_release_set_aside_still_forbids_to_go_on(void **state)
+{
+    (void)state;
+    char name[UUID_TEXT_LEN + 1];
+    char path[256];
+    struct journal_found found;
     struct journal *j = create(name);
     (void)begin(j, 1, SV_LIT("head"));
     journal_free(j);
-    journal_free(reopen(name, true, &found)); /* a second segment, which stays good */
-    (void)snprintf(path, sizeof path, "%s/%s/0000000000000001.seg", home, name);
-    int fd = open(path, O_RDWR);
-    assert_int_equal(pwrite(fd, "XX", 2, 20), 2);
-    (void)close(fd);
-    for (int i = 0; i < 3; i++) { /* whoever was killed behind the renaming starts again */
-        assert_false(journal_open(&j, &options, name, true, &found, &err));
-        assert_int_equal(err.code, ERR_INVALID);
-        assert_int_equal(found.damaged, 1);
-    }
+    (void)snprintf(path, sizeof path, "%s/%s/0000000000000009.seg.bad", home, name);
+    (void)close(open(path, O_RDWR | O_CREAT, 0600));
+    assert_never_ours(name);
     journal_free(reopen(name, false, &found));
     assert_int_equal(found.damaged, 1);
 }
@@ -442,9 +533,14 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_locked_journal_is_left_alone, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_directory_without_a_readable_segment_is_never_ours, set_up,
                                         tear_down),
-        cmocka_unit_test_setup_teardown(test_a_damaged_header_is_set_aside_and_its_numbers_not_used_again,
+        cmocka_unit_test_setup_teardown(test_a_record_that_a_kill_kept_from_being_written_is_no_damage,
                                         set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_what_was_set_aside_before_still_forbids_to_go_on, set_up,
+        cmocka_unit_test_setup_teardown(test_a_journal_of_an_earlier_boot_of_the_machine_is_not_continued,
+                                        set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_behind_a_damaged_header_what_checks_is_read, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(
+            test_a_damaged_journal_is_never_ours_and_keeps_all_until_it_is_set_aside, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_what_an_earlier_release_set_aside_still_forbids_to_go_on, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_segments_go_when_all_in_them_is_delivered_and_the_newest_stays,
                                         set_up, tear_down),

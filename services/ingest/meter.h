@@ -68,7 +68,7 @@
     X(JOURNAL_SKIPPED, COUNTER, "spend_ingest_journal_skipped_bytes_total", NULL, NULL,                      \
       "journal bytes that could not be read")                                                                \
     X(JOURNAL_DAMAGED, COUNTER, "spend_ingest_journal_damaged_total", NULL, NULL,                            \
-      "journal segments found set aside as .bad")                                                            \
+      "journal segments whose header is damaged")                                                            \
     X(JOURNAL_MOVED, COUNTER, "spend_ingest_journal_moved_total", NULL, NULL,                                \
       "records moved forward so that an old segment could go")                                               \
     X(JOURNAL_UNDELIVERED, GAUGE, "spend_ingest_journal_undelivered", NULL, NULL,                            \

@@ -18,6 +18,7 @@
 
 struct adopted {
     struct journal *journal;
+    struct journal_found found;
     int64_t reports; /* of its `closed` */
     int64_t beaten_us;
     bool closing; /* `closed` was sent */
@@ -103,12 +104,13 @@ static void found_log(const struct journal *j, const struct journal_found *found
              LOG_INT("next_seq", journal_next_seq(j)), LOG_END);
 }
 
-static bool adopt(struct recovery *r, struct journal *j, struct err *err)
+static bool adopt(struct recovery *r, struct journal *j, const struct journal_found *found, struct err *err)
 {
     struct adopted *a = calloc(1, sizeof *a);
     if (a == NULL)
         return err_set(err, ERR_MEMORY, FATE_FATAL, "recovery: out of memory");
     a->journal = j;
+    a->found = *found;
     if (!delivery_adopt(r->delivery, j, err)) {
         free(a);
         return false;
@@ -137,7 +139,7 @@ static bool directory_take(struct recovery *r, const struct journal_options *o, 
     }
     found_log(j, &found, mine);
     recovery_finish_open(j, estimate);
-    if (!mine && !adopt(r, j, err)) {
+    if (!mine && !adopt(r, j, &found, err)) {
         journal_free(j);
         return false;
     }
@@ -188,6 +190,8 @@ static void adopted_beat(struct recovery *r, struct adopted *a, int64_t now_us, 
 {
     struct err err = {0};
     bool closed = journal_undelivered(a->journal) == 0;
+    if (journal_is_damaged(a->journal)) /* its last beat knew better how far it got: silence rings */
+        return;
     if (a->beaten_us != 0 && now_us - a->beaten_us < (closed ? REBEAT_US : every_us) &&
         !(closed && !a->closing))
         return;
@@ -198,6 +202,32 @@ static void adopted_beat(struct recovery *r, struct adopted *a, int64_t now_us, 
                  LOG_END);
 }
 
+/* Kafka has all of it and knows that it is closed; or what could be read of it. */
+static bool is_over(const struct adopted *a)
+{
+    return journal_is_damaged(a->journal) ? journal_undelivered(a->journal) == 0 : a->reports > 0;
+}
+
+static void adopted_end(struct recovery *r, struct adopted *a)
+{
+    struct journal *j = a->journal;
+    delivery_forget(r->delivery, j);
+    a->journal = NULL;
+    r->count--;
+    if (!journal_is_damaged(j)) {
+        log_info("journal_closed", LOG_STR("instance", journal_instance(j)), LOG_END);
+        journal_remove(j);
+        return;
+    }
+    log_error(
+        "journal_set_aside", LOG_STR("instance", journal_instance(j)),
+        LOG_INT("next_seq_found", journal_next_seq(j)), LOG_INT("skipped", a->found.skipped),
+        LOG_INT("damaged", a->found.damaged),
+        LOG_STR("hint", "calls may be lost: it is not beaten closed, its directory is kept as .damaged"),
+        LOG_END);
+    journal_set_aside(j);
+}
+
 void recovery_tick(struct recovery *r, int64_t now_us, int64_t beat_every_us)
 {
     recovery_finish_left(r->own, r->estimate, r->delivery);
@@ -205,17 +235,13 @@ void recovery_tick(struct recovery *r, int64_t now_us, int64_t beat_every_us)
         recovery_finish_left(a->journal, r->estimate, r->delivery);
     for (struct adopted **at = &r->adopted; *at != NULL;) {
         struct adopted *a = *at;
-        if (a->reports == 0) {
+        if (!is_over(a)) {
             adopted_beat(r, a, now_us, beat_every_us);
             at = &a->next;
             continue;
         }
-        log_info("journal_closed", LOG_STR("instance", journal_instance(a->journal)), LOG_END);
-        delivery_forget(r->delivery, a->journal);
-        journal_remove(a->journal);
+        adopted_end(r, a);
         *at = a->next;
-        a->journal = NULL;
-        r->count--;
         a->next = r->removed; /* a second `closed` may still be reported into it */
         r->removed = a;
     }

@@ -2,6 +2,7 @@
  * recovery: the journals a starter finds. One becomes its own; every other unlocked one is adopted: what was
  * finished is produced again, what was open becomes `unknown` (written as finished first, so that a second
  * crash produces the same bytes), and when all of it is delivered the journal is beaten `closed` and removed.
+ * One that could not be read whole is not beaten any more, and set aside instead: what it lost must ring.
  * Owns the adopted journals. Thread: the event loop's.
  */
 #ifndef SPEND_INGEST_RECOVERY_H

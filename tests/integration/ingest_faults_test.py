@@ -5,12 +5,13 @@ import json
 import queue
 import signal
 import socket
+import struct
 import threading
 import time
 
 import pytest
 from stack import Stack, wait_until
-from ingest_test import READERS, record_of, usage
+from ingest_test import READERS, record_of, records, usage
 
 
 class Upstream:
@@ -277,4 +278,48 @@ def test_a_steady_slow_reader_gets_all_however_long_ago_its_reply_was_done_upstr
             time.sleep(0.03)
         if behind:
             assert read_message(client, got.partition(body)[2]).endswith(b"models")
+    ingest.stop()
+
+
+def beats_of(stack, instance):
+    return [record for _, record, _ in records(stack, "spend.instances") if str(record["instance"]) == instance]
+
+
+def segment_records(path):
+    """(seq, kind, offset) of each record, by its magic."""
+    raw = path.read_bytes()
+    heads = (struct.unpack_from("<IIIIQ", raw, at) + (at,) for at in range(64, len(raw) - 48, 8))
+    return [(seq, kind, at) for magic, _, _, kind, seq, at in heads if magic == 0x4C4A5053]
+
+
+@pytest.mark.parametrize("damage", ["record", "header"])
+def test_a_damaged_journal_is_not_continued_nor_beaten_closed_but_set_aside(stack, upstream, damage):
+    folder = stack.dir / f"journal-damaged-{damage}"
+    ingest = stack.ingest(f"damaged-{damage}", upstream=upstream.url, journal=folder, flags=["--beat-every=300ms"]).start()
+    ids = []
+    for _ in range(3):
+        upstream.answers.put([reply(WHOLE)])
+        ids.append(call_id_of(talk(ingest.port, post(last=True))))
+    old = next(folder.iterdir())
+    wait_until(lambda: ingest.metrics()["spend_ingest_journal_undelivered"] == 0, 30, "all delivered")
+    wait_until(lambda: [b for b in beats_of(stack, old.name) if b["next_seq"] == 4], 20, "a beat that knows of all")
+    ingest.kill()
+    segment = min(path for path in old.glob("*.seg") if segment_records(path))
+    raw = bytearray(segment.read_bytes())
+    of_third = [at for seq, _, at in segment_records(segment) if seq == 3]
+    for at in of_third if damage == "record" else [20]:
+        raw[at + 20] ^= 1
+    segment.write_bytes(raw)
+    ingest.start()
+    wait_until(lambda: "ev=journal_set_aside" in ingest.log(), 20, "the journal set aside")
+    assert sorted(path.suffix for path in folder.iterdir()) == ["", ".damaged"]
+    upstream.answers.put([reply(WHOLE)])
+    record = record_of(stack, call_id_of(talk(ingest.port, post(last=True))))
+    assert str(record["instance"]) != old.name and record["seq"] == 1
+    metrics = ingest.metrics()
+    assert metrics["spend_ingest_journal_skipped_bytes_total"] > 0 or metrics["spend_ingest_journal_damaged_total"] == 1
+    ingest.restart()
+    assert ingest.log().count("ev=journal_set_aside") == 1
+    last = beats_of(stack, old.name)[-1]
+    assert (last["state"], last["next_seq"]) == ("alive", 4)
     ingest.stop()
