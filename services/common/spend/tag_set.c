@@ -11,6 +11,7 @@
 void tag_set_init(struct tag_set *s)
 {
     s->count = 0;
+    s->items = 0;
     s->empty = 0;
     s->non_string = 0;
     s->refused = 0;
@@ -39,6 +40,10 @@ void tag_set_add_item(struct tag_set *s, struct strview text, enum tag_origin or
 {
     if (sv_is_empty(text)) {
         s->empty++;
+        return;
+    }
+    if (++s->items > TAG_SET_ITEMS) {
+        refuse(s, TAG_FAULT_TOO_MANY);
         return;
     }
     enum tag_fault fault = judge(text);

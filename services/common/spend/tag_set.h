@@ -12,15 +12,20 @@
 /* Why an item did not become a tag. */
 enum tag_fault {
     TAG_FAULT_NONE = 0,
-    TAG_FAULT_TOO_MANY, /* over LIMIT_TAGS different tags */
+    TAG_FAULT_TOO_MANY, /* over LIMIT_TAGS different tags, or behind TAG_SET_ITEMS of any kind */
     TAG_FAULT_TOO_LONG, /* over LIMIT_TAG_BYTES */
     TAG_FAULT_CONTROL,  /* a control character */
     TAG_FAULT_ENCODING, /* not UTF-8 */
 };
 
+/* Items that are compared with the tags; more, also the same again, are only counted: a body may hold
+ * millions. */
+#define TAG_SET_ITEMS 4096
+
 struct tag_set {
     struct tag tags[LIMIT_TAGS];
     size_t count;
+    uint64_t items;       /* that were not empty */
     uint64_t empty;       /* items dropped for being empty */
     uint64_t non_string;  /* array items ignored for not being strings */
     uint64_t refused;     /* items that ran into a fault */

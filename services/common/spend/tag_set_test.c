@@ -176,6 +176,27 @@ static void test_too_many_are_refused_and_the_first_are_kept(void **state)
     assert_tag(0, "t0", TAG_ORIGIN_ROOT | TAG_ORIGIN_HEADER);
 }
 
+static void test_items_past_a_bound_are_only_counted(void **state)
+{
+    (void)state;
+    char text[16];
+    for (size_t i = 0; i < TAG_SET_ITEMS; i++)
+        tag_set_add_item(&set, SV_LIT("t0"), TAG_ORIGIN_ROOT);
+    assert_int_equal(set.count, 1);
+    assert_int_equal(set.fault, TAG_FAULT_NONE);
+    tag_set_add_item(&set, SV_LIT("t0"), TAG_ORIGIN_HEADER);
+    tag_set_add_item(&set, SV_LIT(""), TAG_ORIGIN_HEADER);
+    for (size_t i = 1; i < 1000000; i++) {
+        (void)snprintf(text, sizeof text, "t%zu", i);
+        tag_set_add_item(&set, sv_of(text), TAG_ORIGIN_HEADER);
+    }
+    assert_tag(0, "t0", TAG_ORIGIN_ROOT);
+    assert_int_equal(set.count, 1);
+    assert_int_equal(set.empty, 1);
+    assert_int_equal(set.refused, 1000000);
+    assert_int_equal(set.fault, TAG_FAULT_TOO_MANY);
+}
+
 static void test_faults_are_named_and_the_first_stays(void **state)
 {
     (void)state;
@@ -278,6 +299,7 @@ int main(void)
         CASE(test_every_source_is_kept_and_the_same_bytes_stand_once),
         CASE(test_a_user_within_limits_is_a_tag),
         CASE(test_too_many_are_refused_and_the_first_are_kept),
+        CASE(test_items_past_a_bound_are_only_counted),
         CASE(test_faults_are_named_and_the_first_stays),
         CASE(test_key_ends_at_the_first_equals_else_colon),
         CASE(test_a_reserved_key_has_one_value_or_two),
