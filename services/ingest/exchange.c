@@ -277,12 +277,27 @@ static void reply_read_rest(struct exchange *x)
         log_warn("reply_rest_unread", LOG_STR("call_id", x->call_id), LOG_END);
 }
 
+/* The stream said that it is done: nothing of it is missing, whatever becomes of its framing. */
+static bool stream_is_done(const struct exchange *x)
+{
+    const struct usage_reader *reader = &x->watch.reader;
+    return x->is_call && x->watch.mode == WATCH_SSE && x->watch.filter.done &&
+           !(reader->has_error && !reader->has_usage);
+}
+
+/* Finishes a call whose reply broke off. */
+static void call_break(struct exchange *x, enum spend_outcome outcome)
+{
+    reply_read_rest(x);
+    bool whole = stream_is_done(x);
+    call_finish(x, whole && (x->client != NULL || x->had_all) ? OUTCOME_COMPLETED : outcome, whole);
+}
+
 static void exchange_fail(struct exchange *x, const struct http_refusal *answer, enum meter counted)
 {
     meter_add(counted, 1);
-    reply_read_rest(x);
     bool aborted = x->client == NULL && x->replying && x->status < 300;
-    call_finish(x, x->had_all ? OUTCOME_COMPLETED : aborted ? OUTCOME_ABORTED : OUTCOME_FAILED, x->had_all);
+    call_break(x, aborted ? OUTCOME_ABORTED : OUTCOME_FAILED);
     exchange_end(x, x->replying ? NULL : answer, false);
 }
 
@@ -325,7 +340,10 @@ static void request_send(struct exchange *x)
         upstream_want_write(x->link, true);
         break;
     default:
-        (void)err_set(&err, ERR_HTTP, FATE_RETRY, "the connection broke while the request was sent");
+        upstream_want_write(x->link, false);
+        if (x->request.begun) /* it may have answered before it had read all: the end of the link tells */
+            break;
+        (void)err_set(&err, ERR_HTTP, FATE_RETRY, "the connection broke before the request was sent");
         exchange_broken(x, &err);
         break;
     }
@@ -454,7 +472,7 @@ void exchange_client_gone(struct exchange *x)
 {
     x->client = NULL;
     x->left_us = clock_mono_us();
-    x->had_all = x->is_call && x->watch.mode == WATCH_SSE && x->watch.filter.done;
+    x->had_all = stream_is_done(x);
     if (!x->is_call || x->entry == NULL) {
         exchange_free(x);
     } else if (!x->request_sent) { /* the upstream never had a whole request */
@@ -476,11 +494,7 @@ void exchange_client_drained(struct exchange *x)
 void exchange_cut(struct exchange *x)
 {
     bool failed = x->replying && x->status >= 300;
-    enum spend_outcome outcome = x->request_sent ? OUTCOME_ABORTED : OUTCOME_REJECTED;
-    if (x->had_all)
-        outcome = OUTCOME_COMPLETED;
-    reply_read_rest(x);
-    call_finish(x, failed ? OUTCOME_FAILED : outcome, x->had_all);
+    call_break(x, failed ? OUTCOME_FAILED : x->request_sent ? OUTCOME_ABORTED : OUTCOME_REJECTED);
     exchange_end(x, NULL, false);
 }
 

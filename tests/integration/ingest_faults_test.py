@@ -323,3 +323,50 @@ def test_a_damaged_journal_is_not_continued_nor_beaten_closed_but_set_aside(stac
     last = beats_of(stack, old.name)[-1]
     assert (last["state"], last["next_seq"]) == ("alive", 4)
     ingest.stop()
+
+
+def test_an_answer_that_comes_before_the_whole_request_was_read_reaches_the_caller(stack):
+    """A provider that refuses by the head alone answers and closes while we still send."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        ingest = stack.ingest("early", upstream=url, journal=stack.dir / "journal-early").start()
+        for _ in range(5):
+            with socket.create_connection(("127.0.0.1", ingest.port), timeout=10) as client:
+                sender = threading.Thread(target=client.sendall, args=(post("x" * 8_000_000),))
+                sender.start()
+                connection, _ = listener.accept()
+                with connection:
+                    connection.recv(1000)
+                    connection.sendall(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
+                raw = read_message(client)
+                sender.join()
+            assert raw.startswith(b"HTTP/1.1 401") and raw.endswith(b"{}")
+            record = record_of(stack, call_id_of(raw))
+            assert (record["outcome"], record["upstream_status"], usage(record)) == ("failed", 401, {})
+        threading.Thread(target=lambda: [listener.accept()[0].close() for _ in range(2)], daemon=True).start()
+        raw = talk(ingest.port, post("x" * 8_000_000, last=True))  # no answer at all is a 502 as ever
+        assert raw.startswith(b"HTTP/1.1 502")
+        ingest.stop()
+
+
+def chunked(*events):
+    return b"".join(b"%x\r\n%s\r\n" % (len(event), event) for event in events)
+
+
+STREAM_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+STREAM_TEXT = b'data: {"model":"gpt-4o","choices":[{"index":0,"delta":{"content":"hello"}}]}\n\n'
+STREAM_ERROR = b'data: {"error":{"message":"no"}}\n\n'
+STREAM_USAGE = b'data: {"model":"gpt-4o","choices":[],"usage":{"prompt_tokens":10,"completion_tokens":5}}\n\n'
+STREAM_DONE = b"data: [DONE]\n\n"
+
+
+@pytest.mark.parametrize("events, outcome, quality", [
+    ((STREAM_TEXT, STREAM_USAGE, STREAM_DONE), "completed", "final"),
+    ((STREAM_TEXT, STREAM_DONE), "completed", "estimated"),
+    ((STREAM_TEXT, STREAM_ERROR, STREAM_DONE), "failed", "unknown"),
+    ((STREAM_TEXT, STREAM_USAGE), "failed", "partial"),
+], ids=["usage", "no-usage", "error", "not-done"])
+def test_a_stream_that_said_it_is_done_is_whole_whatever_became_of_its_last_chunk(stack, upstream, ingest, events, outcome, quality):
+    upstream.answers.put([STREAM_HEAD + chunked(*events), "close"])
+    record = record_of(stack, call_id_of(talk(ingest.port, post(stream=True))))
+    assert (record["outcome"], record["quality"]) == (outcome, quality)
