@@ -58,6 +58,8 @@
     X(TEXT_CUT, COUNTER, "spend_ingest_text_cut_total", NULL, NULL, "texts cut to fit a record")             \
     X(LOGS_METADATA_SKIPPED, COUNTER, "spend_ingest_logs_metadata_skipped_total", NULL, NULL,                \
       "calls whose own logs metadata left no room for our id")                                               \
+    X(LOGS_METADATA_DROPPED, COUNTER, "spend_ingest_logs_metadata_dropped_total", NULL, NULL,                \
+      "logs metadata headers that are no JSON object, left out")                                             \
     X(UNCAPTURED, COUNTER, "spend_ingest_uncaptured_total", NULL, NULL,                                      \
       "calls let through without a record (capture=fail_open): money that is not billed")                    \
     X(RECOVERED_FINISHED, COUNTER, "spend_ingest_recovered_total", "state", "finished",                      \

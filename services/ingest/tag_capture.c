@@ -19,6 +19,8 @@ struct body_reader {
     struct arena *scratch;
     struct strview user;
     bool has_user;
+    struct strview logs; /* the caller's own logs metadata in `metadata` */
+    struct strview litellm_logs;
 };
 
 /* Where the first control character of a well-formed text stands; its length without one. */
@@ -153,11 +155,13 @@ static bool key_hash(const struct capture_source *from, struct sha256 *sha, stru
     return true;
 }
 
+/* As LiteLLM reads a header: Latin-1 to it, so any byte will do, and Python's JSON. */
 static bool is_json_object(struct strview text)
 {
     struct json_scan scan;
     struct json_value root;
     json_scan_init(&scan, text, LIMIT_JSON_DEPTH);
+    scan.lax = scan.any_bytes = true;
     return json_scan_value(&scan, &root) && root.kind == JSON_KIND_OBJECT &&
            json_scan_skip(&scan, &root, NULL) && json_scan_end(&scan);
 }
@@ -216,6 +220,8 @@ static bool metadata_read(struct body_reader *r, const struct json_value *value,
 {
     struct json_value key;
     struct json_value item;
+    struct strview *logs = origin == TAG_ORIGIN_METADATA ? &r->logs : &r->litellm_logs;
+    *logs = SV_NULL; /* of two objects the last counts */
     if (value->kind != JSON_KIND_OBJECT)
         return json_scan_skip(&r->scan, value, NULL);
     while (json_scan_member(&r->scan, &key, &item)) {
@@ -224,9 +230,8 @@ static bool metadata_read(struct body_reader *r, const struct json_value *value,
                                                           : json_scan_skip(&r->scan, &item, &whole);
         if (!ok)
             return false;
-        if (origin == TAG_ORIGIN_METADATA && !r->out->logs_metadata_of_header &&
-            json_scan_text_is(&key, SV_LIT("spend_logs_metadata")))
-            r->out->logs_metadata = item.kind == JSON_KIND_OBJECT ? whole : SV_NULL;
+        if (json_scan_text_is(&key, SV_LIT("spend_logs_metadata")))
+            *logs = item.kind == JSON_KIND_OBJECT ? whole : SV_NULL;
     }
     return !r->scan.failed;
 }
@@ -284,20 +289,44 @@ static bool body_read(struct body_reader *r)
  * A body that could not be read. What is no JSON says nothing; one nested too deep for us may be read by the
  * upstream, so what stood before the deep place counts.
  */
-static void body_drop(struct body_reader *r, const struct http_headers *headers, struct strview own_logs)
+static void body_drop(struct body_reader *r, const struct http_headers *headers)
 {
     struct tag_capture *out = r->out;
     out->body_unparsed = true;
     out->ask = (struct stream_ask){.has_root = false};
-    out->logs_metadata = own_logs;
     if (r->scan.err.code == ERR_FULL) {
         tag_refuse(&out->tags);
+        if (r->has_user)
+            tag_set_add_user(&out->tags, r->user, r->scratch);
         return;
     }
     tag_set_init(&out->tags);
     headers_read(out, headers);
     out->stream = false;
     out->model = SV_NULL;
+}
+
+/* LiteLLM 1.83.14 lets the header replace what the body says; on these paths it looks into `litellm_metadata`
+ * alone, elsewhere into `metadata` first. */
+static struct strview logs_of_body(const struct body_reader *r, struct strview target)
+{
+    static const struct strview words[] = {SV_INIT("thread"),       SV_INIT("assistant"), SV_INIT("batches"),
+                                           SV_INIT("/v1/messages"), SV_INIT("responses"), SV_INIT("files")};
+    struct strview ignored;
+    struct strview path = sv_cut(target, '?', &ignored);
+    bool litellm_only = false;
+    for (size_t i = 0; i < sizeof words / sizeof words[0] && !sv_is_null(path); i++)
+        litellm_only = litellm_only || memmem(path.ptr, path.len, words[i].ptr, words[i].len) != NULL;
+    return litellm_only || sv_is_null(r->logs) ? r->litellm_logs : r->logs;
+}
+
+static struct strview logs_of_header(const struct capture_source *from)
+{
+    struct strview text = http_header_last(from->headers, logs_header);
+    if (is_json_object(text))
+        return text;
+    meter_add(METER_LOGS_METADATA_DROPPED, from->litellm && !sv_is_empty(text) ? 1 : 0);
+    return SV_NULL;
 }
 
 /* What path or query name goes before the body's model. */
@@ -330,11 +359,8 @@ bool tag_capture_read(struct tag_capture *out, const struct capture_source *from
     out->ask = (struct stream_ask){.has_root = false};
     out->model = SV_NULL;
     out->user_agent = tag_capture_text(http_header_last(headers, SV_LIT("user-agent")));
-    out->logs_metadata = http_header_last(headers, logs_header);
-    out->logs_metadata_of_header = !sv_is_null(out->logs_metadata) && is_json_object(out->logs_metadata);
-    if (!out->logs_metadata_of_header)
-        out->logs_metadata = SV_NULL;
-    struct strview own = out->logs_metadata;
+    out->logs_metadata = logs_of_header(from);
+    out->logs_metadata_of_header = !sv_is_null(out->logs_metadata);
     headers_read(out, headers);
     struct body_reader r = {.out = out, .scratch = scratch};
     json_scan_init(&r.scan, body, LIMIT_JSON_DEPTH);
@@ -342,8 +368,10 @@ bool tag_capture_read(struct tag_capture *out, const struct capture_source *from
     if (body_read(&r)) {
         if (r.has_user)
             tag_set_add_user(&out->tags, r.user, scratch);
+        if (!out->logs_metadata_of_header)
+            out->logs_metadata = logs_of_body(&r, from->target);
     } else {
-        body_drop(&r, headers, own);
+        body_drop(&r, headers);
         out->text_bytes = body.len;
     }
     out->model = tag_capture_text(out->model);

@@ -151,10 +151,12 @@ static void test_a_body_nested_too_deep_keeps_what_stood_before(void **state)
     memset(deep, '[', 80);
     memset(deep + 80, ']', 80);
     deep[160] = '\0';
-    (void)snprintf(body, sizeof body,
-                   "{\"tags\":[\"a\"],\"model\":\"m\",\"stream\":true,\"x\":%s,\"user\":\"late\"}", deep);
+    (void)snprintf(
+        body, sizeof body,
+        "{\"tags\":[\"a\"],\"user\":\"bob\",\"model\":\"m\",\"stream\":true,\"x\":%s,\"user\":\"late\"}",
+        deep);
     read_request("x-litellm-tags: h\r\n", body);
-    assert_tags("h@1|a@2|");
+    assert_tags("h@1|a@2|end_user=bob@16|");
     assert_true(capture.tags.fault != TAG_FAULT_NONE);
     assert_true(capture.body_unparsed);
     assert_true(sv_eq(capture.model, SV_LIT("m")));
@@ -290,6 +292,46 @@ static void test_the_callers_logs_metadata_is_its_header_else_its_body(void **st
     assert_true(sv_eq(capture.logs_metadata, SV_LIT("{\"b\":1}")));
     read_request("", "{\"metadata\":{\"spend_logs_metadata\":{\"b\":1}}");
     assert_true(sv_is_null(capture.logs_metadata));
+    read_request("x-litellm-spend-logs-metadata: {\"h\": [NaN, \"Zo\xeb\"]}\r\n",
+                 body); /* as Python reads it */
+    assert_true(sv_eq(capture.logs_metadata, SV_LIT("{\"h\": [NaN, \"Zo\xeb\"]}")));
+}
+
+static void test_the_bodys_logs_metadata_is_the_one_litellm_takes(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *target;
+        const char *body;
+        struct strview logs;
+    } rows[] = {
+        {"/v1/chat/completions",
+         "{\"metadata\":{\"spend_logs_metadata\":{\"a\":1}},\"metadata\":{\"spend_logs_metadata\":{\"b\":1}}"
+         "}",
+         SV_INIT("{\"b\":1}")},
+        {"/v1/chat/completions",
+         "{\"metadata\":{\"spend_logs_metadata\":{\"a\":1}},\"metadata\":{\"x\":1}}",
+         {0}},
+        {"/v1/chat/completions", "{\"metadata\":{\"spend_logs_metadata\":{\"a\":1}},\"metadata\":null}", {0}},
+        {"/v1/chat/completions", "{\"litellm_metadata\":{\"spend_logs_metadata\":{\"l\":1}},\"metadata\":{}}",
+         SV_INIT("{\"l\":1}")},
+        {"/v1/chat/completions",
+         "{\"litellm_metadata\":{\"spend_logs_metadata\":{\"l\":1}},\"metadata\":{\"spend_logs_metadata\":{"
+         "\"a\":1}}}",
+         SV_INIT("{\"a\":1}")},
+        {"/v1/responses?x=1",
+         "{\"litellm_metadata\":{\"spend_logs_metadata\":{\"l\":1}},\"metadata\":{\"spend_logs_metadata\":{"
+         "\"a\":1}}}",
+         SV_INIT("{\"l\":1}")},
+        {"/anthropic/v1/messages", "{\"metadata\":{\"spend_logs_metadata\":{\"a\":1}}}", {0}},
+        {"/v1/chat/completions?x=responses", "{\"metadata\":{\"spend_logs_metadata\":{\"a\":1}}}",
+         SV_INIT("{\"a\":1}")},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        read_named(rows[i].target, rows[i].body);
+        if (!sv_eq(capture.logs_metadata, rows[i].logs))
+            fail_msg("%s %s: " SV_FMT, rows[i].target, rows[i].body, SV_ARG(capture.logs_metadata));
+    }
 }
 
 /* The body after the edit, as jansson reads it. */
@@ -358,6 +400,7 @@ int main(void)
         cmocka_unit_test(test_before_other_upstreams_a_key_needs_no_word),
         cmocka_unit_test(test_litellm_takes_the_model_of_path_or_query_before_the_bodys),
         cmocka_unit_test(test_the_callers_logs_metadata_is_its_header_else_its_body),
+        cmocka_unit_test(test_the_bodys_logs_metadata_is_the_one_litellm_takes),
         cmocka_unit_test(test_usage_is_asked_for_by_one_edit_that_keeps_all_else),
         cmocka_unit_test(test_only_what_carries_text_is_counted_for_estimates),
     };

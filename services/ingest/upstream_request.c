@@ -22,20 +22,20 @@ void upstream_request_sign(const struct uuid *call_id, struct strview secret, ch
     sha256_to_hex(mac, 16, out + UUID_TEXT_LEN + 1);
 }
 
-/* JSON text on one header line: line ends between tokens become blanks, other characters than ASCII \u
- * escapes. */
+/* JSON text on one header line: line ends between tokens become blanks, other characters than printable ASCII
+ * \u escapes. */
 static bool ascii_put(struct buffer *out, struct strview json)
 {
     for (size_t i = 0; i < json.len;) {
         unsigned char c = (unsigned char)json.ptr[i];
-        if (c < 0x80) {
+        if (c < 0x7f) {
             if (!buffer_append_byte(out, c < 0x20 ? ' ' : c))
                 return false;
             i++;
             continue;
         }
-        size_t len = c < 0xe0 ? 2 : c < 0xf0 ? 3 : 4; /* the scanner saw to its being UTF-8 */
-        uint32_t code = c & (0xffU >> (len + 1));
+        size_t len = c < 0x80 ? 1 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : 4; /* the scanner saw to its being UTF-8 */
+        uint32_t code = len == 1 ? c : c & (0xffU >> (len + 1));
         for (size_t k = 1; k < len; k++)
             code = code << 6 | ((unsigned char)json.ptr[i + k] & 0x3fU);
         bool ok = code < 0x10000 ? buffer_printf(out, "\\u%04x", code)

@@ -90,10 +90,14 @@ static void test_the_callers_logs_metadata_travels_with_ours(void **state)
          true, true, out, sizeof out);
     assert_non_null(strstr(out, MARKS "{\"a\": 1," SIGNED));
     assert_null(strstr(out, "X-Litellm-Spend-Logs-Metadata"));
-    make("POST / HTTP/1.1\r\nHost: me\r\nContent-Length: 70\r\n\r\n"
-         "{\"metadata\":{\"spend_logs_metadata\":{\"k\":\n\"\xc3\xa9\xf0\x9f\x98\x80\"}}}",
+    make("POST / HTTP/1.1\r\nHost: me\r\nContent-Length: 72\r\n\r\n"
+         "{\"metadata\":{\"spend_logs_metadata\":{\"k\":\n\"\xc3\xa9\xf0\x9f\x98\x80~\x7f\"}}}",
          true, true, out, sizeof out);
-    assert_non_null(strstr(out, MARKS "{\"k\": \"\\u00e9\\ud83d\\ude00\"," SIGNED));
+    assert_non_null(strstr(out, MARKS "{\"k\": \"\\u00e9\\ud83d\\ude00~\\u007f\"," SIGNED));
+    make("POST / HTTP/1.1\r\nHost: me\r\nx-litellm-spend-logs-metadata: {\"a\": NaN, \"b\": \"Zo\xeb\"}\r\n"
+         "Content-Length: 2\r\n\r\n{}",
+         true, true, out, sizeof out);
+    assert_non_null(strstr(out, MARKS "{\"a\": NaN, \"b\": \"Zo\xeb\"," SIGNED));
     make("POST / HTTP/1.1\r\nHost: me\r\nx-litellm-spend-logs-metadata: { }\r\nContent-Length: 2\r\n\r\n{}",
          true, true, out, sizeof out);
     assert_non_null(strstr(out, MARKS "{" SIGNED));
