@@ -95,7 +95,9 @@ static void ask(struct http_client *client)
     int64_t took = clock_mono_us() - mono;
     if (reply.status != 200 || !clock_probe_parse(buffer_view(&reply.body), &theirs))
         log_warn("clock_unknown", LOG_INT("status", reply.status), LOG_END);
-    else if (took <= ANSWER_MAX_US)
+    else if (took > ANSWER_MAX_US)
+        log_warn("clock_unknown", LOG_INT("took_us", took), LOG_END);
+    else
         clock_probe_take(theirs, mono + took / 2);
     http_reply_free(&reply);
 }

@@ -330,9 +330,9 @@ def test_an_answer_that_comes_before_the_whole_request_was_read_reaches_the_call
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         ingest = stack.ingest("early", upstream=url, journal=stack.dir / "journal-early").start()
-        for _ in range(5):
+        for _ in range(3):
             with socket.create_connection(("127.0.0.1", ingest.port), timeout=10) as client:
-                sender = threading.Thread(target=client.sendall, args=(post("x" * 8_000_000),))
+                sender = threading.Thread(target=client.sendall, args=(post("x" * 4_000_000),))
                 sender.start()
                 connection, _ = listener.accept()
                 with connection:
@@ -344,7 +344,7 @@ def test_an_answer_that_comes_before_the_whole_request_was_read_reaches_the_call
             record = record_of(stack, call_id_of(raw))
             assert (record["outcome"], record["upstream_status"], usage(record)) == ("failed", 401, {})
         threading.Thread(target=lambda: [listener.accept()[0].close() for _ in range(2)], daemon=True).start()
-        raw = talk(ingest.port, post("x" * 8_000_000, last=True))  # no answer at all is a 502 as ever
+        raw = talk(ingest.port, post("x" * 4_000_000, last=True))  # no answer at all is a 502 as ever
         assert raw.startswith(b"HTTP/1.1 502")
         ingest.stop()
 
@@ -370,3 +370,11 @@ def test_a_stream_that_said_it_is_done_is_whole_whatever_became_of_its_last_chun
     upstream.answers.put([STREAM_HEAD + chunked(*events), "close"])
     record = record_of(stack, call_id_of(talk(ingest.port, post(stream=True))))
     assert (record["outcome"], record["quality"]) == (outcome, quality)
+
+
+def test_a_ledger_that_is_away_keeps_no_calls_out_but_the_clock_is_said_to_be_unknown(stack, upstream):
+    ingest = stack.ingest("clockless", upstream=upstream.url, journal=stack.dir / "journal-clockless",
+                          env={"SPEND_LEDGER_URL": "http://127.0.0.1:9"}).start()
+    wait_until(lambda: "ev=clock_unknown" in ingest.log(), 10, "the warning")
+    assert ingest.ready() and ingest.metrics()["spend_ingest_clock_known"] == 0
+    ingest.stop()
