@@ -94,7 +94,11 @@ static void ask(struct http_client *client)
     }
     int64_t took = clock_mono_us() - mono;
     if (reply.status != 200 || !clock_probe_parse(buffer_view(&reply.body), &theirs))
-        log_warn("clock_unknown", LOG_INT("status", reply.status), LOG_END);
+        log_warn("clock_unknown", LOG_INT("status", reply.status),
+                 LOG_STR("hint", reply.status == 401 || reply.status == 403
+                                     ? "set SPEND_LEDGER_TOKEN to the ledger's SPEND_INGEST_TOKEN"
+                                     : "is --ledger-url the ledger's API?"),
+                 LOG_END);
     else if (took > ANSWER_MAX_US)
         log_warn("clock_unknown", LOG_INT("took_us", took), LOG_END);
     else

@@ -28,6 +28,8 @@ struct delivery {
     struct event *reports; /* the producer has reports for us */
     struct journal *journals[DELIVERY_JOURNALS_MAX];
     size_t journal_count;
+    bool has_beaten;              /* Kafka has a heartbeat of ours */
+    char missing[240];            /* the topic that is not there, as a sentence */
     struct journal_call *waiting; /* finished, not taken by the producer yet */
     struct journal_call **waiting_end;
 };
@@ -131,6 +133,17 @@ static bool produce(struct delivery *d, struct journal_call *call, struct err *e
     return true;
 }
 
+/* true: a topic is missing, and that was said. */
+static bool note_missing(struct delivery *d, const struct err *err)
+{
+    if (err->code != ERR_NOT_FOUND)
+        return false;
+    if (strcmp(d->missing, err->text) != 0)
+        log_error("topic_missing", LOG_ERR(err), LOG_END);
+    (void)snprintf(d->missing, sizeof d->missing, "%s", err->text);
+    return true;
+}
+
 /* In order, until the producer has no more room. */
 static void waiting_send(struct delivery *d)
 {
@@ -138,7 +151,7 @@ static void waiting_send(struct delivery *d)
         struct err err = {0};
         struct journal_call *call = d->waiting;
         if (!produce(d, call, &err)) {
-            if (err.code != ERR_FULL)
+            if (err.code != ERR_FULL && !note_missing(d, &err))
                 log_warn("call_not_produced", LOG_INT("seq", call->seq), LOG_ERR(&err), LOG_END);
             return;
         }
@@ -161,7 +174,10 @@ static void on_report(void *arg, int64_t tag, bool ok, int32_t partition, int64_
     (void)partition;
     (void)offset;
     struct delivery *d = arg;
+    if (!ok)
+        (void)note_missing(d, err);
     if ((tag & TAG_BEAT) != 0) {
+        d->has_beaten = d->has_beaten || ok;
         int64_t *reports =
             (int64_t *)(intptr_t)(tag & ~(int64_t)TAG_BEAT); /* NOLINT(performance-no-int-to-ptr) */
         if (reports != NULL && ok)
@@ -252,11 +268,14 @@ bool delivery_beat(struct delivery *d, const struct instance *beat, int64_t *rep
                                   .header_count = KAFKA_CE_HEADERS,
                                   .tag = (int64_t)(intptr_t)reports | TAG_BEAT};
     ok = ok && producer_send(d->producer, &record, err);
+    if (!ok)
+        (void)note_missing(d, err);
     buffer_free(&bytes);
     return ok;
 }
 
-bool delivery_is_connected(const struct delivery *d)
+bool delivery_is_proved(const struct delivery *d, const char **why)
 {
-    return d->producer != NULL && producer_is_connected(d->producer);
+    *why = d->missing[0] == '\0' ? "Kafka was never reached" : d->missing;
+    return d->has_beaten;
 }

@@ -35,6 +35,7 @@ bool delivery_beat(struct delivery *d, const struct instance *beat, int64_t *rep
 
 /* Serves reports, sends what waits, replaces a dead producer. Also called by its events. */
 void delivery_poll(struct delivery *d, int timeout_ms);
-bool delivery_is_connected(const struct delivery *d);
+/* Kafka has taken a heartbeat of ours once. false: *why. */
+bool delivery_is_proved(const struct delivery *d, const char **why);
 
 #endif

@@ -25,20 +25,9 @@ void http_chunk_init(struct http_chunk *c, bool lenient)
     *c = (struct http_chunk){.state = SIZE, .lenient = lenient};
 }
 
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
-
 static enum chunk_state after_size(struct http_chunk *c, char byte)
 {
-    int digit = hex_digit(byte);
+    int digit = sv_hex_digit(byte);
     if (digit >= 0) {
         if (++c->digits > SIZE_DIGITS_MAX)
             return BAD;

@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #define REBEAT_US (10 * US_PER_SECOND)
 
@@ -158,6 +159,7 @@ bool recovery_open(struct recovery **out, const struct journal_options *o, bool 
                    struct journal **own, struct err *err)
 {
     struct dirent **found = NULL;
+    (void)mkdir(o->dir, 0700); /* one level; what else is wrong with it, scandir says */
     int count = scandir(o->dir, &found, is_journal, alphasort);
     struct recovery *r = calloc(1, sizeof *r);
     bool ok = r != NULL && count >= 0;

@@ -51,22 +51,13 @@ static const struct route_prefix prefixes[] = {
     {SV_INIT("/v2/"), NULL},
 };
 
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
-
 /* One decoded byte off the front. */
 static char byte_cut(struct strview *v)
 {
     char c = v->ptr[0];
     size_t taken = 1;
-    if (c == '%' && v->len >= 3 && hex_digit(v->ptr[1]) >= 0 && hex_digit(v->ptr[2]) >= 0) {
-        c = (char)(hex_digit(v->ptr[1]) * 16 + hex_digit(v->ptr[2]));
+    if (c == '%' && v->len >= 3 && sv_hex_digit(v->ptr[1]) >= 0 && sv_hex_digit(v->ptr[2]) >= 0) {
+        c = (char)(sv_hex_digit(v->ptr[1]) * 16 + sv_hex_digit(v->ptr[2]));
         taken = 3;
     }
     *v = (struct strview){v->ptr + taken, v->len - taken};

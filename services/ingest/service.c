@@ -41,7 +41,6 @@ struct service {
     char random_secret[SECRET_BYTES];
     int64_t beaten_us;
     int64_t closed_us; /* `closed` was last sent; 0 before */
-    bool connected;    /* Kafka was there once */
     int64_t drain_until_us;
     int64_t flush_until_us; /* 0: calls still run */
     int64_t closed_reports;
@@ -60,8 +59,9 @@ static void beat(struct service *s, int64_t now_us)
 static void readiness(struct service *s)
 {
     struct err err = {0};
-    s->connected = s->connected || delivery_is_connected(s->delivery);
-    health_ready("kafka", s->connected, "Kafka was never reached");
+    const char *why;
+    bool proved = delivery_is_proved(s->delivery, &why);
+    health_ready("kafka", proved, why);
     bool room = journal_has_room(s->journal, &err);
     health_ready("journal", room, err.text);
     health_ready("accepting", s->drain_until_us == 0, "draining");

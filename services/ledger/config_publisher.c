@@ -248,12 +248,11 @@ static bool config_open(void *arg, struct leader *leader, struct err *err)
     int32_t partitions;
     if (p->bounds == NULL && !consumer_new(&p->bounds, &options, err))
         return false;
-    if (!consumer_partition_count(p->bounds, REGISTRY, &partitions, err) ||
-        !consumer_partition_count(p->bounds, PRICES, &partitions, err)) {
+    bool there = consumer_partition_count(p->bounds, REGISTRY, &partitions, err) &&
+                 consumer_partition_count(p->bounds, PRICES, &partitions, err);
+    if (!there)
         err->fate = FATE_RETRY; /* whoever made it anew may still be at it */
-        return false;
-    }
-    return pg_session_script(leader->pg, "LISTEN spend_config", err);
+    return there && pg_session_script(leader->pg, "LISTEN spend_config", err);
 }
 
 static bool config_turn(void *arg, struct leader *leader, bool *more, struct err *err)

@@ -9,7 +9,7 @@ from confluent_kafka.admin import AdminClient
 from ledger_bench import Bench, attributed
 from oracle import avro, build
 from oracle.kafka import Tail
-from stack import LOCAL, ROOT, Stack, wait_until
+from stack import LOCAL, ROOT, Stack, http, wait_until
 
 
 @pytest.fixture
@@ -22,11 +22,14 @@ def bench():
         bench.tail.close()
 
 
-def make_anew(stack, *names):
-    """Deletes the topics and makes them again, empty."""
+def delete(stack, *names):
     admin = AdminClient({"bootstrap.servers": stack.brokers})
     for done in admin.delete_topics(list(names), operation_timeout=30).values():
         done.result(60)
+
+
+def make(stack, *names):
+    admin = AdminClient({"bootstrap.servers": stack.brokers})
 
     def is_made():
         done = subprocess.run([sys.executable, str(LOCAL / "lib/topics.py"), "--brokers", stack.brokers, "--replication", "1",
@@ -34,7 +37,12 @@ def make_anew(stack, *names):
         assert done.returncode == 0, done.stderr
         topics = admin.list_topics(timeout=10).topics
         return all(name in topics and topics[name].partitions for name in names)
-    wait_until(is_made, 60, "topics made again")
+    wait_until(is_made, 60, "topics made")
+
+
+def make_anew(stack, *names):
+    delete(stack, *names)
+    make(stack, *names)
 
 
 def config_of(stack):
@@ -92,3 +100,19 @@ def test_an_input_made_anew_and_grown_past_what_was_applied_stops_the_ledger(ben
     # a stream of its own reads the new topic from its beginning
     service.start(env={"SPEND_STREAM": "anew"})
     wait_until(lambda: bench.balance(account) == -86, 60, "the new topic applied")
+
+
+def test_an_ingest_without_its_topics_is_not_ready_and_says_which(bench):
+    """Calls would be answered, and stand in the journal alone."""
+    stack = bench.stack
+    delete(stack, "spend.calls", "spend.instances")
+    ingest = stack.ingest(upstream="http://127.0.0.1:9", journal=stack.dir / "made" / "at-start")
+    (stack.dir / "made" / "at-start").rmdir()
+    ingest.start(wait=False)
+
+    def complaint():
+        status, _, raw = http("GET", ingest.admin_url + "/readyz")
+        return status == 503 and b"topic spend.instances is missing: create the topics" in raw
+    wait_until(complaint, 60, "not ready for want of a topic")
+    make(stack, "spend.calls", "spend.instances")
+    ingest.wait_ready(60)

@@ -23,6 +23,15 @@ struct producer {
     struct topic_counters full;
 };
 
+static bool topic_missing(rd_kafka_resp_err_t code, const char *topic, struct err *err)
+{
+    if (code != RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC && code != RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART)
+        return false;
+    (void)err_set(err, ERR_NOT_FOUND, FATE_FATAL,
+                  "topic %s is missing: create the topics of deploy/topics/topics.json", topic);
+    return true;
+}
+
 static void on_report(rd_kafka_t *rk, const rd_kafka_message_t *m, void *opaque)
 {
     (void)rk;
@@ -38,7 +47,8 @@ static void on_report(rd_kafka_t *rk, const rd_kafka_message_t *m, void *opaque)
     } else {
         topic_counters_add(&p->failed, topic);
         bool maybe = rd_kafka_message_status(m) == RD_KAFKA_MSG_STATUS_POSSIBLY_PERSISTED;
-        (void)handle_err(&err, m->err, "%s: not delivered%s", topic, maybe ? " (perhaps it was)" : "");
+        if (!topic_missing(m->err, topic, &err))
+            (void)handle_err(&err, m->err, "%s: not delivered%s", topic, maybe ? " (perhaps it was)" : "");
     }
     if (p->report != NULL)
         p->report(p->report_arg, (int64_t)(intptr_t)m->_private, ok, m->partition, m->offset, &err);
@@ -53,6 +63,9 @@ static bool producer_open(struct producer *p, const struct producer_options *opt
         {"acks", "all"},
         {"message.timeout.ms", "0"}, /* the default of 300 s drops what a longer outage delays */
         {"delivery.report.only.error", "false"},
+        /* so soon a topic that is not there is said to be missing, and found once it was made */
+        {"topic.metadata.propagation.max.ms", "5000"},
+        {"topic.metadata.refresh.interval.ms", "10000"},
         {"partitioner", "murmur2_random"}, /* Java's: one key, one partition, whoever produces */
         {"compression.codec", "lz4"},
         {"linger.ms", handle_int(&linger, options->linger_ms)},
@@ -117,7 +130,7 @@ bool producer_send(struct producer *p, const struct kafka_record *record, struct
         return true;
     if (code == RD_KAFKA_RESP_ERR__QUEUE_FULL)
         topic_counters_add(&p->full, record->topic);
-    if (producer_is_fatal(p, err))
+    if (producer_is_fatal(p, err) || topic_missing(code, record->topic, err))
         return false;
     return handle_err(err, code, "%s: not queued", record->topic);
 }
