@@ -28,7 +28,7 @@
 #define FENCED_US    (20 * US_PER_SECOND)
 #define SLOT_WAIT_US (3 * US_PER_SECOND)
 #define SWEEP_US     (10 * US_PER_SECOND)
-#define SETTINGS     "SET lock_timeout = '2s'" /* the other partitions wait that long, no longer */
+#define SETTINGS     "SET lock_timeout = '5s'" /* the other partitions wait that long, no longer */
 
 static const char *const topics[] = {"spend.attributed", "spend.dlq.untagged", "spend.dlq.unknown",
                                      "spend.dlq.conflict", "spend.dlq.unpriced"};
