@@ -401,7 +401,7 @@ def test_a_dead_siblings_journal_is_adopted_beaten_closed_and_removed(stack):
     assert len(list(folder.iterdir())) == 2
     ids = [chat(service, "prompt=5")[1]["x-spend-call-id"] for service in (first, second)]
     of_second = str(record_of(stack, ids[1])["instance"])
-    threading.Thread(target=leave, args=(second.port, "chunks=50 chunk_ms=200", True, b"[DONE]"), daemon=True).start()
+    threading.Thread(target=leave, args=(second, "chunks=50 chunk_ms=200", True, b"[DONE]"), daemon=True).start()
     wait_until(lambda: second.metrics()["spend_ingest_exchanges"] == 1)
     second.kill()
     first.restart()
