@@ -7,7 +7,7 @@ import random
 from collections import Counter
 
 from integration.calls import call, key_of, produce
-from integration.settle import MONEY_TOPICS, read_topic, settle
+from integration.settle import MONEY_TOPICS, judge, read_topic, settle
 from oracle import avro
 from stack import Stack, wait_until
 
@@ -101,6 +101,7 @@ def test_poison_is_parked_with_its_bytes_and_stalls_nobody():
         entries = wait_until(lambda: stack.api("GET", "/v1/accounts/poison-good/entries?limit=1000")[1]["items"], 10, "entries")
         assert len(entries) == len(good) + len(late)
         assert attributor.alive and account["balance"].startswith("-")
+        judge(stack, provider=False)
 
 
 def test_records_that_decode_but_cannot_be_honest_are_malformed():
@@ -123,3 +124,4 @@ def test_records_that_decode_but_cannot_be_honest_are_malformed():
         assert Counter(letter["original"] for letter in letters) == Counter(value for _, value in items)
         billed = [avro.ATTRIBUTED.decode(m.value()) for m in read_topic(stack.brokers, MONEY_TOPICS)]
         assert {b["call"]["call_id"] for b in billed} == {record["call_id"] for record in strangers}
+        judge(stack, provider=False)

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from integration.settle import judge
 from stack import LOCAL, Stack, process_birth
 
 SERVICES = ("ledger", "attributor", "ingest")
@@ -48,6 +49,10 @@ def test_the_demo_ends_with_a_bill(local, time):
 def test_the_demo_of_s0_bills_what_litellm_stripped(local):
     out = local.run("demo", "--case", "S0")
     assert "0 calls found" in out and "spend.dlq.untagged" in out and "balance after" in out, out
+
+
+def test_the_oracle_agrees_with_what_the_demos_left(local):
+    judge(local.stack)
 
 
 def test_up_again_starts_only_what_died_and_with_the_settings_it_had(local):

@@ -79,14 +79,15 @@ class Folded:
 
     def __init__(self):
         self.identity = self.measurement = self.attribution = b""
-        self.identity_call = self.measured = self.attributed = None
+        self.identity_call = self.identity_tags = self.measured = self.attributed = None
         self.records = []
 
     def add(self, call, digest, kind, decision, redrive=None):
         self.records.append((call, digest))
         rank = identity_rank(call, digest)
         if rank > self.identity:
-            self.identity, self.identity_call = rank, call
+            # with the tags that are bound to its key, which the decision adds
+            self.identity, self.identity_call, self.identity_tags = rank, call, decision.get("tags")
         rank = measurement_rank(call, digest, decision["raw"] is not None)
         if rank > self.measurement:
             self.measurement, self.measured = rank, (call, digest, decision)
@@ -108,7 +109,7 @@ class Folded:
             "conversation": named["conversation"], "hash": digest, "raw": raw, "billed": billed, "markup": markup,
             "price_version": rated["price_version"], "price_key": rated["price_key"], "outcome": call["outcome"],
             "quality": call["quality"], "usage": {c: call["usage"][c] for c in CLASSES},
-            "admitted_at": self.identity_call["admitted_at"], "tags": named["tags"],
+            "admitted_at": self.identity_call["admitted_at"], "tags": self.identity_tags,
             "ranks": (self.identity, self.measurement, self.attribution)}
 
     def conflicts(self):
