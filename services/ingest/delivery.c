@@ -276,6 +276,9 @@ bool delivery_beat(struct delivery *d, const struct instance *beat, int64_t *rep
 
 bool delivery_is_proved(const struct delivery *d, const char **why)
 {
-    *why = d->missing[0] == '\0' ? "Kafka was never reached" : d->missing;
+    bool connected = d->producer != NULL && producer_is_connected(d->producer);
+    *why = d->missing[0] != '\0' ? d->missing
+           : connected           ? "Kafka has not taken a heartbeat yet"
+                                 : "Kafka was never reached";
     return d->has_beaten;
 }

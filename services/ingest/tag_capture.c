@@ -314,10 +314,13 @@ static struct strview logs_of_body(const struct body_reader *r, struct strview t
                                            SV_INIT("/v1/messages"), SV_INIT("responses"), SV_INIT("files")};
     struct strview ignored;
     struct strview path = sv_cut(target, '?', &ignored);
-    bool litellm_only = false;
-    for (size_t i = 0; i < sizeof words / sizeof words[0] && !sv_is_null(path); i++)
-        litellm_only = litellm_only || memmem(path.ptr, path.len, words[i].ptr, words[i].len) != NULL;
-    return litellm_only || sv_is_null(r->logs) ? r->litellm_logs : r->logs;
+    if (sv_is_null(r->logs))
+        return r->litellm_logs;
+    for (size_t i = 0; i < sizeof words / sizeof words[0] && !sv_is_null(path); i++) {
+        if (memmem(path.ptr, path.len, words[i].ptr, words[i].len) != NULL)
+            return r->litellm_logs;
+    }
+    return r->logs;
 }
 
 static struct strview logs_of_header(const struct capture_source *from)

@@ -107,17 +107,6 @@ struct standing {
     bool same; /* nothing at all would change */
 };
 
-const struct registry_version *api_fact_in_force(const struct registry_record *record, int64_t at)
-{
-    const struct registry_version *best = NULL;
-    for (size_t i = 0; i < record->version_count; i++) {
-        const struct registry_version *v = &record->versions[i];
-        if (v->effective_from <= at && (best == NULL || v->effective_from >= best->effective_from))
-            best = v;
-    }
-    return best;
-}
-
 /* What a body leaves out is what stands: an account's tier, a task's conversation. */
 static void complete(struct fact_wanted *w, enum registry_kind kind, const struct registry_version *now)
 {
@@ -166,7 +155,8 @@ static bool look(struct api_request *r, struct fact_wanted *w, int64_t recorded_
         return false;
     const struct registry_version *stands = NULL;
     if (now->found)
-        stands = api_fact_in_force(&now->fact.record, api_fact_wanted(r, recorded_at, w->effective_from));
+        stands = registry_in_force(now->fact.record.versions, now->fact.record.version_count,
+                                   api_fact_wanted(r, recorded_at, w->effective_from), INT64_MAX);
     complete(w, r->fact->kind, stands);
     now->same_value = stands != NULL && same_value(stands, &w->value);
     now->same = now->same_value;

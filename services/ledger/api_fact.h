@@ -30,8 +30,6 @@ api_handler_fn api_fact_put;
 api_handler_fn api_fact_get;
 api_handler_fn api_fact_list;
 
-/* The version that holds at a time, as things are written now. NULL: none does. */
-const struct registry_version *api_fact_in_force(const struct registry_record *record, int64_t at);
 /* From when a later version is to hold: as soon as allowed when nothing is wanted. */
 int64_t api_fact_wanted(const struct api_request *r, int64_t recorded_at, struct opt_i64 wanted);
 /* false: refused, it is too early. */

@@ -97,7 +97,7 @@ static bool compare(struct api_request *r, struct price_import_draft *draft, int
     return true;
 }
 
-/* Compares again under the lock: another import may have come first. */
+/* Under the lock, so that no other import comes between. */
 static bool put(struct api_request *r, struct price_import_draft *draft, const struct wish *wish,
                 struct err *err)
 {
@@ -123,21 +123,18 @@ static bool put(struct api_request *r, struct price_import_draft *draft, const s
     return true;
 }
 
-static bool import(struct api_request *r, struct price_import_draft *draft, const struct wish *wish,
-                   struct err *err)
+static bool try_dry(struct api_request *r, struct price_import_draft *draft, const struct wish *wish,
+                    struct err *err)
 {
     const struct price_book *stands;
     int64_t now = 0;
     if (!clock_read(r, &now, err) ||
         !compare(r, draft, api_fact_wanted(r, now, wish->effective_from), &stands, err))
         return false;
-    if (stands != NULL && draft->same) {
-        view_import(r, draft, stands->version, OPT_I64(stands->effective_from), wish->dry_run);
-        return true;
-    }
-    if (!wish->dry_run)
-        return put(r, draft, wish, err);
-    view_import(r, draft, draft->before + 1, wish->effective_from, true);
+    if (stands != NULL && draft->same)
+        view_import(r, draft, stands->version, OPT_I64(stands->effective_from), true);
+    else
+        view_import(r, draft, draft->before + 1, wish->effective_from, true);
     return true;
 }
 
@@ -148,12 +145,12 @@ bool api_prices_post(struct api_request *r, struct err *err)
     struct err why = {0};
     if (!read_wish(r, &wish))
         return false;
-    bool ok = price_import_read(&draft, r->body, &why)
-                  ? import(r, &draft, &wish, err)
-                  : api_refuse(r, 400, "invalid_prices",
-                               "send a LiteLLM price file, unchanged; nothing of "
-                               "this one was taken",
-                               "%s", why.text);
+    bool ok = false;
+    if (!price_import_read(&draft, r->body, &why))
+        api_refuse(r, 400, "invalid_prices",
+                   "send a LiteLLM price file, unchanged; nothing of this one was taken", "%s", why.text);
+    else
+        ok = wish.dry_run ? try_dry(r, &draft, &wish, err) : put(r, &draft, &wish, err);
     if (!ok && !r->refused && err->fate == FATE_DEAD_LETTER)
         api_refuse(r, 400, "invalid_prices", "send a smaller price file; nothing of this one was taken", "%s",
                    err->text);
@@ -205,7 +202,9 @@ bool api_prices_get_model(struct api_request *r, struct err *err)
     if (book == NULL)
         return api_refuse(r, 404, "not_found", "GET /v1/prices lists what there is",
                           "there is no such price book");
-    const struct registry_version *holds = aliased ? api_fact_in_force(&fact.record, now) : NULL;
+    const struct registry_version *holds = NULL;
+    if (aliased)
+        holds = registry_in_force(fact.record.versions, fact.record.version_count, now, INT64_MAX);
     if (holds != NULL)
         alias = holds->price_key;
     const struct price_entry *entry = find_entry(book, alias, r->param[1]);

@@ -42,10 +42,9 @@ struct apply_loop {
     struct health_loop *health;
     struct apply_slots slots;
     bool paused;
-    bool slot_waits; /* of the last turn: not ready, then */
-    int64_t swept_us;
     int tries;           /* in a row that failed */
     int64_t replaced_us; /* when the consumer was made anew */
+    int64_t swept_us;    /* when frozen sessions were looked for */
     struct metric *postgres_up, *retries, *lost, *ended;
 };
 
@@ -106,6 +105,8 @@ static void pause_all(struct apply_loop *l, bool paused)
     l->paused = paused;
     for (size_t i = 0; i < l->slots.count; i++) {
         const struct apply_slot *s = &l->slots.slot[i];
+        if (!paused && s->retry_us != 0)
+            continue; /* it waits by itself */
         if (!consumer_pause(l->consumer, s->topic, s->partition, paused, &err))
             log_warn("pause_failed", LOG_ERR(&err), LOG_END);
     }
@@ -236,7 +237,6 @@ static void slot_wait(struct apply_loop *l, struct apply_slot *slot, const struc
              LOG_INT("next", slot->expected), LOG_ERR(why), LOG_END);
     metric_add(l->retries, 1);
     health_ready(PART, false, why->text);
-    l->slot_waits = true;
     apply_slots_drop(&l->slots, slot, slot->count);
     slot->waits = true;
     slot->retry_us = clock_mono_us() + SLOT_WAIT_US;
@@ -247,9 +247,11 @@ static void slot_wait(struct apply_loop *l, struct apply_slot *slot, const struc
 /* Its time has come: it is read again from where Postgres stands. */
 static bool slot_resume(struct apply_loop *l, struct apply_slot *slot, struct err *err)
 {
-    slot->retry_us = 0;
-    if (!consumer_pause(l->consumer, slot->topic, slot->partition, l->paused, err))
+    if (!consumer_pause(l->consumer, slot->topic, slot->partition, l->paused, err)) {
+        slot->retry_us = clock_mono_us() + SLOT_WAIT_US;
         return err->fate == FATE_RETRY;
+    }
+    slot->retry_us = 0;
     return read_again(l, slot, err);
 }
 
@@ -266,12 +268,11 @@ static bool apply_all(struct apply_loop *l, struct err *err)
 {
     for (size_t i = 0; i < l->slots.count; i++) {
         struct apply_slot *slot = &l->slots.slot[i];
-        struct err gone;
         health_beat(l->health);
         if (slot_turn(l, slot, err))
             continue;
-        if (err->fate != FATE_RETRY || !pg_session_ready(l->pg, &gone))
-            return false; /* Postgres is away: nothing can be applied */
+        if (err->code != ERR_TIMEOUT) /* not a lock: nothing else could be applied either */
+            return false;
         slot_wait(l, slot, err);
     }
     return true;
@@ -302,7 +303,7 @@ static bool sweep(struct apply_loop *l, struct err *err)
     return true;
 }
 
-/* Postgres is away or refused for now: nothing is lost, nothing more is read, the group still hears of us. */
+/* Postgres is away or refuses: nothing is lost, nothing more is read, the group still hears of us. */
 static bool wait_and_serve(struct apply_loop *l, struct err *err)
 {
     struct consumer_message message;
@@ -326,15 +327,15 @@ static bool turn(struct apply_loop *l, struct err *err)
     health_beat(l->health);
     if (l->tries == 0 && !fill(l, err))
         return false;
-    bool waited = l->slot_waits;
-    l->slot_waits = apply_slots_waiting(&l->slots) > 0;
+    bool waited = apply_slots_wait(&l->slots);
     if (!sweep(l, err) || !apply_all(l, err))
         return err->fate == FATE_RETRY && wait_and_serve(l, err);
-    if (l->tries > 0 || (waited && !l->slot_waits)) {
+    bool waits = apply_slots_wait(&l->slots);
+    if (l->tries > 0 || (waited && !waits)) {
         l->tries = 0;
         metric_set(l->postgres_up, 1);
         pause_all(l, false);
-        health_ready(PART, !l->slot_waits, "a partition waits for locks");
+        health_ready(PART, !waits, "a partition waits for somebody else's locks");
     }
     return true;
 }

@@ -143,12 +143,13 @@ size_t apply_slots_longest(const struct apply_slots *s)
     return longest;
 }
 
-size_t apply_slots_waiting(const struct apply_slots *s)
+bool apply_slots_wait(const struct apply_slots *s)
 {
-    size_t count = 0;
-    for (size_t i = 0; i < s->count; i++)
-        count += s->slot[i].waits ? 1 : 0;
-    return count;
+    for (size_t i = 0; i < s->count; i++) {
+        if (s->slot[i].waits)
+            return true;
+    }
+    return false;
 }
 
 void apply_slots_clear(struct apply_slots *s)

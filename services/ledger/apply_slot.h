@@ -48,8 +48,8 @@ bool apply_slot_follows(const struct apply_slot *slot) NODISCARD;
 void apply_slot_set(struct apply_slot *slot, int64_t offset);
 /* Of those that are read on. */
 size_t apply_slots_longest(const struct apply_slots *s);
-size_t apply_slots_waiting(const struct apply_slots *s);
-void apply_slots_clear(struct apply_slots *s); /* no slots any more */
+bool apply_slots_wait(const struct apply_slots *s); /* any of them */
+void apply_slots_clear(struct apply_slots *s);      /* no slots any more */
 void apply_slots_free(struct apply_slots *s);
 
 #endif

@@ -27,7 +27,7 @@
 struct config_publisher {
     const char *properties[PROPERTIES_MAX];
     struct kafka_settings kafka;
-    struct consumer *bounds; /* reads nothing: asks where the topics end */
+    struct consumer *ends; /* reads nothing: asks where the topics end */
     struct metric *records, *heartbeats, *repeats;
 };
 
@@ -54,12 +54,13 @@ static const char config_sql[] =
 
 static bool read_ends(struct config_publisher *p, struct config_ends *out, struct err *err)
 {
-    int64_t low;
     struct consumer_message none;
-    if (!consumer_poll(p->bounds, 0, &none, err) && err->code != ERR_NONE) /* serves its events */
+    struct consumer_partition parts[] = {{.topic = REGISTRY}, {.topic = PRICES}};
+    if (!consumer_poll(p->ends, 0, &none, err) && err->code != ERR_NONE) /* serves its events */
         return false;
-    return consumer_bounds(p->bounds, REGISTRY, 0, &low, &out->registry, err) &&
-           consumer_bounds(p->bounds, PRICES, 0, &low, &out->prices, err);
+    bool ok = consumer_ends(p->ends, parts, 2, err);
+    *out = (struct config_ends){.registry = parts[0].offset, .prices = parts[1].offset};
+    return ok;
 }
 
 /* The lock is held for one round trip. Whoever records something later gets a later time. */
@@ -246,10 +247,10 @@ static bool config_open(void *arg, struct leader *leader, struct err *err)
     struct config_publisher *p = arg;
     const struct consumer_options options = {.kafka = p->kafka};
     int32_t partitions;
-    if (p->bounds == NULL && !consumer_new(&p->bounds, &options, err))
+    if (p->ends == NULL && !consumer_new(&p->ends, &options, err))
         return false;
-    bool there = consumer_partition_count(p->bounds, REGISTRY, &partitions, err) &&
-                 consumer_partition_count(p->bounds, PRICES, &partitions, err);
+    bool there = consumer_partition_count(p->ends, REGISTRY, &partitions, err) &&
+                 consumer_partition_count(p->ends, PRICES, &partitions, err);
     if (!there)
         err->fate = FATE_RETRY; /* whoever made it anew may still be at it */
     return there && pg_session_script(leader->pg, "LISTEN spend_config", err);
@@ -310,6 +311,6 @@ bool config_publisher_run(void *arg, struct err *err)
     p.kafka = options->kafka;
     p.kafka.client_id = "ledger-config-ends";
     bool ok = add_property(&p, &job.kafka, err) && leader_run(&job, err);
-    consumer_free(p.bounds);
+    consumer_free(p.ends);
     return ok;
 }

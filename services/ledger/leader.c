@@ -6,9 +6,9 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/metrics.h"
-#include "pg_query.h"
 #include "run/health.h"
 #include "run/lifecycle.h"
+#include "stream_cluster.h"
 #include "worker.h"
 #include <stdio.h>
 
@@ -61,32 +61,15 @@ static bool lock(struct run *r, bool *leads, struct err *err)
     return ok;
 }
 
-/* What is sent to another cluster and then deleted here would be missing in ours for ever. */
-static bool check_cluster(struct run *r, struct err *err)
-{
-    static const char sql[] =
-        "SELECT cluster_id FROM consumer_offset WHERE stream = $1 AND cluster_id <> $2 LIMIT 1";
-    struct pg_rows *rows = NULL;
-    struct strview cluster = transaction_cluster_id(r->leader.kafka, CLUSTER_ID_MS);
-    if (sv_is_empty(cluster))
-        return err_set(err, ERR_KAFKA, FATE_RETRY, "the cluster's id is not known yet");
-    bool ok = pg_query(r->leader.pg, sql, PG_ARGS(PG_STR(r->job->stream), PG_TEXT(cluster)), &rows, err);
-    if (ok && pg_rows_count(rows) > 0)
-        ok = err_set(err, ERR_CONFLICT, FATE_FATAL,
-                     "stream %s was read from Kafka cluster " SV_FMT " and this is " SV_FMT
-                     ": connect to that cluster, or start a new stream (--stream)",
-                     r->job->stream, SV_ARG(pg_get(rows, 0, 0)), SV_ARG(cluster));
-    pg_rows_free(rows);
-    return ok;
-}
-
 static bool open_job(struct run *r, struct err *err)
 {
     const struct transaction_options options = {
         .kafka = r->job->kafka, .transactional_id = r->job->transactional_id, .timeout_ms = TRANSACTION_MS};
     if (r->leader.kafka != NULL)
         return true;
-    if (!transaction_new(&r->leader.kafka, &options, err) || !check_cluster(r, err) ||
+    if (!transaction_new(&r->leader.kafka, &options, err) ||
+        !stream_cluster_check(r->leader.pg, r->job->stream,
+                              transaction_cluster_id(r->leader.kafka, CLUSTER_ID_MS), err) ||
         !r->job->open(r->job->arg, &r->leader, err))
         return false;
     metric_set(r->leads, 1);

@@ -16,8 +16,9 @@ static const struct fate_row rows[] = {
     {"22003", ERR_OVERFLOW, FATE_DEAD_LETTER}, /* number out of range */
     {"22", ERR_INVALID, FATE_DEAD_LETTER},     /* these values are at fault */
     {"23", ERR_INVALID, FATE_DEAD_LETTER},     {"40", ERR_POSTGRES, FATE_RETRY}, /* serialization, deadlock */
-    {"55", ERR_POSTGRES, FATE_RETRY},                                            /* lock not available */
-    {"08", ERR_POSTGRES, FATE_RETRY},                                            /* connection */
+    {"55P03", ERR_TIMEOUT, FATE_RETRY},    /* somebody else's lock, for longer than lock_timeout */
+    {"55", ERR_POSTGRES, FATE_RETRY},      /* an object in use */
+    {"08", ERR_POSTGRES, FATE_RETRY},      /* connection */
     {"53", ERR_POSTGRES, FATE_RETRY},      /* out of connections, disk, memory */
     {"54", ERR_INVALID, FATE_DEAD_LETTER}, /* program limit exceeded: an index row, a field too large */
     {"57", ERR_POSTGRES, FATE_RETRY},      /* stopping, starting, cancelled */

@@ -6,9 +6,9 @@
  * Thread: one session belongs to one thread.
  *
  * Fates. FATE_RETRY: connection lost or refused, server stopping or out of room, serialization failure,
- * deadlock, lock or statement time-out, and a duplicate key (ERR_CONFLICT): roll back, begin again.
- * FATE_DEAD_LETTER: the values are at fault (ERR_OVERFLOW for a number out of range, else ERR_INVALID).
- * FATE_FATAL: the schema, a privilege, a password or a statement is wrong.
+ * deadlock, lock time-out (ERR_TIMEOUT), statement time-out, and a duplicate key (ERR_CONFLICT): roll back,
+ * begin again. FATE_DEAD_LETTER: the values are at fault (ERR_OVERFLOW for a number out of range, else
+ * ERR_INVALID). FATE_FATAL: the schema, a privilege, a password or a statement is wrong.
  */
 #ifndef SPEND_LEDGER_PG_SESSION_H
 #define SPEND_LEDGER_PG_SESSION_H

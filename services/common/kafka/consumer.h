@@ -80,6 +80,9 @@ void consumer_commit_async(struct consumer *c, const struct consumer_partition *
 /* Low and high (next to be written, stable) offsets from the broker. */
 bool consumer_bounds(struct consumer *c, const char *topic, int32_t partition, int64_t *low, int64_t *high,
                      struct err *err) NODISCARD;
+/* Each offset becomes the partition's stable end; one request a broker. They need not be assigned. */
+bool consumer_ends(struct consumer *c, struct consumer_partition *parts, size_t count,
+                   struct err *err) NODISCARD;
 /* Every assigned partition was read up to the end it had when first asked (then the next call asks anew).
  * false: not yet, err->code ERR_NONE, poll on; or the ends are not known (a broker away: FATE_RETRY, after 10
  * s). Nothing assigned: false. */

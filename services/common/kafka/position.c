@@ -179,6 +179,18 @@ bool consumer_bounds(struct consumer *c, const char *topic, int32_t partition, i
     return ok;
 }
 
+bool consumer_ends(struct consumer *c, struct consumer_partition *parts, size_t count, struct err *err)
+{
+    for (size_t i = 0; i < count; i++)
+        parts[i].offset = CONSUMER_OFFSET_END;
+    rd_kafka_topic_partition_list_t *list = handle_list(parts, count);
+    bool ok = ends_query(c, list, err);
+    for (size_t i = 0; ok && i < count; i++)
+        parts[i].offset = list->elems[i].offset;
+    rd_kafka_topic_partition_list_destroy(list);
+    return ok;
+}
+
 /* Asks for all ends at once. */
 static bool targets_set(struct consumer *c, struct err *err)
 {

@@ -236,14 +236,12 @@ size_t registry_count(const struct registry *r, enum registry_kind kind)
     return kind == REGISTRY_HEARTBEAT ? 0 : HASH_COUNT(r->facts[kind]);
 }
 
-const struct registry_version *registry_find(const struct registry *r, enum registry_kind kind,
-                                             struct strview id, int64_t at, int64_t known_by)
+const struct registry_version *registry_in_force(const struct registry_version *versions, size_t count,
+                                                 int64_t at, int64_t known_by)
 {
-    assert((size_t)kind < REGISTRY_HEARTBEAT);
-    const struct fact *fact = sv_is_empty(id) ? NULL : fact_find(r, kind, id);
     const struct registry_version *best = NULL;
-    for (size_t i = 0; fact != NULL && i < fact->version_count; i++) {
-        const struct registry_version *v = &fact->versions[i];
+    for (size_t i = 0; i < count; i++) {
+        const struct registry_version *v = &versions[i];
         if (v->effective_from > at || v->recorded_at > known_by)
             continue;
         if (best == NULL || v->effective_from > best->effective_from ||
@@ -251,4 +249,12 @@ const struct registry_version *registry_find(const struct registry *r, enum regi
             best = v;
     }
     return best;
+}
+
+const struct registry_version *registry_find(const struct registry *r, enum registry_kind kind,
+                                             struct strview id, int64_t at, int64_t known_by)
+{
+    assert((size_t)kind < REGISTRY_HEARTBEAT);
+    const struct fact *fact = sv_is_empty(id) ? NULL : fact_find(r, kind, id);
+    return fact == NULL ? NULL : registry_in_force(fact->versions, fact->version_count, at, known_by);
 }

@@ -72,6 +72,11 @@ int64_t registry_watermark(const struct registry *r);
 int64_t registry_price_version(const struct registry *r);
 size_t registry_count(const struct registry *r, enum registry_kind kind);
 
+/* The version in force at `at`: of those recorded by known_by the greatest effective_from <= at, of those the
+ * last recorded. NULL: none. */
+const struct registry_version *registry_in_force(const struct registry_version *versions, size_t count,
+                                                 int64_t at, int64_t known_by);
+
 /*
  * The version of a fact that holds for a call: the one in force at `at` (greatest effective_from <= at, of
  * those the last recorded) among the versions recorded at or before `known_by`. NULL: no such fact, as far as
