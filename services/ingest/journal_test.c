@@ -19,6 +19,8 @@
 
 #define SEGMENT (1 << 20)
 
+#define FIRST_SEGMENT "0000000000000001.seg"
+
 static char home[64];
 static struct journal_options options = {home, 8UL * SEGMENT, SEGMENT};
 
@@ -84,6 +86,16 @@ static struct journal *create(char name[UUID_TEXT_LEN + 1])
         fail_msg("%s", err.text);
     memcpy(name, journal_instance(j), UUID_TEXT_LEN + 1);
     return j;
+}
+
+/* Overwrites bytes of a journal's file behind its back. */
+static void scribble(const char *name, const char *file, off_t at, struct strview bytes)
+{
+    char path[256];
+    (void)snprintf(path, sizeof path, "%s/%s/%s", home, name, file);
+    int fd = open(path, O_RDWR);
+    assert_int_equal(pwrite(fd, bytes.ptr, bytes.len, at), (ssize_t)bytes.len);
+    (void)close(fd);
 }
 
 static struct journal *reopen(const char *name, bool own, struct journal_found *found)
@@ -179,7 +191,7 @@ static struct journal *damaged(const char *name, const char *image, size_t at, b
     char command[512];
     (void)snprintf(command, sizeof command, "rm -f '%s/%s/'*.seg*", home, name);
     assert_int_equal(system(command), 0); /* NOLINT(cert-env33-c) */
-    (void)snprintf(path, sizeof path, "%s/%s/0000000000000001.seg", home, name);
+    (void)snprintf(path, sizeof path, "%s/%s/" FIRST_SEGMENT, home, name);
     int fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
     size_t len = cut ? at : 16384;
     assert_int_equal(write(fd, image, len), (ssize_t)len);
@@ -206,7 +218,7 @@ static void test_a_last_record_torn_at_any_byte_never_takes_another_with_it(void
     size_t end = start + SEGMENT_RECORD_BYTES + 26;
     assert_int_equal(two->offset, start);
     journal_free(j);
-    (void)snprintf(path, sizeof path, "%s/%s/0000000000000001.seg", home, name);
+    (void)snprintf(path, sizeof path, "%s/%s/" FIRST_SEGMENT, home, name);
     int fd = open(path, O_RDONLY);
     assert_int_equal(read(fd, image, sizeof image), sizeof image);
     (void)close(fd);
@@ -236,7 +248,6 @@ static void test_a_torn_record_in_the_middle_does_not_hide_the_later_ones(void *
 {
     (void)state;
     char name[UUID_TEXT_LEN + 1];
-    char path[256];
     struct journal_found found;
     struct journal *j = create(name);
     struct journal_call *one = begin(j, 1, SV_LIT("head one"));
@@ -244,10 +255,7 @@ static void test_a_torn_record_in_the_middle_does_not_hide_the_later_ones(void *
     finish(one, SV_LIT("bytes one"));
     (void)begin(j, 2, SV_LIT("head two"));
     journal_free(j);
-    (void)snprintf(path, sizeof path, "%s/%s/0000000000000001.seg", home, name);
-    int fd = open(path, O_RDWR);
-    assert_int_equal(pwrite(fd, "XXXX", 4, (off_t)middle + 50), 4);
-    (void)close(fd);
+    scribble(name, FIRST_SEGMENT, (off_t)middle + 50, SV_LIT("XXXX"));
     assert_never_ours(name);
     j = reopen(name, false, &found);
     assert_int_equal(found.open, 2);
@@ -261,16 +269,12 @@ static void test_a_record_that_a_kill_kept_from_being_written_is_no_damage(void 
 {
     (void)state;
     char name[UUID_TEXT_LEN + 1];
-    char path[256];
     struct journal_found found;
     struct journal *j = create(name);
     (void)begin(j, 1, SV_LIT("head one"));
     off_t last = (off_t)begin(j, 2, SV_LIT("head two"))->offset;
     journal_free(j);
-    (void)snprintf(path, sizeof path, "%s/%s/0000000000000001.seg", home, name);
-    int fd = open(path, O_RDWR);
-    assert_int_equal(pwrite(fd, "\0\0\0\0\0\0\0\0", 8, last), 8); /* they are stored last */
-    (void)close(fd);
+    scribble(name, FIRST_SEGMENT, last, SV_LIT("\0\0\0\0\0\0\0\0")); /* they are stored last */
     j = reopen(name, true, &found);
     assert_int_equal(found.open, 1);
     assert_int_equal(found.skipped, 0);
@@ -282,16 +286,12 @@ static void test_a_journal_of_an_earlier_boot_of_the_machine_is_not_continued(vo
 {
     (void)state;
     char name[UUID_TEXT_LEN + 1];
-    char path[256];
     struct journal_found found;
     struct journal *j = create(name);
     (void)begin(j, 1, SV_LIT("head"));
     journal_free(j);
     journal_free(reopen(name, true, &found));
-    (void)snprintf(path, sizeof path, "%s/%s/lock", home, name);
-    int fd = open(path, O_RDWR);
-    assert_int_equal(pwrite(fd, "-", 1, 0), 1);
-    (void)close(fd);
+    scribble(name, "lock", 0, SV_LIT("-"));
     for (int i = 0; i < 2; i++) {
         assert_never_ours(name);
         j = reopen(name, false, &found);
@@ -310,7 +310,7 @@ static void test_a_callers_text_cannot_pose_as_a_record(void **state)
     struct journal_found found;
     struct journal *other = create(name);
     struct journal_call *call = begin(other, 9, SV_LIT("stolen!!"));
-    (void)snprintf(path, sizeof path, "%s/%s/0000000000000001.seg", home, name);
+    (void)snprintf(path, sizeof path, "%s/%s/" FIRST_SEGMENT, home, name);
     int fd = open(path, O_RDONLY);
     assert_int_equal(pread(fd, stolen, sizeof stolen, (off_t)call->offset), sizeof stolen);
     (void)close(fd);
@@ -319,10 +319,7 @@ static void test_a_callers_text_cannot_pose_as_a_record(void **state)
     call = begin(j, 1, (struct strview){stolen, sizeof stolen});
     size_t offset = call->offset;
     journal_free(j);
-    (void)snprintf(path, sizeof path, "%s/%s/0000000000000001.seg", home, name);
-    fd = open(path, O_RDWR);
-    assert_int_equal(pwrite(fd, "X", 1, (off_t)offset + 20), 1); /* so that the reader looks inside */
-    (void)close(fd);
+    scribble(name, FIRST_SEGMENT, (off_t)offset + 20, SV_LIT("X")); /* so that the reader looks inside */
     j = reopen(name, false, &found);
     assert_int_equal(found.open, 0);
     journal_free(j);
@@ -361,14 +358,10 @@ static void test_a_directory_without_a_readable_segment_is_never_ours(void **sta
 /* A journal with one open call in its first segment, whose header is damaged at byte `at`. */
 static void header_damage(char name[UUID_TEXT_LEN + 1], off_t at)
 {
-    char path[256];
     struct journal *j = create(name);
     (void)begin(j, 7, SV_LIT("head"));
     journal_free(j);
-    (void)snprintf(path, sizeof path, "%s/%s/0000000000000001.seg", home, name);
-    int fd = open(path, O_RDWR);
-    assert_int_equal(pwrite(fd, "XX", 2, at), 2);
-    (void)close(fd);
+    scribble(name, FIRST_SEGMENT, at, SV_LIT("XX"));
 }
 
 static void test_behind_a_damaged_header_what_checks_is_read(void **state)

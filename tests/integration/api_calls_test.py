@@ -9,29 +9,10 @@ from urllib.parse import quote
 
 import pytest
 
-from ledger_bench import Bench, attributed, dead, key_hash
+from ledger_bench import attributed, dead, key_hash
 from oracle import avro, build
-from oracle.kafka import Tail
-from stack import Stack, wait_until
+from stack import wait_until
 from api_test import LEAD_S, LIMITS, PRICE_FILE, at, fresh, pages, put, refused
-
-
-@pytest.fixture(scope="module")
-def bench():
-    with Stack(parts=("kafka", "postgres")) as stack:
-        stack.migrate()
-        bench = Bench(stack)
-        bench.start()
-        bench.config = Tail(stack.brokers, ("spend.registry", "spend.prices"))
-        yield bench
-        assert bench.breaches() == []
-        bench.config.close()
-        bench.tail.close()
-
-
-@pytest.fixture(name="api")
-def fixture_api(bench):
-    return bench.stack.api
 
 
 def id_of(call):

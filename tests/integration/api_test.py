@@ -10,31 +10,12 @@ from urllib.parse import quote
 
 import pytest
 
-from ledger_bench import Bench, attributed, key_hash
+from ledger_bench import attributed, key_hash
 from oracle import avro, build
-from oracle.kafka import Tail
-from stack import ROOT, Stack, http, wait_until
+from stack import ROOT, http, wait_until
 
 PRICE_FILE = ROOT / "tests/testdata/litellm/model_prices.json"
 LEAD_S = 60
-
-
-@pytest.fixture(scope="module")
-def bench():
-    with Stack(parts=("kafka", "postgres")) as stack:
-        stack.migrate()
-        bench = Bench(stack)
-        bench.start()
-        bench.config = Tail(stack.brokers, ("spend.registry", "spend.prices"))
-        yield bench
-        assert bench.breaches() == []
-        bench.config.close()
-        bench.tail.close()
-
-
-@pytest.fixture(name="api")
-def fixture_api(bench):
-    return bench.stack.api
 
 
 def fresh(kind):

@@ -10,8 +10,8 @@ import threading
 import time
 
 import pytest
-from stack import Stack, wait_until
-from ingest_test import READERS, record_of, records, usage
+from stack import wait_until
+from ingest_test import ingest_stack, record_of, records, usage
 
 
 class Upstream:
@@ -97,13 +97,8 @@ def talk(port, request):
 
 @pytest.fixture(scope="module", name="stack")
 def stack_fixture():
-    with Stack(parts=("kafka", "provider")) as stack:
+    with ingest_stack() as stack:
         yield stack
-        for reader in READERS.values():
-            reader.consumer.close()
-        READERS.clear()
-        for service in stack.services.values():
-            service.stop()
 
 
 @pytest.fixture(scope="module", name="upstream")

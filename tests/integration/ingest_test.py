@@ -1,6 +1,7 @@
 """spend-ingest against a real Kafka and a provider that does as it is told: what reaches the caller, what reaches the
 upstream, and what the record on spend.calls says."""
 
+import contextlib
 import hashlib
 import hmac
 import io
@@ -104,16 +105,23 @@ def raw_exchange(port, data, timeout_s=10):
             got += part
 
 
-@pytest.fixture(scope="module", name="stack")
-def stack_fixture():
+@contextlib.contextmanager
+def ingest_stack():
+    """A Kafka and a provider; whatever ingest was started must end well."""
     with Stack(parts=("kafka", "provider")) as stack:
-        stack.ingest(flags=["--header-time=1s", "--abort-drain=3s", "--beat-every=1s", "--body-bytes=4MiB"]).start()
         yield stack
         for reader in READERS.values():
             reader.consumer.close()
         READERS.clear()
         for service in stack.services.values():
             service.stop()
+
+
+@pytest.fixture(scope="module", name="stack")
+def stack_fixture():
+    with ingest_stack() as stack:
+        stack.ingest(flags=["--header-time=1s", "--abort-drain=3s", "--beat-every=1s", "--body-bytes=4MiB"]).start()
+        yield stack
 
 
 @pytest.fixture(name="ingest")

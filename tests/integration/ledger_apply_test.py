@@ -5,24 +5,17 @@ import uuid
 import psycopg
 import pytest
 
-from ledger_bench import Bench, attributed, billed, dead, key_hash, uuid_of
+from ledger_bench import attributed, billed, dead, key_hash, running_ledger, uuid_of
 from oracle import avro, build, fold
-from stack import Stack
 
 INT64_MAX = 2**63 - 1
 
 
 @pytest.fixture(scope="module")
 def bench():
-    with Stack(parts=("kafka", "postgres")) as stack:
-        stack.migrate()
-        bench = Bench(stack)
-        bench.start()
+    with running_ledger() as bench:
         yield bench
-        assert stack.deadlocks() == 0
-        assert bench.breaches() == []
         bench.check_entries()
-        bench.tail.close()
 
 
 def test_a_call_is_deducted_once_and_its_row_tells_everything(bench):

@@ -1,5 +1,7 @@
 """What the ledger's tests share: a Kafka and a Postgres, ledgers, and a producer that stands in for the attributor."""
 
+import contextlib
+import functools
 import hashlib
 import time
 import uuid
@@ -10,7 +12,7 @@ from psycopg.rows import dict_row
 
 from oracle import avro, build, fold, money, postgres
 from oracle.kafka import Tail
-from stack import wait_until
+from stack import Stack, wait_until
 
 INPUTS = ("spend.attributed", "spend.dlq.untagged", "spend.dlq.unknown", "spend.dlq.conflict", "spend.dlq.unpriced")
 OUTPUTS = ("spend.entries", "spend.dlq.malformed", "spend.dlq.conflict")
@@ -79,6 +81,16 @@ class Bench:
         self.feeder = Feeder(stack.brokers)
         self.tail = Tail(stack.brokers, INPUTS + tuple(t for t in OUTPUTS if t not in INPUTS))
         self.count = 0
+
+    @functools.cached_property
+    def config(self):
+        """What the ledger publishes of its configuration."""
+        return Tail(self.stack.brokers, ("spend.registry", "spend.prices"))
+
+    def close(self):
+        self.tail.close()
+        if "config" in self.__dict__:
+            self.config.close()
 
     def start(self, *names, **env):
         for name in names or ("ledger",):
@@ -174,6 +186,19 @@ class Bench:
                                                            row["balance_after_nanos"]))
         assert seen == rows
         return sum(map(len, rows.values()))
+
+
+@contextlib.contextmanager
+def running_ledger():
+    """A bench with a Kafka, a Postgres and a ledger of its own, whose invariants hold when the tests are through."""
+    with Stack(parts=("kafka", "postgres")) as stack:
+        stack.migrate()
+        bench = Bench(stack)
+        bench.start()
+        yield bench
+        assert stack.deadlocks() == 0
+        assert bench.breaches() == []
+        bench.close()
 
 
 def billed(raw, markup_ppm):

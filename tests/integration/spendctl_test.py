@@ -7,21 +7,11 @@ import uuid
 
 import pytest
 
-from ledger_bench import Bench, attributed, dead, key_hash
+from ledger_bench import attributed, dead, key_hash
 from oracle import build
-from stack import Stack, free_port
+from stack import free_port
 from api_test import PRICE_FILE, fresh, put
 from api_calls_test import RAW, USAGE, id_of
-
-
-@pytest.fixture(scope="module")
-def bench():
-    with Stack(parts=("kafka", "postgres")) as stack:
-        stack.migrate()
-        bench = Bench(stack)
-        bench.start()
-        yield bench
-        bench.tail.close()
 
 
 @pytest.fixture(name="ctl")

@@ -6,20 +6,16 @@ import sys
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from ledger_bench import Bench, attributed
+from ledger_bench import attributed, running_ledger
 from oracle import avro, build
 from oracle.kafka import Tail
-from stack import LOCAL, ROOT, Stack, http, wait_until
+from stack import LOCAL, ROOT, http, wait_until
 
 
 @pytest.fixture
 def bench():
-    with Stack(parts=("kafka", "postgres")) as stack:
-        stack.migrate()
-        bench = Bench(stack)
-        bench.start()
+    with running_ledger() as bench:
         yield bench
-        bench.tail.close()
 
 
 def delete(stack, *names):
