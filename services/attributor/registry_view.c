@@ -19,6 +19,7 @@ struct registry_view {
     struct arena arena;
     struct metric *records;
     bool is_read;
+    int64_t generation; /* of the newest heartbeat; 0: none told one yet */
 };
 
 bool registry_view_new(struct registry_view **out, const struct kafka_settings *kafka, struct err *err)
@@ -57,6 +58,21 @@ void registry_view_free(struct registry_view *v)
     free(v);
 }
 
+/* What stood in a topic that was made anew and outgrew our place before we looked was never seen. Until it is
+ * read to its end every generation that comes along is part of what is read. */
+static bool generation_check(struct registry_view *v, const struct consumer_message *m, struct err *err)
+{
+    struct strview text;
+    int64_t before = v->generation;
+    if (!consumer_message_header(m, REGISTRY_GENERATION_HEADER, &text) || !sv_to_i64(text, &v->generation) ||
+        !v->is_read || before == 0 || before == v->generation)
+        return true;
+    return err_set(err, ERR_STATE, FATE_FATAL,
+                   "the configuration went out whole again (generation %lld after %lld): start again, to "
+                   "read it from its beginning",
+                   (long long)v->generation, (long long)before);
+}
+
 static bool view_take(struct registry_view *v, const struct consumer_message *m, struct err *err)
 {
     struct registry_record record;
@@ -68,7 +84,7 @@ static bool view_take(struct registry_view *v, const struct consumer_message *m,
     }
     arena_reset(&v->arena);
     if (avro_decode_registry_record(m->value, &v->arena, &record, err) &&
-        registry_put(v->registry, &record, err))
+        registry_put(v->registry, &record, err) && generation_check(v, m, err))
         return true;
     err->fate = FATE_FATAL;
     return err_wrap(err, TOPIC "/%d/%lld", (int)m->partition, (long long)m->offset);

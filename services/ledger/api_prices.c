@@ -86,14 +86,19 @@ static void view_import(struct api_request *r, const struct price_import_draft *
     json_write_close(&r->json, '}');
 }
 
-/* The file against the book that holds from when it is wanted. */
-static bool compare(struct api_request *r, struct price_import_draft *draft, int64_t wanted,
+/* The file against the book that holds from when it is wanted; from a time that has passed, it must hold
+ * still. */
+static bool compare(struct api_request *r, struct price_import_draft *draft, int64_t now, int64_t wanted,
                     const struct price_book **stands, struct err *err)
 {
     int64_t newest = 0;
-    if (!in_force(r, wanted, stands, &newest, err))
+    int64_t soonest = now + r->config_lead_us;
+    const struct price_book *still;
+    if (!in_force(r, wanted, stands, &newest, err) ||
+        !in_force(r, wanted < soonest ? soonest : wanted, &still, &newest, err))
         return false;
     price_import_compare(draft, *stands, newest);
+    draft->same = draft->same && still == *stands;
     return true;
 }
 
@@ -106,7 +111,7 @@ static bool put(struct api_request *r, struct price_import_draft *draft, const s
     if (!pg_session_begin(r->pg, err) || !config_write_begin(r->pg, &stamp, err))
         return false;
     int64_t effective_from = api_fact_wanted(r, stamp.recorded_at, wish->effective_from);
-    if (!compare(r, draft, effective_from, &stands, err))
+    if (!compare(r, draft, stamp.recorded_at, effective_from, &stands, err))
         return false;
     if (stands != NULL && draft->same) {
         view_import(r, draft, stands->version, OPT_I64(stands->effective_from), false);
@@ -129,7 +134,7 @@ static bool try_dry(struct api_request *r, struct price_import_draft *draft, con
     const struct price_book *stands;
     int64_t now = 0;
     if (!clock_read(r, &now, err) ||
-        !compare(r, draft, api_fact_wanted(r, now, wish->effective_from), &stands, err))
+        !compare(r, draft, now, api_fact_wanted(r, now, wish->effective_from), &stands, err))
         return false;
     if (stands != NULL && draft->same)
         view_import(r, draft, stands->version, OPT_I64(stands->effective_from), true);

@@ -264,31 +264,19 @@ static bool slot_turn(struct apply_loop *l, struct apply_slot *slot, struct err 
     return slot->count == 0 || apply_one(l, slot, err);
 }
 
-static bool apply_all(struct apply_loop *l, struct err *err)
-{
-    for (size_t i = 0; i < l->slots.count; i++) {
-        struct apply_slot *slot = &l->slots.slot[i];
-        health_beat(l->health);
-        if (slot_turn(l, slot, err))
-            continue;
-        if (err->code != ERR_TIMEOUT) /* not a lock: nothing else could be applied either */
-            return false;
-        slot_wait(l, slot, err);
-    }
-    return true;
-}
-
 /*
- * A ledger that froze in mid-transaction holds its locks, and no time-out of Postgres ends a COPY that waits
- * for its client: whoever is alive ends the session. What it still sends is refused by the compare-and-set.
+ * A ledger that froze in mid-transaction holds its locks, and no time-out of Postgres ends a statement that
+ * waits for its client: whoever is alive ends the session. What it still sends is refused by the
+ * compare-and-set. The config publisher may honestly be long at it, with all there is.
  */
 static bool sweep(struct apply_loop *l, struct err *err)
 {
     static const char sql[] =
         "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = current_user"
         " AND datname = current_database() AND application_name LIKE 'spend-ledger/%'"
-        " AND pid <> pg_backend_pid() AND wait_event = 'ClientRead'"
-        " AND xact_start < clock_timestamp() - interval '30 s'";
+        " AND pid <> pg_backend_pid() AND wait_event IN ('ClientRead', 'ClientWrite')"
+        " AND xact_start < clock_timestamp() - CASE application_name"
+        " WHEN 'spend-ledger/config_publisher' THEN interval '10 min' ELSE interval '30 s' END";
     struct pg_rows *rows = NULL;
     if (l->swept_us != 0 && clock_mono_us() - l->swept_us < SWEEP_US)
         return true;
@@ -300,6 +288,20 @@ static bool sweep(struct apply_loop *l, struct err *err)
     metric_add(l->ended, count);
     if (count > 0)
         log_warn("frozen_sessions_ended", LOG_INT("count", count), LOG_END);
+    return true;
+}
+
+static bool apply_all(struct apply_loop *l, struct err *err)
+{
+    for (size_t i = 0; i < l->slots.count; i++) {
+        struct apply_slot *slot = &l->slots.slot[i];
+        health_beat(l->health);
+        if (sweep(l, err) && slot_turn(l, slot, err))
+            continue;
+        if (err->code != ERR_TIMEOUT) /* not a lock: nothing else could be applied either */
+            return false;
+        slot_wait(l, slot, err);
+    }
     return true;
 }
 
@@ -328,7 +330,7 @@ static bool turn(struct apply_loop *l, struct err *err)
     if (l->tries == 0 && !fill(l, err))
         return false;
     bool waited = apply_slots_wait(&l->slots);
-    if (!sweep(l, err) || !apply_all(l, err))
+    if (!apply_all(l, err))
         return err->fate == FATE_RETRY && wait_and_serve(l, err);
     bool waits = apply_slots_wait(&l->slots);
     if (l->tries > 0 || (waited && !waits)) {

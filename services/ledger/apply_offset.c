@@ -4,7 +4,6 @@
 #include "apply_offset.h"
 
 #include "pg_query.h"
-#include "stream_cluster.h"
 #include <string.h>
 
 #define CLUSTER_ID_MS 5000
@@ -12,8 +11,9 @@
 static const char offset_insert_sql[] =
     "INSERT INTO consumer_offset (stream, topic, partition, next, cluster_id) VALUES ($1, $2, $3, 0, $4) "
     "ON CONFLICT DO NOTHING";
-static const char offset_select_sql[] = "SELECT next, last_offset, last_sha256 FROM consumer_offset "
-                                        "WHERE stream = $1 AND topic = $2 AND partition = $3";
+static const char offset_select_sql[] =
+    "SELECT next, cluster_id, last_offset, last_sha256 FROM consumer_offset "
+    "WHERE stream = $1 AND topic = $2 AND partition = $3";
 
 /* A row that is there is only read: an INSERT would wait for whoever is updating it, be it for ever. */
 static bool select_offset(const struct apply_offsets *o, const struct consumer_partition *part,
@@ -39,9 +39,14 @@ static bool read_offset(const struct apply_offsets *o, const struct consumer_par
                  NULL, err) &&
              select_offset(o, part, &rows, err);
     }
+    if (ok && !sv_eq(pg_get(rows, 0, 1), cluster))
+        ok = err_set(err, ERR_CONFLICT, FATE_FATAL,
+                     "%s/%d was read from Kafka cluster " SV_FMT " and this is " SV_FMT
+                     ": connect to that cluster, or start a new stream (--stream)",
+                     part->topic, part->partition, SV_ARG(pg_get(rows, 0, 1)), SV_ARG(cluster));
     if (ok) {
-        struct opt_i64 last = pg_get_opt_i64(rows, 0, 1);
-        struct strview sha256 = pg_get(rows, 0, 2);
+        struct opt_i64 last = pg_get_opt_i64(rows, 0, 2);
+        struct strview sha256 = pg_get(rows, 0, 3);
         out->next = pg_get_i64(rows, 0, 0);
         out->has_last = last.has && last.v == out->next - 1 && sha256.len == SHA256_LEN;
         if (out->has_last)
@@ -80,6 +85,8 @@ bool apply_offset_find(const struct apply_offsets *o, const struct consumer_part
                        struct apply_offset *out, struct err *err)
 {
     struct strview cluster = consumer_cluster_id(o->consumer, CLUSTER_ID_MS);
-    return pg_session_ready(o->pg, err) && stream_cluster_check(o->pg, o->stream, cluster, err) &&
-           read_offset(o, part, cluster, out, err) && check_bounds(o, part, out, err);
+    if (sv_is_empty(cluster))
+        return err_set(err, ERR_KAFKA, FATE_RETRY, "the cluster's id is not known yet");
+    return pg_session_ready(o->pg, err) && read_offset(o, part, cluster, out, err) &&
+           check_bounds(o, part, out, err);
 }

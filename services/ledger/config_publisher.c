@@ -40,6 +40,7 @@ struct config_ends {
 struct config_set {
     int64_t watermark;
     int64_t price_version;
+    int64_t generation;
     struct pg_rows *rows;
     int64_t last_id;
     bool lost;     /* a topic is not what it was: nothing was read */
@@ -47,7 +48,8 @@ struct config_set {
 };
 
 static const char watermark_sql[] = "SELECT config_watermark($1::bigint, $2::bigint)";
-static const char price_sql[] = "SELECT coalesce(max(version), 0) FROM price_book";
+static const char numbers_sql[] =
+    "SELECT (SELECT coalesce(max(version), 0) FROM price_book), generation FROM config_version";
 static const char config_sql[] =
     "SELECT id, topic, key, value, recorded_at FROM (SELECT DISTINCT ON (topic, key) * FROM config_outbox "
     "ORDER BY topic, key, id DESC) AS newest ORDER BY id LIMIT 2000";
@@ -73,7 +75,7 @@ static bool read_set(struct pg_session *pg, const struct config_ends *ends, stru
     pg_put_i64(&args, ends->prices);
     struct pg_step steps[] = {{.sql = PG_BEGIN},
                               {.sql = watermark_sql, .args = &args},
-                              {.sql = price_sql},
+                              {.sql = numbers_sql},
                               {.sql = config_sql},
                               {.sql = PG_COMMIT}};
     *set = (struct config_set){0};
@@ -82,6 +84,7 @@ static bool read_set(struct pg_session *pg, const struct config_ends *ends, stru
     if (ok && !set->lost) {
         set->watermark = pg_get_time(steps[1].rows, 0, 0);
         set->price_version = pg_get_i64(steps[2].rows, 0, 0);
+        set->generation = pg_get_i64(steps[2].rows, 0, 1);
         set->rows = steps[3].rows;
         steps[3].rows = NULL;
         size_t count = pg_rows_count(set->rows);
@@ -152,7 +155,9 @@ static bool repeat_all(struct config_publisher *p, struct pg_session *pg, const 
     buffer_init(&r.value, CONFIG_RECORD_BYTES);
     bool ok = repeat_begin(&r, &books, err) && registry_rows_changed(pg, 0, repeat_fact, &r, err) &&
               repeat_books(&r, books, err) &&
-              pg_query(pg, "UPDATE config_version SET registry_end = $1::bigint, prices_end = $2::bigint",
+              pg_query(pg,
+                       "UPDATE config_version SET registry_end = $1::bigint, prices_end = $2::bigint,"
+                       " generation = generation + 1",
                        PG_ARGS(PG_I64(ends->registry), PG_I64(ends->prices)), NULL, err) &&
               pg_session_commit(pg, err);
     pg_rows_free(books);
@@ -192,7 +197,7 @@ static bool send_heartbeat(struct transaction *kafka, const struct config_set *s
 {
     struct kafka_ce ce;
     struct buffer value;
-    char id[NUMBER_TEXT];
+    char id[NUMBER_TEXT], generation[NUMBER_TEXT];
     const struct registry_record heartbeat = {
         .kind = REGISTRY_HEARTBEAT,
         .id = SV_LIT("config"),
@@ -201,6 +206,9 @@ static bool send_heartbeat(struct transaction *kafka, const struct config_set *s
     };
     (void)snprintf(id, sizeof id, "heartbeat/%lld", (long long)set->watermark);
     kafka_ce_fill(&ce, SOURCE, "spend.registry", sv_of(id), set->watermark);
+    (void)snprintf(generation, sizeof generation, "%lld", (long long)set->generation);
+    ce.header[KAFKA_CE_HEADERS] =
+        (struct kafka_header){SV_LIT(REGISTRY_GENERATION_HEADER), sv_of(generation)};
     buffer_init(&value, HEARTBEAT_BYTES);
     bool ok = avro_encode_registry_record(&heartbeat, &value, err);
     const struct kafka_record record = {
@@ -208,7 +216,7 @@ static bool send_heartbeat(struct transaction *kafka, const struct config_set *s
         .key = SV_LIT("heartbeat:config"),
         .value = buffer_view(&value),
         .headers = ce.header,
-        .header_count = KAFKA_CE_HEADERS,
+        .header_count = KAFKA_CE_HEADERS + 1,
     };
     ok = ok && transaction_send(kafka, &record, err);
     buffer_free(&value);
@@ -297,7 +305,6 @@ bool config_publisher_run(void *arg, struct err *err)
         .database_url = options->database_url,
         .kafka = options->kafka,
         .transactional_id = "spend-config-publisher",
-        .stream = options->stream,
         .lock = PG_LOCK_CONFIG_PUBLISHER,
         .idle_us = options->heartbeat_us,
         .open = config_open,

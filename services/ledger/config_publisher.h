@@ -12,7 +12,6 @@
 struct config_publisher_options {
     struct kafka_settings kafka;
     const char *database_url;
-    const char *stream; /* as apply_loop's */
     int64_t heartbeat_us;
 };
 

@@ -6,9 +6,9 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/metrics.h"
+#include "pg_query.h"
 #include "run/health.h"
 #include "run/lifecycle.h"
-#include "stream_cluster.h"
 #include "worker.h"
 #include <stdio.h>
 
@@ -61,15 +61,31 @@ static bool lock(struct run *r, bool *leads, struct err *err)
     return ok;
 }
 
+/* What is sent to another cluster and then deleted here would be missing in ours for ever, and another
+ * installation's readers would take it for theirs. */
+static bool check_cluster(struct run *r, struct err *err)
+{
+    struct pg_rows *rows = NULL;
+    struct strview cluster = transaction_cluster_id(r->leader.kafka, CLUSTER_ID_MS);
+    if (sv_is_empty(cluster))
+        return err_set(err, ERR_KAFKA, FATE_RETRY, "the cluster's id is not known yet");
+    bool ok = pg_query(r->leader.pg, "SELECT publisher_cluster($1)", PG_ARGS(PG_TEXT(cluster)), &rows, err);
+    if (ok && !sv_eq(pg_get(rows, 0, 0), cluster))
+        ok = err_set(err, ERR_CONFLICT, FATE_FATAL,
+                     "this database publishes to Kafka cluster " SV_FMT " and this is " SV_FMT
+                     ": connect to that cluster, or move here by setting publisher.cluster_id to null",
+                     SV_ARG(pg_get(rows, 0, 0)), SV_ARG(cluster));
+    pg_rows_free(rows);
+    return ok;
+}
+
 static bool open_job(struct run *r, struct err *err)
 {
     const struct transaction_options options = {
         .kafka = r->job->kafka, .transactional_id = r->job->transactional_id, .timeout_ms = TRANSACTION_MS};
     if (r->leader.kafka != NULL)
         return true;
-    if (!transaction_new(&r->leader.kafka, &options, err) ||
-        !stream_cluster_check(r->leader.pg, r->job->stream,
-                              transaction_cluster_id(r->leader.kafka, CLUSTER_ID_MS), err) ||
+    if (!transaction_new(&r->leader.kafka, &options, err) || !check_cluster(r, err) ||
         !r->job->open(r->job->arg, &r->leader, err))
         return false;
     metric_set(r->leads, 1);

@@ -2,7 +2,7 @@
  * leader: a job that one ledger of several does: who holds its advisory lock, for as long as its session
  * lives. What it writes to Kafka goes through one transactional producer, so that a leader that was cut off
  * from Postgres and still believes to lead is fenced by its successor. Refuses to write to another Kafka
- * cluster than the one that was read from. Owns the session, the producer, and
+ * cluster than the one this database publishes to. Owns the session, the producer, and
  * what becomes of failures: both are made anew and the job is opened again.
  */
 #ifndef SPEND_LEDGER_LEADER_H
@@ -22,9 +22,8 @@ struct leader_job {
     const char *database_url;
     struct kafka_settings kafka;
     const char *transactional_id;
-    const char *stream; /* its offsets say which cluster this database belongs to */
-    int64_t lock;       /* PG_LOCK_.. */
-    int64_t idle_us;    /* most time between two turns; a notification that open has asked for ends it */
+    int64_t lock;    /* PG_LOCK_.. */
+    int64_t idle_us; /* most time between two turns; a notification that open has asked for ends it */
     /* Leading begins, or begins again after a failure: the last producer of this id is fenced, find out what
      * it did. */
     bool (*open)(void *arg, struct leader *leader, struct err *err);

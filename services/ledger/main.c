@@ -145,12 +145,9 @@ static bool start(struct ledger *l, const struct ledger_options *o, struct err *
                                                    .replica = l->replica,
                                                    .stream = o->stream,
                                                    .batch_max = (size_t)o->batch_max};
-    l->publisher_options =
-        (struct publisher_options){.kafka = kafka, .database_url = o->database_url, .stream = o->stream};
-    l->config_options = (struct config_publisher_options){.kafka = kafka,
-                                                          .database_url = o->database_url,
-                                                          .stream = o->stream,
-                                                          .heartbeat_us = o->config_heartbeat_us};
+    l->publisher_options = (struct publisher_options){.kafka = kafka, .database_url = o->database_url};
+    l->config_options = (struct config_publisher_options){
+        .kafka = kafka, .database_url = o->database_url, .heartbeat_us = o->config_heartbeat_us};
     const struct api_server_options api = {
         .listen = o->listen,
         .database_url = o->database_url,

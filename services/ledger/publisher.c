@@ -54,14 +54,11 @@ static bool publisher_open(void *arg, struct leader *leader, struct err *err)
     return publish_set_raise(leader->pg, p->published, err);
 }
 
-static bool send(struct publisher *p, struct leader *leader, struct kafka_record *record,
-                 const struct kafka_ce *ce, struct err *err)
+static bool send(struct publisher *p, struct leader *leader, struct kafka_record *record, struct kafka_ce *ce,
+                 struct err *err)
 {
-    struct kafka_header headers[KAFKA_CE_HEADERS + 1];
-    for (size_t i = 0; i < KAFKA_CE_HEADERS; i++)
-        headers[i] = ce->header[i];
-    headers[KAFKA_CE_HEADERS] = (struct kafka_header){SV_LIT(PUB_SEQ_HEADER), sv_of(p->number)};
-    record->headers = headers;
+    ce->header[KAFKA_CE_HEADERS] = (struct kafka_header){SV_LIT(PUB_SEQ_HEADER), sv_of(p->number)};
+    record->headers = ce->header;
     record->header_count = KAFKA_CE_HEADERS + 1;
     return transaction_send(leader->kafka, record, err);
 }
@@ -143,7 +140,6 @@ bool publisher_run(void *arg, struct err *err)
         .database_url = p.options->database_url,
         .kafka = p.options->kafka,
         .transactional_id = GROUP,
-        .stream = p.options->stream,
         .lock = PG_LOCK_PUBLISHER,
         .idle_us = IDLE_US,
         .open = publisher_open,

@@ -12,7 +12,6 @@
 struct publisher_options {
     struct kafka_settings kafka;
     const char *database_url;
-    const char *stream; /* as apply_loop's */
 };
 
 /* A worker_fn: arg is struct publisher_options, alive until it returns. */

@@ -202,6 +202,9 @@ def test_a_price_file_is_compared_with_the_book_that_holds_from_when_it_is_wante
     status, now = api("POST", "/v1/prices", book)
     assert (status, now["unchanged"], now["version"]) == (200, False, planned["version"] + 1)
     assert at(now["effective_from"]) < at(planned["effective_from"])
+    # the shipped file held once, and does not soon: that is a change, and not for the past
+    past = quote((datetime.now(timezone.utc) - timedelta(days=1)).isoformat(), safe="")
+    refused(api("POST", f"/v1/prices?effective_from={past}", PRICE_FILE.read_bytes()), 400, "too_early", "rebill")
 
 
 def test_a_model_without_a_price_is_not_found_with_what_to_do(api):

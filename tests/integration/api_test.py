@@ -241,8 +241,12 @@ def test_what_a_change_is_compared_with_is_what_holds_from_when_it_is_wanted(api
     put(api, path + tier, markup="1")
     assert markups(put(api, path + tier, markup="1.3", effective_from=planned)) == ["1", "1.3"]
     refused(api("PUT", path + tier, {"markup": "1.3", "effective_from": "2020-06-01T00:00:00Z"}), 400, "too_early", "rebill")
+    # from the past the value that holds is no change; what held then, and does not soon, is one
+    past = {"markup": "1", "effective_from": "2020-06-01T00:00:00Z"}
+    assert api("PUT", path + tier, past)[0] == 200
     # wanted now, not in 30 days
     now = put(api, path + tier, markup="1.3")
+    refused(api("PUT", path + tier, past), 400, "too_early", "rebill")
     assert markups(now) == ["1", "1.3", "1.3"] and at(now["effective_from"]) < at(planned) - timedelta(days=29)
     assert put(api, path + tier, markup="1.3") == now
     # a plan is taken back by a version of the same time

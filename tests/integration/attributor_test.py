@@ -27,8 +27,8 @@ class Config:
         self.producer = Producer({"bootstrap.servers": brokers, "enable.idempotence": True, "linger.ms": 0})
         self.price_version = 0
 
-    def send(self, topic, key, value):
-        self.producer.produce(topic, value, key)
+    def send(self, topic, key, value, **headers):
+        self.producer.produce(topic, value, key, headers=headers)
         assert self.producer.flush(30) == 0
 
     def fact(self, kind, name, **fields):
@@ -38,10 +38,11 @@ class Config:
         self.send("spend.prices", *build.book_record(build.book(number, **how)))
         self.price_version = max(self.price_version, number)
 
-    def beat(self, watermark=None, price_version=None):
+    def beat(self, watermark=None, price_version=None, generation=None):
         watermark = build.now_us() if watermark is None else watermark
         version = self.price_version if price_version is None else price_version
-        self.send("spend.registry", *build.registry_record(build.heartbeat(watermark, version)))
+        told = {"spend_generation": str(generation)} if generation else {}
+        self.send("spend.registry", *build.registry_record(build.heartbeat(watermark, version)), **told)
 
 
 class Callers:
@@ -284,6 +285,24 @@ def test_a_watermark_counts_only_with_the_price_book_that_it_names(bench):
     topic, value = bench.of(call)[call["call_id"]][0]
     assert topic == "spend.attributed" and value["price_version"] == number
     assert value["raw_nanos"] == 100 * 1000 + 45 * 2000
+
+
+def test_configuration_that_went_out_whole_again_is_read_from_its_beginning(bench):
+    """A topic that was made anew and outgrew our place before we looked: what lies before it was never seen."""
+    acme = bench.account()
+    bench.config.beat(generation=1)
+    service = bench.attributor()
+    (call,) = bench.callers.send(build.call([f"account_id={acme}"]))
+    bench.judge()
+    assert bench.of(call)[call["call_id"]][0][0] == "spend.attributed"
+    bench.config.beat(generation=2)
+    assert service.process.wait(60) == 1
+    assert "went out whole again (generation 2 after 1): start again" in service.log()
+    # what was told before the start is part of what is read
+    (call,) = bench.callers.send(build.call([f"account_id={acme}"]))
+    bench.attributor()
+    bench.judge()
+    assert bench.of(call)[call["call_id"]][0][0] == "spend.attributed"
 
 
 def test_malformed_records_keep_their_bytes_and_hold_up_nobody(bench):

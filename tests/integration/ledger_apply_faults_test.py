@@ -295,15 +295,19 @@ def test_a_publisher_sends_nothing_to_another_cluster(bench):
     """What is configured while Kafka is away must not go out, and be forgotten, to a cluster that is not ours."""
     run = failing_start(bench)
     next(run)
-    (own,) = {row["cluster_id"] for row in bench.query("SELECT cluster_id FROM consumer_offset")}
-    bench.execute("UPDATE consumer_offset SET cluster_id = 'another'")
+    (own,) = {row["cluster_id"] for row in bench.query("SELECT cluster_id FROM publisher")}
+    bench.execute("UPDATE publisher SET cluster_id = 'another'")
     bench.execute("INSERT INTO config_outbox (topic, key, value, recorded_at) VALUES ('spend.registry', 'account:~', '', now())")
     log = next(run)
-    assert "was read from Kafka cluster another" in log and "ev=leads" not in log
+    assert "publishes to Kafka cluster another" in log and "connect to that cluster" in log and "ev=leads" not in log
     assert bench.query("SELECT count(*) AS n FROM config_outbox")[0]["n"] == 1
     bench.execute("DELETE FROM config_outbox")
-    bench.execute("UPDATE consumer_offset SET cluster_id = %s", (own,))
+    # a move on purpose: here is where everything goes, and all of the configuration goes first
+    whole = bench.config_generation()
+    bench.execute("UPDATE publisher SET cluster_id = NULL")
     bench.start()
+    wait_until(lambda: bench.config_generation() == whole + 1, 30, "the configuration published whole")
+    assert bench.query("SELECT cluster_id FROM publisher")[0]["cluster_id"] == own
 
 
 def test_records_deleted_before_they_were_applied_stop_the_ledger(bench):

@@ -107,6 +107,12 @@ class Bench:
         self.put(f"/v1/accounts/{name}", {"name": name, **({"tier": tier} if tier else {})})
         return name
 
+    def config_generation(self):
+        """How often the whole configuration went out: the newest heartbeat says it."""
+        self.config.refresh()
+        told = [r.headers.get("spend_generation") for r in self.config.records["spend.registry"]]
+        return max(map(int, filter(None, told)), default=0)
+
     def put(self, path, body):
         status, document = self.stack.api("PUT", path, body)
         assert status in (200, 201), (path, status, document)

@@ -40,7 +40,7 @@ struct kafka_record {
  * carries. */
 #define KAFKA_CE_HEADERS 5
 struct kafka_ce {
-    struct kafka_header header[KAFKA_CE_HEADERS];
+    struct kafka_header header[KAFKA_CE_HEADERS + 1]; /* room for one of the caller's */
     char id[96];
     char time[40];
 };

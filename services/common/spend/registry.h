@@ -59,6 +59,10 @@ struct registry_record {
     struct opt_i64 price_version;
 };
 
+/* Of a heartbeat's record, a number in decimal: how often the whole configuration went out. Another one: a
+ * topic was made anew, and both are to be read from their beginning. */
+#define REGISTRY_GENERATION_HEADER "spend_generation"
+
 struct registry;
 
 bool registry_new(struct registry **out, struct err *err) NODISCARD;

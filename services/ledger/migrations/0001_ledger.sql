@@ -190,7 +190,8 @@ ALTER TABLE outbox ALTER accounts SET STORAGE EXTERNAL, ALTER first_seqs SET STO
 
 CREATE TABLE publisher (
     one boolean PRIMARY KEY DEFAULT true CHECK (one),
-    pub_seq bigint NOT NULL  -- the last one given
+    pub_seq bigint NOT NULL,  -- the last one given
+    cluster_id text           -- the Kafka cluster that everything goes to; null: the next one
 );
 INSERT INTO publisher (pub_seq) VALUES (0);
 
@@ -202,7 +203,8 @@ CREATE TABLE config_version (
     changed_at timestamptz NOT NULL,
     watermark timestamptz NOT NULL,
     registry_end bigint,  -- where spend.registry and spend.prices ended when we last wrote; null: never
-    prices_end bigint
+    prices_end bigint,
+    generation bigint NOT NULL DEFAULT 0  -- how often the whole configuration went out
 ) WITH (fillfactor = 20);
 INSERT INTO config_version (version, changed_at, watermark) VALUES (1, clock_timestamp(), clock_timestamp());
 
@@ -227,6 +229,16 @@ BEGIN
         registry_end = config_watermark.registry_end, prices_end = config_watermark.prices_end
     WHERE c.registry_end <= config_watermark.registry_end AND c.prices_end <= config_watermark.prices_end
     RETURNING c.watermark;
+END $$;
+
+-- The cluster that is published to, from now on the given one if there was none: then all of the configuration goes out.
+CREATE FUNCTION publisher_cluster(cluster text) RETURNS text LANGUAGE plpgsql SET search_path = spend, pg_temp AS $$
+BEGIN
+    UPDATE publisher SET cluster_id = cluster WHERE cluster_id IS NULL;
+    IF FOUND THEN
+        UPDATE config_version SET registry_end = NULL, prices_end = NULL;
+    END IF;
+    RETURN (SELECT cluster_id FROM publisher);
 END $$;
 
 CREATE TABLE tier (
