@@ -2,7 +2,8 @@
  * config_publisher: one turn reads the watermark and the outbox under the configuration lock, sends both in
  * one Kafka transaction, deletes what was sent. Of several records with one key only the newest goes out:
  * sent again after a crash, an older one would take back what a later one has told. A topic that ends before
- * the place where it ended has lost what was in it: before the next heartbeat everything goes out again.
+ * the place where it ended has lost what was in it: before the next heartbeat everything goes out again. What
+ * was on its way meanwhile may stand in the new topic; it is not committed.
  */
 #include "config_publisher.h"
 
@@ -223,30 +224,19 @@ static bool send_heartbeat(struct transaction *kafka, const struct config_set *s
     return ok;
 }
 
-static bool send_set(struct config_publisher *p, struct transaction *kafka, const struct config_set *set,
-                     struct err *err)
+/* Not yet committed. */
+static bool send_set(struct transaction *kafka, const struct config_set *set, struct err *err)
 {
     bool ok = transaction_begin(kafka, err);
     for (size_t i = 0; ok && i < pg_rows_count(set->rows); i++)
         ok = send_row(kafka, set->rows, i, err);
-    ok = ok && (!set->complete || send_heartbeat(kafka, set, err)) && transaction_commit(kafka, err);
-    if (ok) {
-        metric_add(p->records, (int64_t)pg_rows_count(set->rows));
-        metric_add(p->heartbeats, set->complete ? 1 : 0);
-    }
-    return ok;
+    return ok && (!set->complete || send_heartbeat(kafka, set, err)) && transaction_flush(kafka, err);
 }
 
 static bool delete_sent(struct pg_session *pg, int64_t last_id, struct err *err)
 {
-    struct pg_fields args;
-    if (last_id == 0)
-        return true;
-    pg_fields_init(&args);
-    pg_put_i64(&args, last_id);
-    bool ok = pg_session_query(pg, "DELETE FROM config_outbox WHERE id <= $1", &args, NULL, err);
-    pg_fields_free(&args);
-    return ok;
+    return last_id == 0 ||
+           pg_query(pg, "DELETE FROM config_outbox WHERE id <= $1", PG_ARGS(PG_I64(last_id)), NULL, err);
 }
 
 /* A write of configuration wakes us at its commit. */
@@ -264,6 +254,25 @@ static bool config_open(void *arg, struct leader *leader, struct err *err)
     return there && pg_session_script(leader->pg, "LISTEN spend_config", err);
 }
 
+/* Was the set sent to the topics it was read for? Until it is committed they end before it. */
+static bool commit_set(struct config_publisher *p, struct leader *leader, const struct config_set *set,
+                       const struct config_ends *before, bool *more, struct err *err)
+{
+    struct config_ends ends;
+    if (!read_ends(p, &ends, err))
+        return false;
+    if (ends.registry < before->registry || ends.prices < before->prices) {
+        *more = true; /* noted first: what is aborted moves the end as well */
+        return repeat_all(p, leader->pg, &ends, err) && transaction_abort(leader->kafka, err);
+    }
+    *more = !set->complete;
+    if (!transaction_commit(leader->kafka, err) || !delete_sent(leader->pg, set->last_id, err))
+        return false;
+    metric_add(p->records, (int64_t)pg_rows_count(set->rows));
+    metric_add(p->heartbeats, set->complete ? 1 : 0);
+    return true;
+}
+
 static bool config_turn(void *arg, struct leader *leader, bool *more, struct err *err)
 {
     struct config_publisher *p = arg;
@@ -275,8 +284,7 @@ static bool config_turn(void *arg, struct leader *leader, bool *more, struct err
         *more = true;
         return repeat_all(p, leader->pg, &ends, err);
     }
-    bool ok = send_set(p, leader->kafka, &set, err) && delete_sent(leader->pg, set.last_id, err);
-    *more = !set.complete;
+    bool ok = send_set(leader->kafka, &set, err) && commit_set(p, leader, &set, &ends, more, err);
     pg_rows_free(set.rows);
     return ok;
 }

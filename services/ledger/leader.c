@@ -40,7 +40,6 @@ static void step_down(struct run *r)
 static bool lock(struct run *r, bool *leads, struct err *err)
 {
     struct pg_session *pg = r->leader.pg;
-    struct pg_fields args;
     struct pg_rows *rows = NULL;
     *leads = false;
     if (!pg_session_ready(pg, err))
@@ -49,15 +48,12 @@ static bool lock(struct run *r, bool *leads, struct err *err)
     if (*leads)
         return true;
     step_down(r);
-    pg_fields_init(&args);
-    pg_put_i64(&args, r->job->lock);
-    bool ok = pg_session_query(pg, "SELECT pg_try_advisory_lock($1)", &args, &rows, err);
+    bool ok = pg_query(pg, "SELECT pg_try_advisory_lock($1)", PG_ARGS(PG_I64(r->job->lock)), &rows, err);
     *leads = ok && pg_get_bool(rows, 0, 0);
     if (*leads)
         *leads = ok = pg_session_script(pg, LEAD_SETTINGS, err);
     r->generation = *leads ? pg_session_generation(pg) : 0;
     pg_rows_free(rows);
-    pg_fields_free(&args);
     return ok;
 }
 

@@ -223,6 +223,12 @@ bool transaction_send(struct transaction *t, const struct kafka_record *record, 
     }
 }
 
+bool transaction_flush(struct transaction *t, struct err *err)
+{
+    rd_kafka_resp_err_t code = rd_kafka_flush(t->handle.rk, t->timeout_ms);
+    return code == RD_KAFKA_RESP_ERR_NO_ERROR || abort_instead(t, code, "flush", err);
+}
+
 static bool offsets_send(struct transaction *t, rd_kafka_consumer_group_metadata_t *group,
                          const struct consumer_partition *parts, size_t count, struct err *err)
 {

@@ -31,6 +31,8 @@ void transaction_poll(struct transaction *t);
 bool transaction_begin(struct transaction *t, struct err *err) NODISCARD;
 /* Queue full is waited for (delivery reports are served inside). */
 bool transaction_send(struct transaction *t, const struct kafka_record *record, struct err *err) NODISCARD;
+/* Waits up to timeout_ms of the options until the broker has all that was sent, hidden still. */
+bool transaction_flush(struct transaction *t, struct err *err) NODISCARD;
 /* The member's consumed positions (offset = next to read) join the transaction, with its group metadata
  * (KIP-447). */
 bool transaction_send_offsets(struct transaction *t, struct consumer *member,
