@@ -19,7 +19,15 @@
 #define QUEUE_RECORDS 200000
 #define POLLS_A_TURN  64
 #define BEAT_BYTES    4096
+#define FIND_MS       200
 #define TAG_BEAT      1
+
+/* One of the two topics we write. */
+struct outlet {
+    const char *topic;
+    bool is_proved;    /* it was there once */
+    char missing[240]; /* a sentence while it is not there */
+};
 
 struct delivery {
     struct producer *producer;
@@ -28,8 +36,7 @@ struct delivery {
     struct event *reports; /* the producer has reports for us */
     struct journal *journals[DELIVERY_JOURNALS_MAX];
     size_t journal_count;
-    bool has_beaten;              /* Kafka has a heartbeat of ours */
-    char missing[240];            /* the topic that is not there, as a sentence */
+    struct outlet calls, instances;
     struct journal_call *waiting; /* finished, not taken by the producer yet */
     struct journal_call **waiting_end;
 };
@@ -81,6 +88,8 @@ bool delivery_new(struct delivery **out, struct event_base *base, const struct k
         return err_set(err, ERR_MEMORY, FATE_FATAL, "delivery: out of memory");
     d->base = base;
     d->kafka = *kafka;
+    d->calls.topic = "spend.calls";
+    d->instances.topic = "spend.instances";
     d->waiting_end = &d->waiting;
     if (!producer_start(d, err)) {
         delivery_free(d);
@@ -121,7 +130,7 @@ static bool produce(struct delivery *d, struct journal_call *call, struct err *e
         ms = ms << 8 | call->call_id.byte[i];
     kafka_ce_fill(&ce, source, "spend.call", sv_of(id), ms * 1000);
     journal_read(call, &record);
-    struct kafka_record out = {.topic = "spend.calls",
+    struct kafka_record out = {.topic = d->calls.topic,
                                .key = sv_of(id),
                                .value = record.payload,
                                .headers = ce.header,
@@ -133,14 +142,20 @@ static bool produce(struct delivery *d, struct journal_call *call, struct err *e
     return true;
 }
 
-/* true: a topic is missing, and that was said. */
-static bool note_missing(struct delivery *d, const struct err *err)
+static void prove(struct outlet *o)
+{
+    o->is_proved = true;
+    o->missing[0] = '\0';
+}
+
+/* true: the topic is missing, and that was said. */
+static bool note_missing(struct outlet *o, const struct err *err)
 {
     if (err->code != ERR_NOT_FOUND)
         return false;
-    if (strcmp(d->missing, err->text) != 0)
+    if (o->missing[0] == '\0')
         log_error("topic_missing", LOG_ERR(err), LOG_END);
-    (void)snprintf(d->missing, sizeof d->missing, "%s", err->text);
+    (void)snprintf(o->missing, sizeof o->missing, "%s", err->text);
     return true;
 }
 
@@ -151,7 +166,7 @@ static void waiting_send(struct delivery *d)
         struct err err = {0};
         struct journal_call *call = d->waiting;
         if (!produce(d, call, &err)) {
-            if (err.code != ERR_FULL && !note_missing(d, &err))
+            if (err.code != ERR_FULL && !note_missing(&d->calls, &err))
                 log_warn("call_not_produced", LOG_INT("seq", call->seq), LOG_ERR(&err), LOG_END);
             return;
         }
@@ -174,10 +189,13 @@ static void on_report(void *arg, int64_t tag, bool ok, int32_t partition, int64_
     (void)partition;
     (void)offset;
     struct delivery *d = arg;
-    if (!ok)
-        (void)note_missing(d, err);
-    if ((tag & TAG_BEAT) != 0) {
-        d->has_beaten = d->has_beaten || ok;
+    bool is_beat = (tag & TAG_BEAT) != 0;
+    struct outlet *o = is_beat ? &d->instances : &d->calls;
+    if (ok)
+        prove(o);
+    else
+        (void)note_missing(o, err);
+    if (is_beat) {
         int64_t *reports =
             (int64_t *)(intptr_t)(tag & ~(int64_t)TAG_BEAT); /* NOLINT(performance-no-int-to-ptr) */
         if (reports != NULL && ok)
@@ -261,7 +279,7 @@ bool delivery_beat(struct delivery *d, const struct instance *beat, int64_t *rep
     (void)snprintf(source, sizeof source, "spend-ingest/" SV_FMT, SV_ARG(beat->instance));
     kafka_ce_fill(&ce, source, "spend.instance", sv_of(id), beat->at);
     bool ok = avro_encode_instance(beat, &bytes, err);
-    struct kafka_record record = {.topic = "spend.instances",
+    struct kafka_record record = {.topic = d->instances.topic,
                                   .key = beat->instance,
                                   .value = buffer_view(&bytes),
                                   .headers = ce.header,
@@ -269,16 +287,30 @@ bool delivery_beat(struct delivery *d, const struct instance *beat, int64_t *rep
                                   .tag = (int64_t)(intptr_t)reports | TAG_BEAT};
     ok = ok && producer_send(d->producer, &record, err);
     if (!ok)
-        (void)note_missing(d, err);
+        (void)note_missing(&d->instances, err);
     buffer_free(&bytes);
     return ok;
 }
 
-bool delivery_is_proved(const struct delivery *d, const char **why)
+/* Heartbeats say nothing of the topic that the money is on. */
+static void calls_find(struct delivery *d)
+{
+    struct err err = {0};
+    if (producer_finds_topic(d->producer, d->calls.topic, FIND_MS, &err))
+        prove(&d->calls);
+    else
+        (void)note_missing(&d->calls, &err);
+}
+
+bool delivery_is_proved(struct delivery *d, const char **why)
 {
     bool connected = d->producer != NULL && producer_is_connected(d->producer);
-    *why = d->missing[0] != '\0' ? d->missing
-           : connected           ? "Kafka has not taken a heartbeat yet"
-                                 : "Kafka was never reached";
-    return d->has_beaten;
+    if (connected && !d->calls.is_proved)
+        calls_find(d);
+    *why = d->calls.missing[0] != '\0'       ? d->calls.missing
+           : d->instances.missing[0] != '\0' ? d->instances.missing
+           : !connected                      ? "Kafka was never reached"
+           : !d->calls.is_proved             ? "Kafka did not say whether spend.calls is there"
+                                             : "Kafka has not taken a heartbeat yet";
+    return d->calls.is_proved && d->instances.is_proved;
 }

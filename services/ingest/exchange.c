@@ -468,6 +468,12 @@ void exchange_begin(struct client *c, const struct http_request_head *head, size
     exchange_fail(x, &no_memory, METER_UPSTREAM_UNREACHABLE);
 }
 
+/* The upstream has a request of ours, or answers what it has of it. */
+static bool is_asked(const struct exchange *x)
+{
+    return x->request_sent || x->replying || x->reply_in.len > 0;
+}
+
 void exchange_client_gone(struct exchange *x)
 {
     x->client = NULL;
@@ -475,7 +481,7 @@ void exchange_client_gone(struct exchange *x)
     x->had_all = stream_is_done(x);
     if (!x->is_call || x->entry == NULL) {
         exchange_free(x);
-    } else if (!x->request_sent) { /* the upstream never had a whole request */
+    } else if (!is_asked(x)) {
         call_finish(x, OUTCOME_REJECTED, false);
         exchange_free(x);
     } else if (x->gateway->options->abort_drain_us == 0) {
@@ -494,7 +500,7 @@ void exchange_client_drained(struct exchange *x)
 void exchange_cut(struct exchange *x)
 {
     bool failed = x->replying && x->status >= 300;
-    call_break(x, failed ? OUTCOME_FAILED : x->request_sent ? OUTCOME_ABORTED : OUTCOME_REJECTED);
+    call_break(x, failed ? OUTCOME_FAILED : is_asked(x) ? OUTCOME_ABORTED : OUTCOME_REJECTED);
     exchange_end(x, NULL, false);
 }
 

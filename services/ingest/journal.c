@@ -14,13 +14,14 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define LOCK_NAME    "lock" /* holds the machine's boot, as text */
+#define LOCK_NAME    "lock" /* the machine's boot, and the next_seq it is closed at, a line each */
 #define BOOT_ID      "/proc/sys/kernel/random/boot_id"
 #define CREATE_TRIES 16 /* another starter may take a directory that is not locked yet for a dead one's */
 
@@ -344,21 +345,42 @@ static struct strview boot_now(char *room, size_t size)
     return boot;
 }
 
-/* Pages that a machine lost with its power read as zeros: in a journal of an earlier boot nobody can tell. */
-static bool is_of_this_boot(const struct journal *j)
+struct lock_note {
+    bool is_there;
+    bool this_boot;     /* of the machine */
+    int64_t closed_seq; /* 0: in use */
+};
+
+static struct lock_note lock_read(const struct journal *j)
 {
     char now[64];
-    char then[64];
-    return sv_eq(boot_now(now, sizeof now), text_read(j->lock_fd, then, sizeof then));
+    char then[128];
+    struct strview rest;
+    struct lock_note note = {0};
+    struct strview boot = sv_cut(boot_now(now, sizeof now), '\n', &rest);
+    struct strview text = text_read(j->lock_fd, then, sizeof then);
+    note.is_there = text.len > 0;
+    note.this_boot = sv_eq(sv_cut(text, '\n', &rest), boot);
+    (void)sv_to_i64(sv_cut(rest, '\n', &rest), &note.closed_seq);
+    return note;
 }
 
-static bool boot_note(const struct journal *j, struct err *err)
+static bool lock_write(const struct journal *j, uint64_t closed_seq, struct err *err)
 {
-    char room[64];
-    struct strview boot = boot_now(room, sizeof room);
-    return pwrite(j->lock_fd, boot.ptr, boot.len, 0) == (ssize_t)boot.len ||
+    char now[64];
+    char text[128];
+    struct strview rest;
+    struct strview boot = sv_cut(boot_now(now, sizeof now), '\n', &rest);
+    int len = snprintf(text, sizeof text, SV_FMT "\n%016" PRIu64 "\n", SV_ARG(boot), closed_seq);
+    return (pwrite(j->lock_fd, text, (size_t)len, 0) == len && fdatasync(j->lock_fd) == 0) ||
            err_set(err, ERR_IO, FATE_FATAL, "journal %s: cannot write its lock file: %s", j->name,
                    strerror(errno));
+}
+
+bool journal_note_closed(const struct journal *j, struct err *err)
+{
+    assert(j->undelivered == 0);
+    return lock_write(j, j->next_seq, err);
 }
 
 static bool segment_first(struct journal *j, struct err *err)
@@ -384,7 +406,7 @@ static bool create_once(struct journal **out, const struct journal_options *o, i
     if (!ok)
         (void)err_set(err, ERR_IO, FATE_FATAL, "journal: cannot create %s/%s: %s", o->dir, name,
                       strerror(errno));
-    ok = ok && lock_take(j, err) && boot_note(j, err) && segment_first(j, err);
+    ok = ok && lock_take(j, err) && lock_write(j, 0, err) && segment_first(j, err);
     if (ok)
         *out = j;
     else
@@ -430,18 +452,24 @@ bool journal_open(struct journal **out, const struct journal_options *o, const c
                   struct journal_found *found, struct err *err)
 {
     bool ok = false;
+    bool empty = false;
+    struct lock_note note = {0};
     struct journal_scan scan = {0};
     struct journal *j = journal_alloc(o, name, err);
     if (j == NULL || !lock_take(j, err) || !journal_scan(j->dir_fd, &j->instance, &scan, err))
         goto done;
+    note = lock_read(j);
     *found = scan.found;
-    j->damaged = found->damaged > 0 || found->skipped > 0;
-    if (scan.segments == 0 || (own && (j->damaged || !is_of_this_boot(j)))) {
+    found->cut =
+        !note.this_boot && note.closed_seq != (int64_t)scan.next_seq && (note.is_there || scan.segments > 0);
+    j->damaged = found->damaged > 0 || found->skipped > 0 || found->cut;
+    empty = scan.segments == 0 && !j->damaged;
+    if (empty || (own && (j->damaged || !note.this_boot))) {
         (void)err_set(err, ERR_INVALID, FATE_RETRY, "journal %s: %s", name,
-                      scan.segments == 0 ? "nothing in it can be read"
-                      : j->damaged       ? "damaged"
-                                         : "of an earlier boot of the machine");
-        if (scan.segments == 0) /* works only when it is empty */
+                      empty        ? "nothing is in it"
+                      : j->damaged ? "damaged"
+                                   : "of an earlier boot of the machine");
+        if (empty)
             journal_remove(j), j = NULL;
         goto done;
     }
@@ -449,7 +477,7 @@ bool journal_open(struct journal **out, const struct journal_options *o, const c
         goto done;
     if (own)
         j->boot++;
-    if (!segment_first(j, err))
+    if ((own && !lock_write(j, 0, err)) || !segment_first(j, err))
         goto done;
     segments_release(j);
     *out = j;
@@ -503,7 +531,7 @@ void journal_set_aside(struct journal *j)
 {
     char name[UUID_TEXT_LEN + 16];
     assert(j->undelivered == 0);
-    (void)snprintf(name, sizeof name, "%s.damaged", j->name);
+    (void)snprintf(name, sizeof name, "%s" JOURNAL_SET_ASIDE, j->name);
     if (renameat(j->parent_fd, j->name, j->parent_fd, name) != 0)
         log_error("journal_not_set_aside", LOG_STR("instance", j->name), LOG_STR("err", strerror(errno)),
                   LOG_END);

@@ -43,6 +43,7 @@ struct journal_found {
     size_t open;     /* calls a crash left open */
     size_t skipped;  /* bytes that could not be read */
     size_t damaged;  /* segments whose header is damaged, or that an earlier release set aside as .bad */
+    bool cut;        /* the machine stopped while it was in use: what was not written then is lost, unseen */
 };
 
 /* A new directory, boot 1, seq from 1. */
@@ -50,18 +51,22 @@ bool journal_create(struct journal **out, const struct journal_options *o, int64
                     struct err *err) NODISCARD;
 /*
  * An existing one. Boot is one more when `own`, else as it was. ERR_STATE: somebody else has it, or it is
- * gone; ERR_INVALID: nothing in it can be read, or while `own`: not all of it, or the machine was started
- * anew since and may have lost what it had not written. Its seq may not go on then.
+ * gone; ERR_INVALID: nothing is in it, or while `own`: not all of it can be read, or the machine was started
+ * anew since. Its seq may not go on then.
  */
 bool journal_open(struct journal **out, const struct journal_options *o, const char *name, bool own,
                   struct journal_found *found, struct err *err) NODISCARD;
+/* Kafka has all of it and knows next_seq: noted for good, so that the machine's end takes nothing with it.
+ * Waits for the disk. */
+bool journal_note_closed(const struct journal *j, struct err *err) NODISCARD;
 /* Closes and unlocks; undelivered calls stay on disk. NULL allowed. */
 void journal_free(struct journal *j);
 /* Removes the directory of an emptied journal, then closes. */
 void journal_remove(struct journal *j);
-/* Not all of it could be read: what is on disk stays, and how far it got is not known. */
+/* Not all of it can be read, or was written: what is on disk stays, and how far it got is not known. */
 bool journal_is_damaged(const struct journal *j);
-/* Renames the directory of an emptied, damaged journal to .damaged, which no starter takes, then closes. */
+/* Adds to the name of an emptied, damaged journal's directory, so that no starter takes it, then closes. */
+#define JOURNAL_SET_ASIDE ".damaged"
 void journal_set_aside(struct journal *j);
 
 /* Writes `open`. The entry is the journal's. ERR_FULL: no room on disk or within the journal's bytes; the err

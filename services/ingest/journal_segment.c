@@ -1,7 +1,7 @@
 /*
- * journal_segment: a record's first eight bytes (magic and checksum) are stored last, in one store, so a
- * killed process leaves either the whole record or none. A machine that dies may tear pages: the checksum
- * tells.
+ * journal_segment: a record's first eight bytes (magic and checksum) are stored last, in one store, and so
+ * is a header's checksum: a killed process leaves either the whole or none. A machine that dies may tear
+ * pages: the checksum tells.
  */
 #include "ingest/journal_segment.h"
 
@@ -129,8 +129,10 @@ void segment_begin(struct segment *s, const struct uuid *instance, uint64_t boot
     memcpy(h.magic, SEGMENT_MAGIC, sizeof h.magic);
     if (getrandom(&h.salt, sizeof h.salt, 0) != (ssize_t)sizeof h.salt)
         h.salt = (uint32_t)(boot ^ next_seq);
-    h.crc = header_crc(&h);
     memcpy(s->map, &h, sizeof h);
+    h.crc = header_crc(&h);
+    __atomic_store_n((uint32_t *)(void *)(s->map + offsetof(struct segment_header, crc)), h.crc,
+                     __ATOMIC_RELEASE);
     s->salt = h.salt;
     s->boot = boot;
     s->next_seq = next_seq;
@@ -151,7 +153,7 @@ static void header_read(struct segment *s, const struct uuid *instance)
     struct segment_header h;
     assert(s->map != NULL && s->size >= sizeof h);
     memcpy(&h, s->map, sizeof h);
-    if (is_zero(s->map, sizeof h) && is_zero(s->map, s->size))
+    if (h.crc == 0 && is_zero(s->map + sizeof h, s->size - sizeof h)) /* a kill may have come in between */
         return;
     s->damaged = memcmp(h.magic, SEGMENT_MAGIC, sizeof h.magic) != 0 || h.crc != header_crc(&h) ||
                  h.number != s->number || uuid_cmp(&h.instance, instance) != 0;
@@ -286,7 +288,7 @@ bool segment_next(const struct segment *s, size_t *at, size_t *offset, struct jo
             segment_at(s, here, out);
             *offset = here;
             *at = here + segment_record_size(out->payload.len);
-            *skipped += torn;
+            *skipped += here - start; /* records stand close: zeros between them were one, too */
             return true;
         }
         torn += is_zero(s->map + here, 8) ? 0 : 8;

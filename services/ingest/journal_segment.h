@@ -68,9 +68,9 @@ void segment_set_progress(const struct segment *s, size_t offset, uint64_t progr
 void segment_at(const struct segment *s, size_t offset, struct journal_record *out);
 
 /*
- * The next good record from *at on (0: the first), its offset in *offset. Reads over what is torn; *skipped
- * counts its bytes that are not zero, but for a last record that a kill kept from being one. false at the
- * end.
+ * The next good record from *at on (0: the first), its offset in *offset. Reads over what is torn or zero,
+ * and counts its bytes in *skipped; behind the last record neither zeros nor what a kill kept from being one.
+ * false at the end.
  */
 bool segment_next(const struct segment *s, size_t *at, size_t *offset, struct journal_record *out,
                   size_t *skipped);

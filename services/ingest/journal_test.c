@@ -282,23 +282,89 @@ static void test_a_record_that_a_kill_kept_from_being_written_is_no_damage(void 
     journal_free(j);
 }
 
-static void test_a_journal_of_an_earlier_boot_of_the_machine_is_not_continued(void **state)
+static void test_a_journal_that_was_closed_before_the_machine_ended_is_whole_but_not_continued(void **state)
 {
     (void)state;
+    char name[UUID_TEXT_LEN + 1];
+    struct journal_found found;
+    struct err err = {0};
+    struct journal *j = create(name);
+    struct journal_call *call = begin(j, 1, SV_LIT("head"));
+    finish(call, SV_LIT("bytes"));
+    journal_delivered(call);
+    assert_true(journal_note_closed(j, &err));
+    journal_free(j);
+    scribble(name, "lock", 0, SV_LIT("-"));
+    assert_never_ours(name);
+    j = reopen(name, false, &found);
+    assert_false(found.cut || journal_is_damaged(j));
+    journal_free(j);
+}
+
+/* Pages that were lost with the power read as zeros. */
+static void test_what_was_in_use_when_the_machine_ended_may_have_lost_calls(void **state)
+{
+    (void)state;
+    static const char zeros[SEGMENT_HEADER_BYTES + 4 * (SEGMENT_RECORD_BYTES + 8)];
+    for (size_t kept = 0; kept <= 3; kept++) { /* records; 0: not even the segment's header */
+        char name[UUID_TEXT_LEN + 1];
+        struct journal_found found;
+        struct err err = {0};
+        size_t from[4] = {0};
+        struct journal *j = create(name);
+        assert_true(journal_note_closed(j, &err)); /* once, before it was used again */
+        journal_free(j);
+        j = reopen(name, true, &found);
+        for (int i = 1; i <= 3; i++) {
+            const struct journal_call *call = begin(j, i, SV_LIT("head"));
+            from[i] = call->offset + segment_record_size(4);
+        }
+        journal_free(j);
+        scribble(name, "lock", 0, SV_LIT("-"));
+        scribble(name, "0000000000000002.seg", (off_t)from[kept], (struct strview){zeros, sizeof zeros});
+        for (int i = 0; i < 2; i++) {
+            assert_never_ours(name);
+            j = reopen(name, false, &found);
+            assert_int_equal(found.open, kept);
+            assert_int_equal(journal_next_seq(j), kept + 1);
+            assert_true(found.cut && journal_is_damaged(j));
+            journal_free(j);
+        }
+    }
+}
+
+static void test_a_header_that_a_kill_kept_from_being_one_is_no_damage(void **state)
+{
+    (void)state;
+    static const char zeros[4];
     char name[UUID_TEXT_LEN + 1];
     struct journal_found found;
     struct journal *j = create(name);
     (void)begin(j, 1, SV_LIT("head"));
     journal_free(j);
     journal_free(reopen(name, true, &found));
-    scribble(name, "lock", 0, SV_LIT("-"));
-    for (int i = 0; i < 2; i++) {
-        assert_never_ours(name);
-        j = reopen(name, false, &found);
-        assert_int_equal(found.open, 1);
-        assert_false(journal_is_damaged(j));
-        journal_free(j);
-    }
+    scribble(name, "0000000000000002.seg", 52, (struct strview){zeros, sizeof zeros}); /* its checksum */
+    j = reopen(name, true, &found);
+    assert_int_equal(found.damaged, 0);
+    assert_int_equal(found.open, 1);
+    assert_int_equal(journal_next_seq(j), 2);
+    journal_free(j);
+}
+
+static void test_a_record_lost_before_others_is_damage(void **state)
+{
+    (void)state;
+    static const char zeros[SEGMENT_RECORD_BYTES + 8];
+    char name[UUID_TEXT_LEN + 1];
+    struct journal_found found;
+    struct journal *j = create(name);
+    off_t lost = (off_t)begin(j, 1, SV_LIT("head one"))->offset;
+    (void)begin(j, 2, SV_LIT("head two"));
+    journal_free(j);
+    scribble(name, FIRST_SEGMENT, lost, (struct strview){zeros, sizeof zeros});
+    assert_never_ours(name);
+    journal_free(reopen(name, false, &found));
+    assert_int_equal(found.skipped, sizeof zeros);
 }
 
 static void test_a_callers_text_cannot_pose_as_a_record(void **state)
@@ -528,8 +594,14 @@ int main(void)
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_a_record_that_a_kill_kept_from_being_written_is_no_damage,
                                         set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_a_journal_of_an_earlier_boot_of_the_machine_is_not_continued,
+        cmocka_unit_test_setup_teardown(
+            test_a_journal_that_was_closed_before_the_machine_ended_is_whole_but_not_continued, set_up,
+            tear_down),
+        cmocka_unit_test_setup_teardown(test_what_was_in_use_when_the_machine_ended_may_have_lost_calls,
                                         set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_header_that_a_kill_kept_from_being_one_is_no_damage, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(test_a_record_lost_before_others_is_damage, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_behind_a_damaged_header_what_checks_is_read, set_up, tear_down),
         cmocka_unit_test_setup_teardown(
             test_a_damaged_journal_is_never_ours_and_keeps_all_until_it_is_set_aside, set_up, tear_down),

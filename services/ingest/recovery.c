@@ -28,6 +28,8 @@ struct adopted {
 
 struct recovery {
     struct delivery *delivery;
+    const char *dir; /* of all journals; the caller's */
+    int64_t counted_us;
     struct journal *own; /* the caller's */
     bool estimate;
     struct adopted *adopted;
@@ -101,8 +103,8 @@ static void found_log(const struct journal *j, const struct journal_found *found
     log_info("journal_recovered", LOG_STR("instance", journal_instance(j)),
              LOG_STR("own", own ? "yes" : "no"), LOG_INT("finished", found->finished),
              LOG_INT("open", found->open), LOG_INT("skipped", found->skipped),
-             LOG_INT("damaged", found->damaged), LOG_INT("boot", journal_boot(j)),
-             LOG_INT("next_seq", journal_next_seq(j)), LOG_END);
+             LOG_INT("damaged", found->damaged), LOG_STR("cut", found->cut ? "yes" : "no"),
+             LOG_INT("boot", journal_boot(j)), LOG_INT("next_seq", journal_next_seq(j)), LOG_END);
 }
 
 static bool adopt(struct recovery *r, struct journal *j, const struct journal_found *found, struct err *err)
@@ -168,6 +170,7 @@ bool recovery_open(struct recovery **out, const struct journal_options *o, bool 
     *own = NULL;
     if (r != NULL) {
         r->delivery = d;
+        r->dir = o->dir;
         r->estimate = estimate;
     }
     for (int i = 0; i < count; i++) {
@@ -210,6 +213,24 @@ static bool is_over(const struct adopted *a)
     return journal_is_damaged(a->journal) ? journal_undelivered(a->journal) == 0 : a->reports > 0;
 }
 
+static int is_set_aside(const struct dirent *entry)
+{
+    const char *tail = strchr(entry->d_name, '.');
+    return tail != NULL && strcmp(tail, JOURNAL_SET_ASIDE) == 0 ? 1 : 0;
+}
+
+/* Whoever has looked at one removes it. */
+static void set_aside_count(const struct recovery *r)
+{
+    struct dirent **found = NULL;
+    int count = scandir(r->dir, &found, is_set_aside, NULL);
+    for (int i = 0; i < count; i++)
+        free(found[i]);
+    free(found);
+    if (count >= 0)
+        meter_set(METER_JOURNALS_SET_ASIDE, count);
+}
+
 static void adopted_end(struct recovery *r, struct adopted *a)
 {
     struct journal *j = a->journal;
@@ -223,15 +244,20 @@ static void adopted_end(struct recovery *r, struct adopted *a)
     }
     log_error(
         "journal_set_aside", LOG_STR("instance", journal_instance(j)),
-        LOG_INT("next_seq_found", journal_next_seq(j)), LOG_INT("skipped", a->found.skipped),
-        LOG_INT("damaged", a->found.damaged),
+        LOG_INT("next_seq_found", journal_next_seq(j)), LOG_STR("cut", a->found.cut ? "yes" : "no"),
+        LOG_INT("skipped", a->found.skipped), LOG_INT("damaged", a->found.damaged),
         LOG_STR("hint", "calls may be lost: it is not beaten closed, its directory is kept as .damaged"),
         LOG_END);
     journal_set_aside(j);
+    set_aside_count(r);
 }
 
 void recovery_tick(struct recovery *r, int64_t now_us, int64_t beat_every_us)
 {
+    if (r->counted_us == 0 || now_us - r->counted_us >= REBEAT_US) {
+        r->counted_us = now_us;
+        set_aside_count(r);
+    }
     recovery_finish_left(r->own, r->estimate, r->delivery);
     for (const struct adopted *a = r->adopted; a != NULL; a = a->next)
         recovery_finish_left(a->journal, r->estimate, r->delivery);

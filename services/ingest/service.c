@@ -85,6 +85,8 @@ static void drain_step(struct service *s, int64_t now_us)
         if (!instance_beat_send(s->delivery, s->journal, true, &s->closed_reports, &err))
             log_warn("beat_not_produced", LOG_ERR(&err), LOG_END);
     }
+    if (s->closed_reports > 0 && !journal_note_closed(s->journal, &err))
+        log_warn("journal_not_noted_closed", LOG_ERR(&err), LOG_END);
     if (s->closed_reports > 0 || now_us > s->flush_until_us)
         (void)event_base_loopbreak(s->base);
 }

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import queue
+import shutil
 import signal
 import socket
 import struct
@@ -287,7 +288,13 @@ def segment_records(path):
     return [(seq, kind, at) for magic, _, _, kind, seq, at in heads if magic == 0x4C4A5053]
 
 
-@pytest.mark.parametrize("damage", ["record", "header"])
+def boot_of_another_machine(journal):
+    """As after its power was cut: the boot id in the lock is not that of now."""
+    lock = (journal / "lock").read_text(encoding="ascii")
+    (journal / "lock").write_text("0" * 36 + lock[36:], encoding="ascii")
+
+
+@pytest.mark.parametrize("damage", ["record", "header", "power"])
 def test_a_damaged_journal_is_not_continued_nor_beaten_closed_but_set_aside(stack, upstream, damage):
     folder = stack.dir / f"journal-damaged-{damage}"
     ingest = stack.ingest(f"damaged-{damage}", upstream=upstream.url, journal=folder, flags=["--beat-every=300ms"]).start()
@@ -302,8 +309,11 @@ def test_a_damaged_journal_is_not_continued_nor_beaten_closed_but_set_aside(stac
     segment = min(path for path in old.glob("*.seg") if segment_records(path))
     raw = bytearray(segment.read_bytes())
     of_third = [at for seq, _, at in segment_records(segment) if seq == 3]
-    for at in of_third if damage == "record" else [20]:
+    for at in of_third if damage == "record" else [20] if damage == "header" else []:
         raw[at + 20] ^= 1
+    if damage == "power":  # another boot of the machine; pages that were not written read as zeros
+        raw[of_third[0]:] = bytes(len(raw) - of_third[0])
+        boot_of_another_machine(old)
     segment.write_bytes(raw)
     ingest.start()
     wait_until(lambda: "ev=journal_set_aside" in ingest.log(), 20, "the journal set aside")
@@ -312,11 +322,34 @@ def test_a_damaged_journal_is_not_continued_nor_beaten_closed_but_set_aside(stac
     record = record_of(stack, call_id_of(talk(ingest.port, post(last=True))))
     assert str(record["instance"]) != old.name and record["seq"] == 1
     metrics = ingest.metrics()
-    assert metrics["spend_ingest_journal_skipped_bytes_total"] > 0 or metrics["spend_ingest_journal_damaged_total"] == 1
+    told = {"record": metrics["spend_ingest_journal_skipped_bytes_total"] > 0,
+            "header": metrics["spend_ingest_journal_damaged_total"] == 1,
+            "power": f"ev=journal_set_aside instance={old.name} next_seq_found=3 cut=yes" in ingest.log()}
+    assert told[damage] and metrics["spend_ingest_journals_set_aside"] == 1
     ingest.restart()
     assert ingest.log().count("ev=journal_set_aside") == 1
     last = beats_of(stack, old.name)[-1]
     assert (last["state"], last["next_seq"]) == ("alive", 4)
+    shutil.rmtree(next(folder.glob("*.damaged")))
+    wait_until(lambda: ingest.metrics()["spend_ingest_journals_set_aside"] == 0, 20, "the directory missed")
+    ingest.stop()
+
+
+def test_a_journal_that_was_closed_survives_the_machine(stack, upstream):
+    folder = stack.dir / "journal-closed"
+    ingest = stack.ingest("closed", upstream=upstream.url, journal=folder).start()
+    upstream.answers.put([reply(WHOLE)])
+    first = record_of(stack, call_id_of(talk(ingest.port, post(last=True))))
+    ingest.stop()
+    old, = folder.iterdir()
+    boot_of_another_machine(old)
+    ingest.start()
+    wait_until(lambda: not old.exists(), 20, "the closed journal removed")
+    assert "ev=journal_set_aside" not in ingest.log() and len(list(folder.iterdir())) == 1
+    upstream.answers.put([reply(WHOLE)])
+    second = record_of(stack, call_id_of(talk(ingest.port, post(last=True))))
+    assert first["instance"] != second["instance"] and second["seq"] == 1
+    assert [beat["state"] for beat in beats_of(stack, old.name)][-1] == "closed"
     ingest.stop()
 
 
@@ -341,6 +374,29 @@ def test_an_answer_that_comes_before_the_whole_request_was_read_reaches_the_call
         threading.Thread(target=lambda: [listener.accept()[0].close() for _ in range(2)], daemon=True).start()
         raw = talk(ingest.port, post("x" * 4_000_000, last=True))  # no answer at all is a 502 as ever
         assert raw.startswith(b"HTTP/1.1 502")
+        ingest.stop()
+
+
+def test_a_caller_who_leaves_during_such_an_answer_pays_for_it(stack):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        ingest = stack.ingest("early-left", upstream=url, journal=stack.dir / "journal-early-left").start()
+        with socket.create_connection(("127.0.0.1", ingest.port), timeout=10) as client:
+            sender = threading.Thread(target=client.sendall, args=(post("x" * 16_000_000, stream=True),))
+            sender.start()
+            connection, _ = listener.accept()
+            connection.recv(1000)
+            connection.sendall(STREAM_HEAD + chunked(STREAM_TEXT))
+            raw = b""
+            while b"hello" not in raw:
+                raw += client.recv(65536)
+            sender.join()
+        with connection:
+            wait_until(lambda: ingest.metrics()["spend_ingest_connections"] == 0, 20, "the caller gone")
+            connection.sendall(chunked(STREAM_USAGE, STREAM_DONE) + b"0\r\n\r\n")
+            record = record_of(stack, call_id_of(raw))
+        assert (record["outcome"], record["quality"]) == ("aborted", "final")
+        assert usage(record) == {"input": 10, "output": 5}
         ingest.stop()
 
 

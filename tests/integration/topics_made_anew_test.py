@@ -108,17 +108,18 @@ def test_an_input_made_anew_and_grown_past_what_was_applied_stops_the_ledger(ben
     wait_until(lambda: bench.balance(account) == -86, 60, "the new topic applied")
 
 
-def test_an_ingest_without_its_topics_is_not_ready_and_says_which(bench):
+@pytest.mark.parametrize("missing", ["spend.calls", "spend.instances"])
+def test_an_ingest_without_a_topic_is_not_ready_and_says_which(bench, missing):
     """Calls would be answered, and stand in the journal alone."""
     stack = bench.stack
-    delete(stack, "spend.calls", "spend.instances")
-    ingest = stack.ingest(upstream="http://127.0.0.1:9", journal=stack.dir / "made" / "at-start")
-    (stack.dir / "made" / "at-start").rmdir()
+    delete(stack, missing)
+    ingest = stack.ingest(upstream="http://127.0.0.1:9", journal=stack.dir / "made" / missing)
     ingest.start(wait=False)
 
     def complaint():
         status, _, raw = http("GET", ingest.admin_url + "/readyz")
-        return status == 503 and b"topic spend.instances is missing: create the topics" in raw
+        return status == 503 and f"topic {missing} is missing: create the topics".encode() in raw
     wait_until(complaint, 60, "not ready for want of a topic")
-    make(stack, "spend.calls", "spend.instances")
+    assert ingest.log().count("ev=topic_missing") == 1
+    make(stack, missing)
     ingest.wait_ready(60)

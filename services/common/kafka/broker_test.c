@@ -340,6 +340,8 @@ static void test_a_record_for_a_missing_topic_is_reported_or_refused(void **stat
     assert_false(producer_send(p, &record, &err));
     assert_int_equal(err.fate, FATE_FATAL);
     assert_non_null(strstr(err.text, "test.nobody.made.me"));
+    assert_false(producer_finds_topic(p, "test.nobody.made.me", PATIENCE_US / 1000, &err));
+    assert_int_equal(err.code, ERR_NOT_FOUND);
     producer_free(p);
 }
 

@@ -187,48 +187,23 @@ void consumer_free(struct consumer *c)
     free(c);
 }
 
-/* -1: no answer. */
-static int32_t partitions_of(struct consumer *c, const char *topic, rd_kafka_resp_err_t *code)
-{
-    rd_kafka_topic_t *handle = rd_kafka_topic_new(c->handle.rk, topic, NULL);
-    const struct rd_kafka_metadata *found = NULL;
-    int32_t count = -1;
-    *code = handle == NULL ? rd_kafka_last_error()
-                           : rd_kafka_metadata(c->handle.rk, 0, handle, &found, HANDLE_CALL_MS);
-    if (*code == RD_KAFKA_RESP_ERR_NO_ERROR && found != NULL && found->topic_cnt == 1) {
-        *code = found->topics[0].err;
-        count = found->topics[0].partition_cnt;
-    }
-    if (found != NULL)
-        rd_kafka_metadata_destroy(found);
-    if (handle != NULL)
-        rd_kafka_topic_destroy(handle);
-    return *code == RD_KAFKA_RESP_ERR_NO_ERROR ? count : -1;
-}
-
 static bool is_missing(rd_kafka_resp_err_t code, int32_t count)
 {
     return code == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART || count == 0;
-}
-
-static bool topic_missing(const char *topic, struct err *err)
-{
-    return err_set(err, ERR_NOT_FOUND, FATE_FATAL,
-                   "topic %s is missing: create the topics of deploy/topics/topics.json", topic);
 }
 
 bool consumer_partition_count(struct consumer *c, const char *topic, int32_t *count, struct err *err)
 {
     const struct timespec pause = {.tv_nsec = MISSING_PAUSE_NS};
     rd_kafka_resp_err_t code = RD_KAFKA_RESP_ERR_NO_ERROR;
-    *count = partitions_of(c, topic, &code);
+    *count = handle_partitions(c->handle.rk, topic, HANDLE_CALL_MS, &code);
     /* A topic made a moment ago is not known to every broker yet. */
     for (int i = 0; is_missing(code, *count) && i < MISSING_TRIES; i++) {
         (void)nanosleep(&pause, NULL);
-        *count = partitions_of(c, topic, &code);
+        *count = handle_partitions(c->handle.rk, topic, HANDLE_CALL_MS, &code);
     }
     if (is_missing(code, *count))
-        return topic_missing(topic, err);
+        return handle_topic_missing(topic, err);
     if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
         return handle_err(err, code, "topic %s: no metadata", topic);
     handle_seen(&c->handle);
@@ -309,7 +284,7 @@ static bool event_take(struct consumer *c, const rd_kafka_message_t *m, struct e
     if (fatal != RD_KAFKA_RESP_ERR_NO_ERROR)
         return err_set(err, ERR_STATE, FATE_FATAL, "kafka consumer: %s: %s", rd_kafka_err2name(fatal), why);
     if (m->err == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART)
-        return topic_missing(topic, err);
+        return handle_topic_missing(topic, err);
     if (handle_fate(m->err) == FATE_FATAL)
         return err_set(err, ERR_KAFKA, FATE_FATAL, "kafka consumer: %s[%d]: %s", topic, m->partition,
                        rd_kafka_message_errstr(m));

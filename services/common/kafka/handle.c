@@ -294,6 +294,29 @@ bool handle_err(struct err *err, rd_kafka_resp_err_t code, const char *fmt, ...)
     return err_set(err, code_of(code), handle_fate(code), "%s: %s", what, rd_kafka_err2str(code));
 }
 
+int32_t handle_partitions(rd_kafka_t *rk, const char *topic, int timeout_ms, rd_kafka_resp_err_t *code)
+{
+    rd_kafka_topic_t *handle = rd_kafka_topic_new(rk, topic, NULL);
+    const struct rd_kafka_metadata *found = NULL;
+    int32_t count = -1;
+    *code = handle == NULL ? rd_kafka_last_error() : rd_kafka_metadata(rk, 0, handle, &found, timeout_ms);
+    if (*code == RD_KAFKA_RESP_ERR_NO_ERROR && found != NULL && found->topic_cnt == 1) {
+        *code = found->topics[0].err;
+        count = found->topics[0].partition_cnt;
+    }
+    if (found != NULL)
+        rd_kafka_metadata_destroy(found);
+    if (handle != NULL)
+        rd_kafka_topic_destroy(handle);
+    return *code == RD_KAFKA_RESP_ERR_NO_ERROR ? count : -1;
+}
+
+bool handle_topic_missing(const char *topic, struct err *err)
+{
+    return err_set(err, ERR_NOT_FOUND, FATE_FATAL,
+                   "topic %s is missing: create the topics of deploy/topics/topics.json", topic);
+}
+
 rd_kafka_topic_partition_list_t *handle_list(const struct consumer_partition *parts, size_t count)
 {
     rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new((int)count);

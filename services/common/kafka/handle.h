@@ -66,6 +66,11 @@ enum err_fate handle_fate(rd_kafka_resp_err_t code);
 /* Fills *err from a librdkafka error and returns false. */
 bool handle_err(struct err *err, rd_kafka_resp_err_t code, const char *fmt, ...) PRINTF_LIKE(3, 4);
 
+/* Asks a broker how many partitions a topic has. -1: *code says why not. */
+int32_t handle_partitions(rd_kafka_t *rk, const char *topic, int timeout_ms, rd_kafka_resp_err_t *code);
+/* Fills *err and returns false. */
+bool handle_topic_missing(const char *topic, struct err *err);
+
 /* Room for count partitions, filled from parts. NULL: out of memory. */
 struct consumer_partition;
 rd_kafka_topic_partition_list_t *handle_list(const struct consumer_partition *parts, size_t count);

@@ -27,8 +27,7 @@ static bool topic_missing(rd_kafka_resp_err_t code, const char *topic, struct er
 {
     if (code != RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC && code != RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART)
         return false;
-    (void)err_set(err, ERR_NOT_FOUND, FATE_FATAL,
-                  "topic %s is missing: create the topics of deploy/topics/topics.json", topic);
+    (void)handle_topic_missing(topic, err);
     return true;
 }
 
@@ -185,4 +184,15 @@ bool producer_is_fatal(const struct producer *p, struct err *err)
 bool producer_is_connected(const struct producer *p)
 {
     return p->handle.is_connected;
+}
+
+bool producer_finds_topic(struct producer *p, const char *topic, int timeout_ms, struct err *err)
+{
+    rd_kafka_resp_err_t code;
+    int32_t count = handle_partitions(p->handle.rk, topic, timeout_ms, &code);
+    if (count > 0)
+        return true;
+    if (count == 0)
+        return handle_topic_missing(topic, err);
+    return !topic_missing(code, topic, err) && handle_err(err, code, "topic %s: no metadata", topic);
 }

@@ -43,5 +43,7 @@ int producer_queued(const struct producer *p);
 bool producer_is_fatal(const struct producer *p, struct err *err);
 /* False while no broker answers. */
 bool producer_is_connected(const struct producer *p);
+/* Asks a broker, up to timeout_ms. false: ERR_NOT_FOUND, or no answer. */
+bool producer_finds_topic(struct producer *p, const char *topic, int timeout_ms, struct err *err) NODISCARD;
 
 #endif
