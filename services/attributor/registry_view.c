@@ -19,7 +19,7 @@ struct registry_view {
     struct arena arena;
     struct metric *records;
     bool is_read;
-    int64_t generation; /* of the newest heartbeat; 0: none told one yet */
+    int64_t generation; /* of the newest record; 0: none told one yet */
 };
 
 bool registry_view_new(struct registry_view **out, const struct kafka_settings *kafka, struct err *err)
@@ -58,8 +58,8 @@ void registry_view_free(struct registry_view *v)
     free(v);
 }
 
-/* What stood in a topic that was made anew and outgrew our place before we looked was never seen. Until it is
- * read to its end every generation that comes along is part of what is read. */
+/* What stood in a topic that was made anew and outgrew our place before we looked was never seen. While it is
+ * first read, one generation may follow another. */
 static bool generation_check(struct registry_view *v, const struct consumer_message *m, struct err *err)
 {
     struct strview text;

@@ -20,13 +20,15 @@
 #define POLLS_A_TURN  64
 #define BEAT_BYTES    4096
 #define FIND_MS       200
+#define FIND_EVERY_US (2 * US_PER_SECOND)
+#define NOT_FOUND     "was not found yet: is Kafka there, and the topics of deploy/topics/topics.json?"
 #define TAG_BEAT      1
 
 /* One of the two topics we write. */
 struct outlet {
     const char *topic;
-    bool is_proved;    /* it was there once */
-    char missing[240]; /* a sentence while it is not there */
+    const char *doubt; /* why it is not proved; NULL once it was there */
+    bool is_missing;
 };
 
 struct delivery {
@@ -37,6 +39,7 @@ struct delivery {
     struct journal *journals[DELIVERY_JOURNALS_MAX];
     size_t journal_count;
     struct outlet calls, instances;
+    int64_t find_us;              /* when Kafka may be asked for calls again */
     struct journal_call *waiting; /* finished, not taken by the producer yet */
     struct journal_call **waiting_end;
 };
@@ -88,8 +91,8 @@ bool delivery_new(struct delivery **out, struct event_base *base, const struct k
         return err_set(err, ERR_MEMORY, FATE_FATAL, "delivery: out of memory");
     d->base = base;
     d->kafka = *kafka;
-    d->calls.topic = "spend.calls";
-    d->instances.topic = "spend.instances";
+    d->calls = (struct outlet){"spend.calls", "spend.calls " NOT_FOUND, false};
+    d->instances = (struct outlet){"spend.instances", "spend.instances " NOT_FOUND, false};
     d->waiting_end = &d->waiting;
     if (!producer_start(d, err)) {
         delivery_free(d);
@@ -142,21 +145,21 @@ static bool produce(struct delivery *d, struct journal_call *call, struct err *e
     return true;
 }
 
-static void prove(struct outlet *o)
-{
-    o->is_proved = true;
-    o->missing[0] = '\0';
-}
-
 /* true: the topic is missing, and that was said. */
 static bool note_missing(struct outlet *o, const struct err *err)
 {
     if (err->code != ERR_NOT_FOUND)
         return false;
-    if (o->missing[0] == '\0')
+    if (!o->is_missing)
         log_error("topic_missing", LOG_ERR(err), LOG_END);
-    (void)snprintf(o->missing, sizeof o->missing, "%s", err->text);
+    o->is_missing = true;
     return true;
+}
+
+static void prove(struct outlet *o)
+{
+    o->doubt = NULL;
+    o->is_missing = false;
 }
 
 /* In order, until the producer has no more room. */
@@ -296,6 +299,10 @@ bool delivery_beat(struct delivery *d, const struct instance *beat, int64_t *rep
 static void calls_find(struct delivery *d)
 {
     struct err err = {0};
+    int64_t now = clock_mono_us();
+    if (d->producer == NULL || !producer_is_connected(d->producer) || now < d->find_us)
+        return;
+    d->find_us = now + FIND_EVERY_US;
     if (producer_finds_topic(d->producer, d->calls.topic, FIND_MS, &err))
         prove(&d->calls);
     else
@@ -304,13 +311,8 @@ static void calls_find(struct delivery *d)
 
 bool delivery_is_proved(struct delivery *d, const char **why)
 {
-    bool connected = d->producer != NULL && producer_is_connected(d->producer);
-    if (connected && !d->calls.is_proved)
+    if (d->calls.doubt != NULL)
         calls_find(d);
-    *why = d->calls.missing[0] != '\0'       ? d->calls.missing
-           : d->instances.missing[0] != '\0' ? d->instances.missing
-           : !connected                      ? "Kafka was never reached"
-           : !d->calls.is_proved             ? "Kafka did not say whether spend.calls is there"
-                                             : "Kafka has not taken a heartbeat yet";
-    return d->calls.is_proved && d->instances.is_proved;
+    *why = d->calls.doubt != NULL ? d->calls.doubt : d->instances.doubt;
+    return *why == NULL;
 }

@@ -35,8 +35,8 @@ bool delivery_beat(struct delivery *d, const struct instance *beat, int64_t *rep
 
 /* Serves reports, sends what waits, replaces a dead producer. Also called by its events. */
 void delivery_poll(struct delivery *d, int timeout_ms);
-/* Kafka has taken a heartbeat of ours once, and spend.calls was there. false: *why. Until it is there Kafka
- * is asked for it, up to 200 ms, as soon as it is reached. */
+/* Kafka has taken a heartbeat of ours once, and spend.calls was there. false: *why. Until it was there Kafka
+ * is asked for it every 2 s, each time up to 200 ms, as soon as it is reached. */
 bool delivery_is_proved(struct delivery *d, const char **why);
 
 #endif

@@ -468,10 +468,11 @@ void exchange_begin(struct client *c, const struct http_request_head *head, size
     exchange_fail(x, &no_memory, METER_UPSTREAM_UNREACHABLE);
 }
 
-/* The upstream has a request of ours, or answers what it has of it. */
+/* The upstream has a request of ours, or answers what it has of it, perhaps unread by us yet. */
 static bool is_asked(const struct exchange *x)
 {
-    return x->request_sent || x->replying || x->reply_in.len > 0;
+    return x->request_sent || x->replying || x->reply_in.len > 0 ||
+           (x->request.begun && x->link != NULL && upstream_has_bytes(x->link));
 }
 
 void exchange_client_gone(struct exchange *x)

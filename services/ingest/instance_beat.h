@@ -7,8 +7,7 @@
 
 #include "ingest/delivery.h"
 
-/* reports: see delivery_beat. */
-bool instance_beat_send(struct delivery *d, const struct journal *j, bool closed, int64_t *reports,
-                        struct err *err) NODISCARD;
+/* reports: see delivery_beat. One that cannot be sent is logged: the next one follows. */
+void instance_beat_send(struct delivery *d, const struct journal *j, bool closed, int64_t *reports);
 
 #endif

@@ -8,21 +8,19 @@
 #include "base/clock.h"
 #include "base/limits.h"
 #include "base/log.h"
+#include "ingest/journal_lock.h"
 #include "ingest/journal_scan.h"
 #include "ingest/meter.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define LOCK_NAME    "lock" /* the machine's boot, and the next_seq it is closed at, a line each */
-#define BOOT_ID      "/proc/sys/kernel/random/boot_id"
 #define CREATE_TRIES 16 /* another starter may take a directory that is not locked yet for a dead one's */
 
 struct journal {
@@ -310,77 +308,24 @@ static struct journal *journal_alloc(const struct journal_options *o, const char
     return j;
 }
 
-/* The lock file may have been removed between opening and locking it: then the lock is worth nothing. */
-static bool lock_take(struct journal *j, struct err *err)
+static bool directory_take(struct journal *j, struct err *err)
 {
-    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-    struct stat opened;
-    struct stat named;
     j->dir_fd = openat(j->parent_fd, j->name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (j->dir_fd >= 0)
-        j->lock_fd = openat(j->dir_fd, LOCK_NAME, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (j->lock_fd < 0)
+    if (j->dir_fd < 0)
         return err_set(err, errno == ENOENT ? ERR_STATE : ERR_IO, FATE_FATAL, "journal %s: %s", j->name,
                        strerror(errno));
-    if (fcntl(j->lock_fd, F_OFD_SETLK, &lock) != 0)
-        return err_set(err, ERR_STATE, FATE_RETRY, "journal %s: somebody else has it open", j->name);
-    if (fstat(j->lock_fd, &opened) != 0 || fstatat(j->dir_fd, LOCK_NAME, &named, 0) != 0 ||
-        opened.st_ino != named.st_ino)
-        return err_set(err, ERR_STATE, FATE_RETRY, "journal %s: removed meanwhile", j->name);
-    return true;
+    return journal_lock_take(j->dir_fd, &j->lock_fd, err) || err_wrap(err, "journal %s", j->name);
 }
 
-static struct strview text_read(int fd, char *room, size_t size)
+void journal_note_stopped(const struct journal *j, bool closed)
 {
-    ssize_t n = fd < 0 ? 0 : pread(fd, room, size, 0);
-    return (struct strview){room, n < 0 ? 0 : (size_t)n};
-}
-
-static struct strview boot_now(char *room, size_t size)
-{
-    int fd = open(BOOT_ID, O_RDONLY | O_CLOEXEC);
-    struct strview boot = text_read(fd, room, size);
-    if (fd >= 0)
-        (void)close(fd);
-    return boot;
-}
-
-struct lock_note {
-    bool is_there;
-    bool this_boot;     /* of the machine */
-    int64_t closed_seq; /* 0: in use */
-};
-
-static struct lock_note lock_read(const struct journal *j)
-{
-    char now[64];
-    char then[128];
-    struct strview rest;
-    struct lock_note note = {0};
-    struct strview boot = sv_cut(boot_now(now, sizeof now), '\n', &rest);
-    struct strview text = text_read(j->lock_fd, then, sizeof then);
-    note.is_there = text.len > 0;
-    note.this_boot = sv_eq(sv_cut(text, '\n', &rest), boot);
-    (void)sv_to_i64(sv_cut(rest, '\n', &rest), &note.closed_seq);
-    return note;
-}
-
-static bool lock_write(const struct journal *j, uint64_t closed_seq, struct err *err)
-{
-    char now[64];
-    char text[128];
-    struct strview rest;
-    struct strview boot = sv_cut(boot_now(now, sizeof now), '\n', &rest);
-    int len = snprintf(text, sizeof text, SV_FMT "\n%016" PRIu64 "\n", SV_ARG(boot), closed_seq);
-    return (pwrite(j->lock_fd, text, (size_t)len, 0) == len && fdatasync(j->lock_fd) == 0) ||
-           err_set(err, ERR_IO, FATE_FATAL, "journal %s: cannot write its lock file: %s", j->name,
-                   strerror(errno));
-}
-
-bool journal_note_closed(const struct journal *j, struct err *err)
-{
-    assert(j->undelivered == 0);
-    return lock_write(j, j->next_seq, err);
+    struct err err = {0};
+    bool ok = true;
+    assert(!closed || j->undelivered == 0);
+    for (const struct segment *s = j->oldest; ok && !closed && s != NULL; s = s->newer)
+        ok = segment_sync(s, &err);
+    if (!ok || !journal_lock_note(j->lock_fd, closed ? JOURNAL_CLOSED : JOURNAL_SYNCED, j->next_seq, &err))
+        log_warn("journal_stop_not_noted", LOG_STR("instance", j->name), LOG_ERR(&err), LOG_END);
 }
 
 static bool segment_first(struct journal *j, struct err *err)
@@ -406,7 +351,8 @@ static bool create_once(struct journal **out, const struct journal_options *o, i
     if (!ok)
         (void)err_set(err, ERR_IO, FATE_FATAL, "journal: cannot create %s/%s: %s", o->dir, name,
                       strerror(errno));
-    ok = ok && lock_take(j, err) && lock_write(j, 0, err) && segment_first(j, err);
+    ok = ok && directory_take(j, err) && journal_lock_note(j->lock_fd, JOURNAL_IN_USE, 0, err) &&
+         segment_first(j, err);
     if (ok)
         *out = j;
     else
@@ -448,23 +394,37 @@ static bool scan_take(struct journal *j, struct journal_scan *scan, struct err *
     return true;
 }
 
+/* What is on disk, and what its stop has noted of it. */
+static bool look(struct journal *j, struct journal_scan *scan, bool *this_boot, struct err *err)
+{
+    if (!journal_scan(j->dir_fd, &j->instance, scan, err))
+        return false;
+    struct journal_note note = journal_lock_read(j->lock_fd);
+    *this_boot = note.this_boot;
+    if (!note.this_boot && note.state == JOURNAL_CLOSED) { /* Kafka has all of it, whatever the pages say */
+        scan->count = 0;
+        scan->next_seq = note.next_seq;
+        scan->found = (struct journal_found){0};
+    }
+    scan->found.cut = note.state != JOURNAL_IN_USE ? note.next_seq != scan->next_seq
+                                                   : !note.this_boot && (note.is_there || scan->segments > 0);
+    j->damaged = scan->found.damaged > 0 || scan->found.skipped > 0 || scan->found.cut;
+    return true;
+}
+
 bool journal_open(struct journal **out, const struct journal_options *o, const char *name, bool own,
                   struct journal_found *found, struct err *err)
 {
     bool ok = false;
     bool empty = false;
-    struct lock_note note = {0};
+    bool this_boot = false;
     struct journal_scan scan = {0};
     struct journal *j = journal_alloc(o, name, err);
-    if (j == NULL || !lock_take(j, err) || !journal_scan(j->dir_fd, &j->instance, &scan, err))
+    if (j == NULL || !directory_take(j, err) || !look(j, &scan, &this_boot, err))
         goto done;
-    note = lock_read(j);
     *found = scan.found;
-    found->cut =
-        !note.this_boot && note.closed_seq != (int64_t)scan.next_seq && (note.is_there || scan.segments > 0);
-    j->damaged = found->damaged > 0 || found->skipped > 0 || found->cut;
     empty = scan.segments == 0 && !j->damaged;
-    if (empty || (own && (j->damaged || !note.this_boot))) {
+    if (empty || (own && (j->damaged || !this_boot))) {
         (void)err_set(err, ERR_INVALID, FATE_RETRY, "journal %s: %s", name,
                       empty        ? "nothing is in it"
                       : j->damaged ? "damaged"
@@ -477,7 +437,7 @@ bool journal_open(struct journal **out, const struct journal_options *o, const c
         goto done;
     if (own)
         j->boot++;
-    if ((own && !lock_write(j, 0, err)) || !segment_first(j, err))
+    if ((own && !journal_lock_note(j->lock_fd, JOURNAL_IN_USE, 0, err)) || !segment_first(j, err))
         goto done;
     segments_release(j);
     *out = j;
@@ -514,10 +474,10 @@ void journal_free(struct journal *j)
 
 void journal_remove(struct journal *j)
 {
-    assert(j->undelivered == 0);
+    journal_note_stopped(j, true); /* half removed, it would pass for cut */
     for (const struct segment *s = j->oldest; s != NULL; s = s->newer)
         segment_unlink(j->dir_fd, s);
-    (void)unlinkat(j->dir_fd, LOCK_NAME, 0);
+    (void)unlinkat(j->dir_fd, JOURNAL_LOCK_NAME, 0);
     (void)unlinkat(j->parent_fd, j->name, AT_REMOVEDIR);
     journal_free(j);
 }
@@ -566,11 +526,6 @@ uint64_t journal_boot(const struct journal *j)
 const char *journal_instance(const struct journal *j)
 {
     return j->name;
-}
-
-size_t journal_bytes(const struct journal *j)
-{
-    return j->segments * j->segment_bytes;
 }
 
 bool journal_has_room(struct journal *j, struct err *err)

@@ -42,7 +42,7 @@ struct journal_found {
     size_t finished; /* calls to be produced again */
     size_t open;     /* calls a crash left open */
     size_t skipped;  /* bytes that could not be read */
-    size_t damaged;  /* segments whose header is damaged, or that an earlier release set aside as .bad */
+    size_t damaged;  /* segments whose header is damaged */
     bool cut;        /* the machine stopped while it was in use: what was not written then is lost, unseen */
 };
 
@@ -56,9 +56,12 @@ bool journal_create(struct journal **out, const struct journal_options *o, int64
  */
 bool journal_open(struct journal **out, const struct journal_options *o, const char *name, bool own,
                   struct journal_found *found, struct err *err) NODISCARD;
-/* Kafka has all of it and knows next_seq: noted for good, so that the machine's end takes nothing with it.
- * Waits for the disk. */
-bool journal_note_closed(const struct journal *j, struct err *err) NODISCARD;
+/*
+ * A stop in good order, noted for good: the machine's end takes nothing of it from now on. closed: Kafka has
+ * all of it, and knows next_seq; else all of it is written to disk first. Waits for the disk. What cannot be
+ * noted is logged: an alarm at the next start, should the machine have ended.
+ */
+void journal_note_stopped(const struct journal *j, bool closed);
 /* Closes and unlocks; undelivered calls stay on disk. NULL allowed. */
 void journal_free(struct journal *j);
 /* Removes the directory of an emptied journal, then closes. */
@@ -95,7 +98,6 @@ size_t journal_undelivered(const struct journal *j);
 uint64_t journal_oldest_open_seq(const struct journal *j); /* = next_seq when nothing is open */
 uint64_t journal_boot(const struct journal *j);
 const char *journal_instance(const struct journal *j);     /* UUID text */
-size_t journal_bytes(const struct journal *j);             /* on disk */
 bool journal_has_room(struct journal *j, struct err *err); /* for one more large call */
 
 #endif

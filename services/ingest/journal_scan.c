@@ -7,7 +7,6 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -15,10 +14,7 @@
 static int is_segment(const struct dirent *entry)
 {
     uint64_t number = 0;
-    char name[SEGMENT_NAME_ROOM];
-    (void)snprintf(name, sizeof name, "%.20s",
-                   entry->d_name); /* .seg.bad too: its number is not used again */
-    return segment_name_parse(name, &number) ? 1 : 0;
+    return segment_name_parse(entry->d_name, &number) ? 1 : 0;
 }
 
 static bool segment_take(int dir_fd, const struct uuid *instance, const char *name, struct journal_scan *out,
@@ -104,12 +100,8 @@ bool journal_scan(int dir_fd, const struct uuid *instance, struct journal_scan *
     int count = scandirat(dir_fd, ".", &found, is_segment, alphasort); /* numbers have leading zeros */
     bool ok = count >= 0 || err_set(err, ERR_IO, FATE_FATAL, "journal: cannot list: %s", strerror(errno));
     for (int i = 0; i < count; i++) {
-        char *name = found[i]->d_name;
-        bool bad = name[20] != '\0';
-        name[20] = '\0';
-        (void)segment_name_parse(name, &out->last_number);
-        out->found.damaged += bad ? 1 : 0;
-        ok = ok && (bad || segment_take(dir_fd, instance, name, out, err));
+        (void)segment_name_parse(found[i]->d_name, &out->last_number);
+        ok = ok && segment_take(dir_fd, instance, found[i]->d_name, out, err);
         free(found[i]);
     }
     free(found);

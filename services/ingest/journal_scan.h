@@ -24,7 +24,7 @@ struct journal_scan {
     size_t count;
     uint64_t next_seq;
     uint64_t boot;
-    uint64_t last_number; /* highest segment number ever seen, .bad ones too */
+    uint64_t last_number; /* highest segment number seen */
     size_t segments;
     struct journal_found found;
 };

@@ -213,6 +213,12 @@ void segment_unlink(int dir_fd, const struct segment *s)
     (void)unlinkat(dir_fd, name, 0);
 }
 
+bool segment_sync(const struct segment *s, struct err *err)
+{
+    return msync(s->map, s->size, MS_SYNC) == 0 ||
+           err_set(err, ERR_IO, FATE_RETRY, "journal: cannot write a segment to disk: %s", strerror(errno));
+}
+
 size_t segment_record_size(size_t payload)
 {
     return SEGMENT_RECORD_BYTES + (payload + 7) / 8 * 8;

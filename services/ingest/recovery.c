@@ -48,7 +48,8 @@ static bool open_finish(struct journal_call *call, bool estimate, struct arena *
            journal_finish(call, buffer_view(bytes), err);
 }
 
-void recovery_finish_open(struct journal *j, bool estimate)
+/* first: all that are open, else those that were left. */
+static void calls_finish(struct journal *j, bool estimate, bool first, struct delivery *d)
 {
     struct arena arena;
     struct buffer bytes;
@@ -56,44 +57,36 @@ void recovery_finish_open(struct journal *j, bool estimate)
     buffer_init(&bytes, LIMIT_CALL_BYTES);
     for (struct journal_call *call = journal_oldest(j); call != NULL; call = call->newer) {
         struct err err = {0};
-        if (call->finished) {
-            meter_add(METER_RECOVERED_FINISHED, 1);
-            continue;
-        }
-        meter_add(METER_RECOVERED_OPEN, 1);
-        if (!open_finish(call, estimate, &arena, &bytes, &err)) {
-            log_error("call_not_recovered", LOG_STR("instance", journal_instance(j)),
-                      LOG_INT("seq", call->seq), LOG_ERR(&err), LOG_END);
-            journal_leave(call, SV_NULL);
-        }
-    }
-    buffer_free(&bytes);
-    arena_free(&arena);
-}
-
-void recovery_finish_left(struct journal *j, bool estimate, struct delivery *d)
-{
-    if (journal_left(j) == 0)
-        return;
-    struct arena arena;
-    struct buffer bytes;
-    arena_init(&arena, 1 << 20);
-    buffer_init(&bytes, LIMIT_CALL_BYTES);
-    for (struct journal_call *call = journal_oldest(j), *next; call != NULL; call = next) {
-        struct err err = {0};
-        next = call->newer;
-        if (!call->left)
+        if (call->finished || !(first || call->left))
             continue;
         struct strview kept = {call->left_bytes, call->left_len};
         bool ok = kept.ptr != NULL ? journal_finish(call, kept, &err)
                                    : open_finish(call, estimate, &arena, &bytes, &err);
         if (ok && d != NULL)
             delivery_send(d, call);
-        if (!ok && err.code != ERR_INVALID) /* no room for this one is none for the others */
+        if (!ok && first) {
+            log_error("call_not_recovered", LOG_STR("instance", journal_instance(j)),
+                      LOG_INT("seq", call->seq), LOG_ERR(&err), LOG_END);
+            journal_leave(call, SV_NULL);
+        } else if (!ok && err.code != ERR_INVALID) { /* no room for this one is none for the others */
             break;
+        }
     }
     buffer_free(&bytes);
     arena_free(&arena);
+}
+
+void recovery_finish_open(struct journal *j, bool estimate)
+{
+    for (const struct journal_call *call = journal_oldest(j); call != NULL; call = call->newer)
+        meter_add(call->finished ? METER_RECOVERED_FINISHED : METER_RECOVERED_OPEN, 1);
+    calls_finish(j, estimate, true, NULL);
+}
+
+void recovery_finish_left(struct journal *j, bool estimate, struct delivery *d)
+{
+    if (journal_left(j) > 0)
+        calls_finish(j, estimate, false, d);
 }
 
 static void found_log(const struct journal *j, const struct journal_found *found, bool own)
@@ -193,7 +186,6 @@ bool recovery_open(struct recovery **out, const struct journal_options *o, bool 
 
 static void adopted_beat(struct recovery *r, struct adopted *a, int64_t now_us, int64_t every_us)
 {
-    struct err err = {0};
     bool closed = journal_undelivered(a->journal) == 0;
     if (journal_is_damaged(a->journal)) /* its last beat knew better how far it got: silence rings */
         return;
@@ -202,9 +194,7 @@ static void adopted_beat(struct recovery *r, struct adopted *a, int64_t now_us, 
         return;
     a->closing = closed;
     a->beaten_us = now_us;
-    if (!instance_beat_send(r->delivery, a->journal, closed, closed ? &a->reports : NULL, &err))
-        log_warn("beat_not_produced", LOG_STR("instance", journal_instance(a->journal)), LOG_ERR(&err),
-                 LOG_END);
+    instance_beat_send(r->delivery, a->journal, closed, closed ? &a->reports : NULL);
 }
 
 /* Kafka has all of it and knows that it is closed; or what could be read of it. */
@@ -284,6 +274,8 @@ static void list_free(struct adopted *a)
 {
     while (a != NULL) {
         struct adopted *next = a->next;
+        if (a->journal != NULL && !journal_is_damaged(a->journal))
+            journal_note_stopped(a->journal, false);
         journal_free(a->journal);
         free(a);
         a = next;

@@ -48,12 +48,10 @@ struct service {
 
 static void beat(struct service *s, int64_t now_us)
 {
-    struct err err = {0};
     if (s->beaten_us != 0 && now_us - s->beaten_us < s->options->beat_every_us)
         return;
     s->beaten_us = now_us;
-    if (!instance_beat_send(s->delivery, s->journal, false, NULL, &err))
-        log_warn("beat_not_produced", LOG_ERR(&err), LOG_END);
+    instance_beat_send(s->delivery, s->journal, false, NULL);
 }
 
 static void readiness(struct service *s)
@@ -70,7 +68,6 @@ static void readiness(struct service *s)
 /* The stop's stages: calls end, then Kafka takes what is left, then `closed`. */
 static void drain_step(struct service *s, int64_t now_us)
 {
-    struct err err = {0};
     if (s->closed_us == 0)
         beat(s, now_us);
     if (s->flush_until_us == 0) {
@@ -82,11 +79,8 @@ static void drain_step(struct service *s, int64_t now_us)
     bool empty = journal_undelivered(s->journal) == 0;
     if (empty && s->closed_reports == 0 && (s->closed_us == 0 || now_us - s->closed_us > US_PER_SECOND)) {
         s->closed_us = now_us;
-        if (!instance_beat_send(s->delivery, s->journal, true, &s->closed_reports, &err))
-            log_warn("beat_not_produced", LOG_ERR(&err), LOG_END);
+        instance_beat_send(s->delivery, s->journal, true, &s->closed_reports);
     }
-    if (s->closed_reports > 0 && !journal_note_closed(s->journal, &err))
-        log_warn("journal_not_noted_closed", LOG_ERR(&err), LOG_END);
     if (s->closed_reports > 0 || now_us > s->flush_until_us)
         (void)event_base_loopbreak(s->base);
 }
@@ -194,6 +188,8 @@ static void parts_close(struct service *s)
         event_free(s->stop);
     delivery_free(s->delivery);
     recovery_free(s->recovery);
+    if (s->journal != NULL)
+        journal_note_stopped(s->journal, s->closed_reports > 0);
     journal_free(s->journal);
     if (s->base != NULL)
         event_base_free(s->base);

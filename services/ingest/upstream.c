@@ -256,6 +256,12 @@ static bool is_quiet(const struct upstream_link *link)
     return recv(link->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN;
 }
 
+bool upstream_has_bytes(const struct upstream_link *link)
+{
+    char byte;
+    return recv(link->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 1;
+}
+
 static struct upstream_link *idle_take(struct upstream *u)
 {
     for (struct upstream_link *link; (link = u->idle) != NULL; link_close(link)) {

@@ -55,6 +55,7 @@ void upstream_give_back(struct upstream_link *link, int64_t now_us); /* whole re
 ssize_t upstream_send(struct upstream_link *link, struct iovec *piece, size_t count);
 /* Bytes, 0 at the end, -1 when it would block, -2 when the connection broke. */
 ssize_t upstream_recv(struct upstream_link *link, void *room, size_t size);
+bool upstream_has_bytes(const struct upstream_link *link); /* to receive, now */
 void upstream_want_write(struct upstream_link *link, bool want);
 void upstream_want_read(struct upstream_link *link, bool want);
 

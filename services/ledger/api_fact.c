@@ -146,27 +146,23 @@ static bool write_attributes(struct api_request *r, const struct fact_wanted *w,
         NULL, err);
 }
 
-static bool holds_at(const struct registry_fact *fact, int64_t at, const struct registry_version *value)
-{
-    const struct registry_version *stands =
-        registry_in_force(fact->record.versions, fact->record.version_count, at, INT64_MAX);
-    return stands != NULL && same_value(stands, value);
-}
-
 /* Under the lock. The same value is what already holds from when the request wants it: then writing it again
- * would change nothing, whatever else is planned for later. Wanted from a time that has passed, it must hold
- * still: what held once and was replaced is a change, and too early. */
+ * would change nothing, whatever else is planned for later. Wanted from a time that has passed, it must have
+ * held ever since: what held once and was replaced is a change, and too early. */
 static bool look(struct api_request *r, struct fact_wanted *w, int64_t recorded_at, struct standing *now,
                  struct err *err)
 {
     if (!registry_rows_one(r->pg, r->fact->kind, w->id, r->arena, &now->fact, &now->found, err))
         return false;
+    const struct registry_record *record = &now->fact.record;
     int64_t soonest = recorded_at + r->config_lead_us;
     int64_t wanted = api_fact_wanted(r, recorded_at, w->effective_from);
-    complete(w, r->fact->kind,
-             registry_in_force(now->fact.record.versions, now->fact.record.version_count, wanted, INT64_MAX));
-    now->same_value = holds_at(&now->fact, wanted, &w->value) &&
-                      (wanted >= soonest || holds_at(&now->fact, soonest, &w->value));
+    const struct registry_version *stands =
+        registry_in_force(record->versions, record->version_count, wanted, INT64_MAX);
+    const struct registry_version *still = registry_in_force(record->versions, record->version_count,
+                                                             wanted < soonest ? soonest : wanted, INT64_MAX);
+    complete(w, r->fact->kind, stands);
+    now->same_value = stands != NULL && stands == still && same_value(stands, &w->value);
     now->same = now->same_value;
     return !now->same || r->fact->kind != REGISTRY_ACCOUNT || same_attributes(r, w, &now->same, err);
 }

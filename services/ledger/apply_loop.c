@@ -280,9 +280,9 @@ static bool sweep(struct apply_loop *l, struct err *err)
     struct pg_rows *rows = NULL;
     if (l->swept_us != 0 && clock_mono_us() - l->swept_us < SWEEP_US)
         return true;
-    l->swept_us = clock_mono_us();
     if (!pg_session_ready(l->pg, err) || !pg_session_query(l->pg, sql, NULL, &rows, err))
         return false;
+    l->swept_us = clock_mono_us();
     int64_t count = pg_get_i64(rows, 0, 0);
     pg_rows_free(rows);
     metric_add(l->ended, count);
@@ -298,7 +298,7 @@ static bool apply_all(struct apply_loop *l, struct err *err)
         health_beat(l->health);
         if (sweep(l, err) && slot_turn(l, slot, err))
             continue;
-        if (err->code != ERR_TIMEOUT) /* not a lock: nothing else could be applied either */
+        if (err->code != ERR_TIMEOUT) /* not a lock: Postgres is away, or too slow for the others as well */
             return false;
         slot_wait(l, slot, err);
     }

@@ -9,6 +9,7 @@
 #include "base/money.h"
 #include "batch_fold.h"
 #include "outbox.h"
+#include "pg_query.h"
 #include "pg_session.h"
 #include "registry_store.h"
 #include <assert.h>
@@ -112,22 +113,15 @@ void batch_apply_free(struct batch_apply *b)
     free(b);
 }
 
-static void put_partition(struct pg_fields *f, const struct attempt *at)
-{
-    pg_put_str(f, at->b->options.stream);
-    pg_put_str(f, at->range->batch->topic);
-    pg_put_i32(f, at->range->batch->partition);
-}
-
 /* The compare-and-set found another value: is it the one we meant to write? Then our COMMIT was only lost. */
 static bool look_at_offset(struct attempt *at, struct err *err)
 {
-    struct pg_fields args;
     struct pg_rows *rows = NULL;
     pg_session_rollback(at->b->options.pg);
-    pg_fields_init(&args);
-    put_partition(&args, at);
-    bool ok = pg_session_query(at->b->options.pg, offset_read_sql, &args, &rows, err);
+    bool ok = pg_query(at->b->options.pg, offset_read_sql,
+                       PG_ARGS(PG_STR(at->b->options.stream), PG_STR(at->range->batch->topic),
+                               PG_I32(at->range->batch->partition)),
+                       &rows, err);
     if (ok && pg_rows_count(rows) != 1)
         ok = err_set(err, ERR_STATE, FATE_FATAL,
                      "%s/%d has no offset in stream %s any more: somebody deleted it",
@@ -137,7 +131,6 @@ static bool look_at_offset(struct attempt *at, struct err *err)
         at->verdict = at->standing == at->range->next ? BATCH_APPLIED : BATCH_LOST;
     }
     pg_rows_free(rows);
-    pg_fields_free(&args);
     return ok;
 }
 
@@ -149,7 +142,9 @@ static bool open_transaction(struct attempt *at, bool *ours, struct err *err)
     struct pg_fields offset, ids;
     pg_fields_init(&offset);
     pg_fields_init(&ids);
-    put_partition(&offset, at);
+    pg_put_str(&offset, at->b->options.stream);
+    pg_put_str(&offset, at->range->batch->topic);
+    pg_put_i32(&offset, at->range->batch->partition);
     pg_put_i64(&offset, at->range->batch->expected);
     pg_put_i64(&offset, at->range->next);
     pg_put_i64(&offset, at->range->next - 1);

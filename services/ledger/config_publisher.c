@@ -2,11 +2,13 @@
  * config_publisher: one turn reads the watermark and the outbox under the configuration lock, sends both in
  * one Kafka transaction, deletes what was sent. Of several records with one key only the newest goes out:
  * sent again after a crash, an older one would take back what a later one has told. A topic that ends before
- * the place where it ended has lost what was in it: before the next heartbeat everything goes out again. What
- * was on its way meanwhile may stand in the new topic; it is not committed.
+ * the place where it ended, or whose newest record is of another generation, has lost what was in it: before
+ * the next heartbeat everything goes out again. What was on its way meanwhile may stand in the new topic; it
+ * is not committed.
  */
 #include "config_publisher.h"
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/metrics.h"
 #include "config_write.h"
@@ -14,19 +16,19 @@
 #include "pg_query.h"
 #include "registry_rows.h"
 #include "spend/avro_codec.h"
+#include "topic_tail.h"
 #include <stdio.h>
+#include <time.h>
 
 #define REGISTRY        "spend.registry"
 #define PRICES          "spend.prices"
 #define SOURCE          "spend-ledger"
 #define ROWS_MAX        2000 /* config_sql's limit: more follow in the next turn, the heartbeat after the last */
 #define HEARTBEAT_BYTES 4096
-#define PROPERTIES_MAX  80
-#define RECORD_LIMIT    "message.max.bytes=8454144" /* a price book; as spend.prices has it */
 #define NUMBER_TEXT     48
+#define MARKERS_US      (5 * US_PER_SECOND) /* most that a commit takes until it can be read */
 
 struct config_publisher {
-    const char *properties[PROPERTIES_MAX];
     struct kafka_settings kafka;
     struct consumer *ends; /* reads nothing: asks where the topics end */
     struct metric *records, *heartbeats, *repeats;
@@ -44,8 +46,9 @@ struct config_set {
     int64_t generation;
     struct pg_rows *rows;
     int64_t last_id;
-    bool lost;     /* a topic is not what it was: nothing was read */
-    bool complete; /* nothing recorded before the watermark is left behind */
+    struct config_ends sent; /* so many records */
+    bool lost;               /* a topic is not what it was: nothing was read */
+    bool complete;           /* nothing recorded before the watermark is left behind */
 };
 
 static const char watermark_sql[] = "SELECT config_watermark($1::bigint, $2::bigint)";
@@ -138,29 +141,26 @@ static bool repeat_books(struct repeat *r, const struct pg_rows *books, struct e
     return r->count == 0 || pg_copy_end(r->pg, err);
 }
 
-static bool repeat_begin(struct repeat *r, struct pg_rows **books, struct err *err)
-{
-    return pg_session_begin(r->pg, err) && config_write_begin(r->pg, &r->stamp, err) &&
-           pg_session_query(r->pg, "SELECT version::text, record FROM price_book ORDER BY version", NULL,
-                            books, err);
-}
-
-/* Everything that is configured into the outbox, under the configuration lock. */
+/* Everything that is configured into the outbox, under the configuration lock. generation: the greatest that
+ * was met. */
 static bool repeat_all(struct config_publisher *p, struct pg_session *pg, const struct config_ends *ends,
-                       struct err *err)
+                       int64_t generation, struct err *err)
 {
     struct repeat r = {.pg = pg};
     struct pg_rows *books = NULL;
     pg_fields_init(&r.row);
     buffer_init(&r.key, CONFIG_KEY_BYTES);
     buffer_init(&r.value, CONFIG_RECORD_BYTES);
-    bool ok = repeat_begin(&r, &books, err) && registry_rows_changed(pg, 0, repeat_fact, &r, err) &&
-              repeat_books(&r, books, err) &&
-              pg_query(pg,
-                       "UPDATE config_version SET registry_end = $1::bigint, prices_end = $2::bigint,"
-                       " generation = generation + 1",
-                       PG_ARGS(PG_I64(ends->registry), PG_I64(ends->prices)), NULL, err) &&
-              pg_session_commit(pg, err);
+    bool ok =
+        pg_session_begin(pg, err) && config_write_begin(pg, &r.stamp, err) &&
+        pg_session_query(pg, "SELECT version::text, record FROM price_book ORDER BY version", NULL, &books,
+                         err) &&
+        registry_rows_changed(pg, 0, repeat_fact, &r, err) && repeat_books(&r, books, err) &&
+        pg_query(pg,
+                 "UPDATE config_version SET registry_end = $1::bigint, prices_end = $2::bigint,"
+                 " generation = greatest(generation, $3::bigint) + 1",
+                 PG_ARGS(PG_I64(ends->registry), PG_I64(ends->prices), PG_I64(generation)), NULL, err) &&
+        pg_session_commit(pg, err);
     pg_rows_free(books);
     pg_fields_free(&r.row);
     buffer_free(&r.key);
@@ -176,29 +176,26 @@ static bool repeat_all(struct config_publisher *p, struct pg_session *pg, const 
     return true;
 }
 
-static bool send_row(struct transaction *kafka, const struct pg_rows *rows, size_t i, struct err *err)
+static bool send_row(struct leader *leader, struct config_set *set, size_t i, struct err *err)
 {
     struct kafka_ce ce;
     char id[NUMBER_TEXT];
+    const struct pg_rows *rows = set->rows;
     bool prices = sv_eq(pg_get(rows, i, 1), SV_LIT(PRICES));
     (void)snprintf(id, sizeof id, "config/%lld", (long long)pg_get_i64(rows, i, 0));
     kafka_ce_fill(&ce, SOURCE, prices ? "spend.price_book" : "spend.registry", sv_of(id),
                   pg_get_time(rows, i, 4));
-    const struct kafka_record record = {
-        .topic = prices ? PRICES : REGISTRY,
-        .key = pg_get(rows, i, 2),
-        .value = pg_get(rows, i, 3),
-        .headers = ce.header,
-        .header_count = KAFKA_CE_HEADERS,
-    };
-    return transaction_send(kafka, &record, err);
+    struct kafka_record record = {
+        .topic = prices ? PRICES : REGISTRY, .key = pg_get(rows, i, 2), .value = pg_get(rows, i, 3)};
+    *(prices ? &set->sent.prices : &set->sent.registry) += 1;
+    return leader_send(leader, REGISTRY_GENERATION_HEADER, set->generation, &ce, &record, err);
 }
 
-static bool send_heartbeat(struct transaction *kafka, const struct config_set *set, struct err *err)
+static bool send_heartbeat(struct leader *leader, struct config_set *set, struct err *err)
 {
     struct kafka_ce ce;
     struct buffer value;
-    char id[NUMBER_TEXT], generation[NUMBER_TEXT];
+    char id[NUMBER_TEXT];
     const struct registry_record heartbeat = {
         .kind = REGISTRY_HEARTBEAT,
         .id = SV_LIT("config"),
@@ -207,36 +204,91 @@ static bool send_heartbeat(struct transaction *kafka, const struct config_set *s
     };
     (void)snprintf(id, sizeof id, "heartbeat/%lld", (long long)set->watermark);
     kafka_ce_fill(&ce, SOURCE, "spend.registry", sv_of(id), set->watermark);
-    (void)snprintf(generation, sizeof generation, "%lld", (long long)set->generation);
-    ce.header[KAFKA_CE_HEADERS] =
-        (struct kafka_header){SV_LIT(REGISTRY_GENERATION_HEADER), sv_of(generation)};
     buffer_init(&value, HEARTBEAT_BYTES);
     bool ok = avro_encode_registry_record(&heartbeat, &value, err);
-    const struct kafka_record record = {
-        .topic = REGISTRY,
-        .key = SV_LIT("heartbeat:config"),
-        .value = buffer_view(&value),
-        .headers = ce.header,
-        .header_count = KAFKA_CE_HEADERS + 1,
-    };
-    ok = ok && transaction_send(kafka, &record, err);
+    struct kafka_record record = {
+        .topic = REGISTRY, .key = SV_LIT("heartbeat:config"), .value = buffer_view(&value)};
+    set->sent.registry++;
+    ok = ok && leader_send(leader, REGISTRY_GENERATION_HEADER, set->generation, &ce, &record, err);
     buffer_free(&value);
     return ok;
 }
 
 /* Not yet committed. */
-static bool send_set(struct transaction *kafka, const struct config_set *set, struct err *err)
+static bool send_set(struct leader *leader, struct config_set *set, struct err *err)
 {
-    bool ok = transaction_begin(kafka, err);
+    bool ok = transaction_begin(leader->kafka, err);
     for (size_t i = 0; ok && i < pg_rows_count(set->rows); i++)
-        ok = send_row(kafka, set->rows, i, err);
-    return ok && (!set->complete || send_heartbeat(kafka, set, err)) && transaction_flush(kafka, err);
+        ok = send_row(leader, set, i, err);
+    return ok && (!set->complete || send_heartbeat(leader, set, err)) &&
+           transaction_flush(leader->kafka, err);
 }
 
-static bool delete_sent(struct pg_session *pg, int64_t last_id, struct err *err)
+/* What is known only there may go from here once it can be read: then the topics end behind it. */
+static bool settle_set(struct config_publisher *p, struct pg_session *pg, const struct config_set *set,
+                       const struct config_ends *before, struct err *err)
 {
-    return last_id == 0 ||
-           pg_query(pg, "DELETE FROM config_outbox WHERE id <= $1", PG_ARGS(PG_I64(last_id)), NULL, err);
+    const struct timespec pause = {.tv_nsec = 5 * 1000 * 1000};
+    int64_t until = clock_mono_us() + MARKERS_US;
+    struct config_ends ends;
+    if (set->last_id == 0)
+        return true;
+    for (;; (void)nanosleep(&pause, NULL)) {
+        if (!read_ends(p, &ends, err))
+            return false;
+        if ((set->sent.registry == 0 || ends.registry > before->registry + set->sent.registry) &&
+            (set->sent.prices == 0 || ends.prices > before->prices + set->sent.prices))
+            break; /* a marker follows the records */
+        if (clock_mono_us() > until)
+            return err_set(err, ERR_TIMEOUT, FATE_RETRY, "what was committed is not on the topics");
+    }
+    return pg_query(pg,
+                    "WITH sent AS (DELETE FROM config_outbox WHERE id <= $1) UPDATE config_version"
+                    " SET registry_end = $2::bigint, prices_end = $3::bigint",
+                    PG_ARGS(PG_I64(set->last_id), PG_I64(ends.registry), PG_I64(ends.prices)), NULL, err);
+}
+
+/* Was the set sent to the topics it was read for? Until it is committed they end before it. */
+static bool commit_set(struct config_publisher *p, struct leader *leader, const struct config_set *set,
+                       const struct config_ends *before, bool *more, struct err *err)
+{
+    struct config_ends ends;
+    if (!read_ends(p, &ends, err))
+        return false;
+    if (ends.registry < before->registry || ends.prices < before->prices) {
+        *more = true; /* noted first: what is aborted moves the end as well */
+        return repeat_all(p, leader->pg, &ends, 0, err) && transaction_abort(leader->kafka, err);
+    }
+    *more = !set->complete;
+    if (!transaction_commit(leader->kafka, err) || !settle_set(p, leader->pg, set, before, err))
+        return false;
+    metric_add(p->records, (int64_t)pg_rows_count(set->rows));
+    metric_add(p->heartbeats, set->complete ? 1 : 0);
+    return true;
+}
+
+/* What became of the topics while nobody looked. A book of which nothing was sent yet is not missed. */
+static bool check_generation(struct config_publisher *p, struct pg_session *pg, struct err *err)
+{
+    static const char sql[] = "SELECT generation, (SELECT count(*) FROM price_book) > (SELECT count(DISTINCT"
+                              " key) FROM config_outbox WHERE topic = '" PRICES "') FROM config_version";
+    struct config_ends ends;
+    struct pg_rows *rows = NULL;
+    int64_t of_registry = 0, of_prices = 0;
+    if (!pg_session_query(pg, sql, NULL, &rows, err))
+        return false;
+    int64_t ours = pg_get_i64(rows, 0, 0);
+    bool has_books = pg_get_bool(rows, 0, 1);
+    pg_rows_free(rows);
+    if (ours == 0)
+        return true;
+    if (!topic_tail_read(&p->kafka, REGISTRY, REGISTRY_GENERATION_HEADER, &of_registry, err) ||
+        !topic_tail_read(&p->kafka, PRICES, REGISTRY_GENERATION_HEADER, &of_prices, err))
+        return false;
+    if (of_registry == ours && (of_prices == ours || (!has_books && of_prices == 0)))
+        return true;
+    int64_t met = of_registry > of_prices ? of_registry : of_prices;
+    return read_ends(p, &ends, err) && repeat_all(p, pg, &ends, met, err);
 }
 
 /* A write of configuration wakes us at its commit. */
@@ -251,26 +303,8 @@ static bool config_open(void *arg, struct leader *leader, struct err *err)
                  consumer_partition_count(p->ends, PRICES, &partitions, err);
     if (!there)
         err->fate = FATE_RETRY; /* whoever made it anew may still be at it */
-    return there && pg_session_script(leader->pg, "LISTEN spend_config", err);
-}
-
-/* Was the set sent to the topics it was read for? Until it is committed they end before it. */
-static bool commit_set(struct config_publisher *p, struct leader *leader, const struct config_set *set,
-                       const struct config_ends *before, bool *more, struct err *err)
-{
-    struct config_ends ends;
-    if (!read_ends(p, &ends, err))
-        return false;
-    if (ends.registry < before->registry || ends.prices < before->prices) {
-        *more = true; /* noted first: what is aborted moves the end as well */
-        return repeat_all(p, leader->pg, &ends, err) && transaction_abort(leader->kafka, err);
-    }
-    *more = !set->complete;
-    if (!transaction_commit(leader->kafka, err) || !delete_sent(leader->pg, set->last_id, err))
-        return false;
-    metric_add(p->records, (int64_t)pg_rows_count(set->rows));
-    metric_add(p->heartbeats, set->complete ? 1 : 0);
-    return true;
+    return there && check_generation(p, leader->pg, err) &&
+           pg_session_script(leader->pg, "LISTEN spend_config", err);
 }
 
 static bool config_turn(void *arg, struct leader *leader, bool *more, struct err *err)
@@ -282,25 +316,11 @@ static bool config_turn(void *arg, struct leader *leader, bool *more, struct err
         return false;
     if (set.lost) {
         *more = true;
-        return repeat_all(p, leader->pg, &ends, err);
+        return repeat_all(p, leader->pg, &ends, 0, err);
     }
-    bool ok = send_set(leader->kafka, &set, err) && commit_set(p, leader, &set, &ends, more, err);
+    bool ok = send_set(leader, &set, err) && commit_set(p, leader, &set, &ends, more, err);
     pg_rows_free(set.rows);
     return ok;
-}
-
-/* The user's properties, and room for a price book. */
-static bool add_property(struct config_publisher *p, struct kafka_settings *kafka, struct err *err)
-{
-    if (kafka->property_count + 1 > PROPERTIES_MAX)
-        return err_set(err, ERR_FULL, FATE_FATAL, "more than %d properties in kafka-conf",
-                       PROPERTIES_MAX - 1);
-    p->properties[0] = RECORD_LIMIT;
-    for (size_t i = 0; i < kafka->property_count; i++)
-        p->properties[i + 1] = kafka->properties[i];
-    kafka->properties = p->properties;
-    kafka->property_count++;
-    return true;
 }
 
 bool config_publisher_run(void *arg, struct err *err)
@@ -308,7 +328,7 @@ bool config_publisher_run(void *arg, struct err *err)
     const struct config_publisher_options *options = arg;
     struct config_publisher p = {0};
     const char *help = "records on spend.registry and spend.prices, by kind";
-    struct leader_job job = {
+    const struct leader_job job = {
         .name = "config_publisher",
         .database_url = options->database_url,
         .kafka = options->kafka,
@@ -325,7 +345,7 @@ bool config_publisher_run(void *arg, struct err *err)
                                "times that the whole configuration went out again", NULL, NULL);
     p.kafka = options->kafka;
     p.kafka.client_id = "ledger-config-ends";
-    bool ok = add_property(&p, &job.kafka, err) && leader_run(&job, err);
+    bool ok = leader_run(&job, err);
     consumer_free(p.ends);
     return ok;
 }

@@ -14,6 +14,7 @@
 
 #define TRANSACTION_MS 10000
 #define SESSION_NAME   64
+#define NUMBER_TEXT    24
 #define CLUSTER_ID_MS  5000
 #define STANDBY_US     US_PER_SECOND
 #define LOOP_AGE_US    (150 * US_PER_SECOND) /* a commit whose outcome is unknown is waited for */
@@ -69,7 +70,7 @@ static bool check_cluster(struct run *r, struct err *err)
     if (ok && !sv_eq(pg_get(rows, 0, 0), cluster))
         ok = err_set(err, ERR_CONFLICT, FATE_FATAL,
                      "this database publishes to Kafka cluster " SV_FMT " and this is " SV_FMT
-                     ": connect to that cluster, or move here by setting publisher.cluster_id to null",
+                     ": connect to that cluster, or move here as docs/ledger.md says (Where to)",
                      SV_ARG(pg_get(rows, 0, 0)), SV_ARG(cluster));
     pg_rows_free(rows);
     return ok;
@@ -137,4 +138,15 @@ bool leader_run(const struct leader_job *job, struct err *err)
     health_ready(job->name, false, "stopped");
     health_loop_end(health);
     return ok;
+}
+
+bool leader_send(struct leader *leader, const char *header, int64_t number, struct kafka_ce *ce,
+                 struct kafka_record *record, struct err *err)
+{
+    char text[NUMBER_TEXT];
+    (void)snprintf(text, sizeof text, "%lld", (long long)number);
+    ce->header[KAFKA_CE_HEADERS] = (struct kafka_header){sv_of(header), sv_of(text)};
+    record->headers = ce->header;
+    record->header_count = KAFKA_CE_HEADERS + 1;
+    return transaction_send(leader->kafka, record, err);
 }

@@ -2,8 +2,8 @@
  * leader: a job that one ledger of several does: who holds its advisory lock, for as long as its session
  * lives. What it writes to Kafka goes through one transactional producer, so that a leader that was cut off
  * from Postgres and still believes to lead is fenced by its successor. Refuses to write to another Kafka
- * cluster than the one this database publishes to. Owns the session, the producer, and
- * what becomes of failures: both are made anew and the job is opened again.
+ * cluster than the one this database publishes to. Owns the session, the producer, and what becomes of
+ * failures: both are made anew and the job is opened again.
  */
 #ifndef SPEND_LEDGER_LEADER_H
 #define SPEND_LEDGER_LEADER_H
@@ -34,5 +34,8 @@ struct leader_job {
 
 /* Until the process stops. false: no new session and no new producer would help. */
 bool leader_run(const struct leader_job *job, struct err *err) NODISCARD;
+/* Sends a record with a number of ours in one more header. */
+bool leader_send(struct leader *leader, const char *header, int64_t number, struct kafka_ce *ce,
+                 struct kafka_record *record, struct err *err) NODISCARD;
 
 #endif

@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "base/sha256.h"
+#include "pg_query.h"
 #include "pg_session.h"
 #include <string.h>
 
@@ -51,12 +52,9 @@ static int newest_number(void)
 static bool is_applied(struct pg_session *pg, const struct migration *m, const char *sha256, bool *known,
                        struct err *err)
 {
-    struct pg_fields args;
     struct pg_rows *rows = NULL;
-    pg_fields_init(&args);
-    pg_put_i32(&args, number_of(m));
-    bool ok =
-        pg_session_query(pg, "SELECT sha256 FROM schema_migration WHERE number = $1", &args, &rows, err);
+    bool ok = pg_query(pg, "SELECT sha256 FROM schema_migration WHERE number = $1",
+                       PG_ARGS(PG_I32(number_of(m))), &rows, err);
     *known = ok && pg_rows_count(rows) == 1;
     if (*known && !sv_eq(pg_get(rows, 0, 0), sv_of(sha256)))
         ok = err_set(err, ERR_CONFLICT, FATE_FATAL,
@@ -64,22 +62,14 @@ static bool is_applied(struct pg_session *pg, const struct migration *m, const c
                      "a new database",
                      m->name);
     pg_rows_free(rows);
-    pg_fields_free(&args);
     return ok;
 }
 
 static bool note_applied(struct pg_session *pg, const struct migration *m, const char *sha256,
                          struct err *err)
 {
-    struct pg_fields args;
-    pg_fields_init(&args);
-    pg_put_i32(&args, number_of(m));
-    pg_put_str(&args, m->name);
-    pg_put_str(&args, sha256);
-    bool ok = pg_session_query(pg, "INSERT INTO schema_migration (number, name, sha256) VALUES ($1, $2, $3)",
-                               &args, NULL, err);
-    pg_fields_free(&args);
-    return ok;
+    return pg_query(pg, "INSERT INTO schema_migration (number, name, sha256) VALUES ($1, $2, $3)",
+                    PG_ARGS(PG_I32(number_of(m)), PG_STR(m->name), PG_STR(sha256)), NULL, err);
 }
 
 static bool apply(struct pg_session *pg, const struct migration *m, int *applied, struct err *err)
@@ -103,16 +93,12 @@ static bool apply(struct pg_session *pg, const struct migration *m, int *applied
 
 static bool grant_runtime(struct pg_session *pg, const char *role, struct err *err)
 {
-    struct pg_fields args;
-    pg_fields_init(&args);
-    pg_put_str(&args, role);
-    bool ok =
-        pg_session_query(pg, "SELECT set_config('spend.runtime_role', $1::text, false)", &args, NULL, err);
+    bool ok = pg_query(pg, "SELECT set_config('spend.runtime_role', $1::text, false)", PG_ARGS(PG_STR(role)),
+                       NULL, err);
     for (size_t i = 0; ok && i < MIGRATION_COUNT; i++) {
         if (is_grants(&migrations[i]))
             ok = pg_session_script(pg, migrations[i].sql, err) || err_wrap(err, "grants");
     }
-    pg_fields_free(&args);
     return ok;
 }
 
@@ -136,22 +122,18 @@ static bool refuse_newer(int number, struct err *err)
 
 bool migrate_run(struct pg_session *pg, const char *runtime_role, int *applied, struct err *err)
 {
-    struct pg_fields args;
     int number = 0;
     *applied = 0;
-    pg_fields_init(&args);
-    pg_put_i64(&args, PG_LOCK_MIGRATE);
     bool ok =
         pg_session_ready(pg, err) &&
         pg_session_script(
             pg, "SET statement_timeout = 0; SET lock_timeout = 0; SET client_min_messages = warning", err) &&
-        pg_session_query(pg, "SELECT pg_advisory_lock($1)", &args, NULL, err) &&
+        pg_query(pg, "SELECT pg_advisory_lock($1)", PG_ARGS(PG_I64(PG_LOCK_MIGRATE)), NULL, err) &&
         pg_session_script(pg, open_sql, err) && read_number(pg, &number, err) && refuse_newer(number, err);
     for (size_t i = 0; ok && i < MIGRATION_COUNT; i++) {
         if (!is_grants(&migrations[i]))
             ok = apply(pg, &migrations[i], applied, err);
     }
-    pg_fields_free(&args);
     return ok && grant_runtime(pg, runtime_role, err);
 }
 

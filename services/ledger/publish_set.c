@@ -3,6 +3,8 @@
  */
 #include "publish_set.h"
 
+#include "pg_query.h"
+
 #define SET_ENTRIES 20000 /* aimed at: a Kafka transaction has 10 s */
 
 static const char oldest_sql[] =
@@ -40,25 +42,15 @@ bool publish_set_standing(struct pg_session *pg, int64_t *last, int64_t *oldest,
     return true;
 }
 
-static bool query_i64(struct pg_session *pg, const char *sql, int64_t arg, struct pg_rows **rows,
-                      struct err *err)
-{
-    struct pg_fields args;
-    pg_fields_init(&args);
-    pg_put_i64(&args, arg);
-    bool ok = pg_session_query(pg, sql, &args, rows, err);
-    pg_fields_free(&args);
-    return ok;
-}
-
 bool publish_set_raise(struct pg_session *pg, int64_t raise_to, struct err *err)
 {
-    return query_i64(pg, "UPDATE publisher SET pub_seq = $1 WHERE pub_seq < $1", raise_to, NULL, err);
+    return pg_query(pg, "UPDATE publisher SET pub_seq = $1 WHERE pub_seq < $1", PG_ARGS(PG_I64(raise_to)),
+                    NULL, err);
 }
 
 bool publish_set_delete(struct pg_session *pg, int64_t pub_seq, struct err *err)
 {
-    return query_i64(pg, "DELETE FROM outbox WHERE pub_seq <= $1", pub_seq, NULL, err);
+    return pg_query(pg, "DELETE FROM outbox WHERE pub_seq <= $1", PG_ARGS(PG_I64(pub_seq)), NULL, err);
 }
 
 /* The id up to which a set takes: at least one row, and about SET_ENTRIES entries. 0: nothing is there. */
@@ -102,9 +94,10 @@ static bool number_new(struct pg_session *pg, int64_t *pub_seq, struct err *err)
 static bool read_set(struct pg_session *pg, struct publish_set *s, struct err *err)
 {
     struct pg_rows *total = NULL;
-    bool ok = query_i64(pg, letters_sql, s->pub_seq, &s->letters, err) &&
-              query_i64(pg, ranges_sql, s->pub_seq, &total, err) &&
-              query_i64(pg, entries_sql, s->pub_seq, &s->entries, err);
+    const struct pg_arg *const number = PG_ARGS(PG_I64(s->pub_seq));
+    bool ok = pg_query(pg, letters_sql, number, &s->letters, err) &&
+              pg_query(pg, ranges_sql, number, &total, err) &&
+              pg_query(pg, entries_sql, number, &s->entries, err);
     if (ok && pg_get_i64(total, 0, 0) != (int64_t)pg_rows_count(s->entries))
         ok = err_set(err, ERR_INVALID, FATE_FATAL,
                      "outbox set %lld names %lld entries and %zu are there: the database was "

@@ -9,12 +9,13 @@
 #include "base/metrics.h"
 #include "leader.h"
 #include "publish_set.h"
-#include "publish_tail.h"
 #include "spend/avro_codec.h"
 #include "spend/dead_letter.h"
+#include "topic_tail.h"
 #include <stdio.h>
 
 #define TOPIC       "spend.entries"
+#define NUMBER      "spend_pub_seq" /* header */
 #define GROUP       "spend-publisher"
 #define SOURCE      "spend-ledger"
 #define IDLE_US     50000
@@ -26,18 +27,22 @@ struct publisher {
     int64_t published; /* the last set that is on Kafka */
     bool deleted;      /* it is no longer in the outbox */
     struct buffer value;
-    char number[NUMBER_TEXT]; /* of the set being sent */
     struct metric *entries, *letters;
 };
 
-/* Where the last publisher stopped: its group's position, or the records themselves when that has expired. */
+/* Where the last publisher stopped: its group's position, which is forgotten after a week without traffic, or
+ * the records themselves. */
 static bool find_position(struct publisher *p, bool doubtful, struct err *err)
 {
+    const struct kafka_settings *kafka = &p->options->kafka;
     struct consumer_partition part = {TOPIC, 0, CONSUMER_OFFSET_NONE};
-    if (!transaction_read_position(&p->options->kafka, GROUP, &part, 1, err))
+    if (!transaction_read_position(kafka, GROUP, &part, 1, err))
         return false;
     p->published = part.offset < 0 ? 0 : part.offset;
-    return part.offset >= 0 || !doubtful || publish_tail_read(&p->options->kafka, &p->published, err);
+    return part.offset >= 0 || !doubtful ||
+           (topic_tail_read(kafka, TOPIC, NUMBER, &p->published, err) &&
+            topic_tail_read(kafka, dead_reasons[DEAD_MALFORMED].topic, NUMBER, &p->published, err) &&
+            topic_tail_read(kafka, dead_reasons[DEAD_CONFLICT].topic, NUMBER, &p->published, err));
 }
 
 static bool publisher_open(void *arg, struct leader *leader, struct err *err)
@@ -54,15 +59,6 @@ static bool publisher_open(void *arg, struct leader *leader, struct err *err)
     return publish_set_raise(leader->pg, p->published, err);
 }
 
-static bool send(struct publisher *p, struct leader *leader, struct kafka_record *record, struct kafka_ce *ce,
-                 struct err *err)
-{
-    ce->header[KAFKA_CE_HEADERS] = (struct kafka_header){SV_LIT(PUB_SEQ_HEADER), sv_of(p->number)};
-    record->headers = ce->header;
-    record->header_count = KAFKA_CE_HEADERS + 1;
-    return transaction_send(leader->kafka, record, err);
-}
-
 static bool send_entry(struct publisher *p, struct leader *leader, const struct publish_set *set, size_t i,
                        struct err *err)
 {
@@ -75,13 +71,13 @@ static bool send_entry(struct publisher *p, struct leader *leader, const struct 
     (void)snprintf(id, sizeof id, SV_FMT "/%lld", SV_ARG(entry.account_id), (long long)entry.account_seq);
     kafka_ce_fill(&ce, SOURCE, "spend.entry", sv_of(id), entry.posted_at);
     struct kafka_record record = {.topic = TOPIC, .key = entry.account_id, .value = buffer_view(&p->value)};
-    return send(p, leader, &record, &ce, err);
+    return leader_send(leader, NUMBER, set->pub_seq, &ce, &record, err);
 }
 
 /* Columns: topic, key, value, ce_id, ce_time. */
-static bool send_letter(struct publisher *p, struct leader *leader, const struct pg_rows *letters, size_t i,
-                        struct err *err)
+static bool send_letter(struct leader *leader, const struct publish_set *set, size_t i, struct err *err)
 {
+    const struct pg_rows *letters = set->letters;
     struct kafka_ce ce;
     struct kafka_record record = {.key = pg_get(letters, i, 1), .value = pg_get(letters, i, 2)};
     for (size_t r = 0; r < DEAD_REASON_COUNT; r++) {
@@ -91,7 +87,7 @@ static bool send_letter(struct publisher *p, struct leader *leader, const struct
     if (record.topic == NULL)
         return err_set(err, ERR_INVALID, FATE_FATAL, "outbox: a record for a topic that is none of ours");
     kafka_ce_fill(&ce, SOURCE, "spend.dead_letter", pg_get(letters, i, 3), pg_get_time(letters, i, 4));
-    return send(p, leader, &record, &ce, err);
+    return leader_send(leader, NUMBER, set->pub_seq, &ce, &record, err);
 }
 
 static bool publish(struct publisher *p, struct leader *leader, const struct publish_set *set,
@@ -100,12 +96,11 @@ static bool publish(struct publisher *p, struct leader *leader, const struct pub
     const struct consumer_partition position = {TOPIC, 0, set->pub_seq};
     size_t entries = pg_rows_count(set->entries);
     size_t letters = pg_rows_count(set->letters);
-    (void)snprintf(p->number, sizeof p->number, "%lld", (long long)set->pub_seq);
     bool ok = transaction_begin(leader->kafka, err);
     for (size_t i = 0; ok && i < entries; i++)
         ok = send_entry(p, leader, set, i, err);
     for (size_t i = 0; ok && i < letters; i++)
-        ok = send_letter(p, leader, set->letters, i, err);
+        ok = send_letter(leader, set, i, err);
     if (!ok || !transaction_send_position(leader->kafka, GROUP, &position, 1, err) ||
         !transaction_commit(leader->kafka, err))
         return false;

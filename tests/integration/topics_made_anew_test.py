@@ -54,35 +54,63 @@ def config_of(stack):
         tail.close()
 
 
+def accounts(records):
+    return {value["id"] for value in records if value["kind"] == "account"}
+
+
+def check_whole(stack, names):
+    registry, books = config_of(stack)
+    first_beat = next(n for n, value in enumerate(registry) if value["kind"] == "heartbeat")
+    assert accounts(registry[:first_beat]) == names, "a heartbeat stands before facts that it says are there"
+    assert {value["id"] for value in registry if value["kind"] == "tier"} == {"default"} and set(books) == {1}
+    assert not any(value["id"].startswith("~") for value in registry)
+
+
+def counted(stack, name):
+    return stack.services["ledger"].metrics()[f"spend_ledger_config_{name}"]
+
+
 def test_configuration_goes_out_again_before_the_next_heartbeat(bench):
     stack = bench.stack
     names = {bench.account() for _ in range(5)}
     ledger = stack.services["ledger"]
-
-    def facts(records):
-        return {value["id"] for value in records if value["kind"] == "account"}
-
-    def counted(name):
-        return ledger.metrics()[f"spend_ledger_config_{name}"]
-
     ledger.stop()
     for _ in range(ROUNDS):
         ledger.start(env={"SPEND_CONFIG_HEARTBEAT": "10ms"})  # one is always on its way when the topics go
-        repeats = counted("repeats_total")
+        repeats = counted(stack, "repeats_total")
         make_anew(stack, "spend.registry", "spend.prices")
-        wait_until(lambda: counted("repeats_total") > repeats, 120, "facts published again")
-        beats = counted('published_total{kind="heartbeat"}')
-        wait_until(lambda: counted('published_total{kind="heartbeat"}') > beats, 30, "a heartbeat after them")
+        wait_until(lambda: counted(stack, "repeats_total") > repeats, 120, "facts published again")
+        beats = counted(stack, 'published_total{kind="heartbeat"}')
+        wait_until(lambda: counted(stack, 'published_total{kind="heartbeat"}') > beats, 30, "a heartbeat after them")
         ledger.stop()
-        registry, books = config_of(stack)
-        first_beat = next(n for n, value in enumerate(registry) if value["kind"] == "heartbeat")
-        assert facts(registry[:first_beat]) == names, "a heartbeat stands before facts that it says are there"
-        assert {value["id"] for value in registry if value["kind"] == "tier"} == {"default"} and books == [1]
-        assert not any(value["id"].startswith("~") for value in registry)
+        check_whole(stack, names)
     # a change after that goes out as ever
     ledger.start(env={"SPEND_CONFIG_HEARTBEAT": "500ms"})
     name = bench.account()
-    wait_until(lambda: name in facts(config_of(stack)[0]), 30, "the next fact published")
+    wait_until(lambda: name in accounts(config_of(stack)[0]), 30, "the next fact published")
+
+
+@pytest.mark.parametrize("topics", [("spend.registry", "spend.prices"), ("spend.registry",), ("spend.prices",)], ids="+".join)
+def test_topics_that_were_made_anew_while_no_ledger_ran_are_filled_again(bench, topics):
+    """Also when the ends that were noted do not tell: what stood there has not been outgrown, or was noted in vain."""
+    stack = bench.stack
+    names = {bench.account() for _ in range(5)}
+    ledger = stack.services["ledger"]
+    wait_until(lambda: accounts(config_of(stack)[0]) >= names and config_of(stack)[1], 30, "facts published")
+    ledger.stop()
+    make_anew(stack, *topics)
+    bench.execute("UPDATE config_version SET registry_end = 0, prices_end = 0")
+    ledger.start()
+    wait_until(lambda: counted(stack, 'published_total{kind="heartbeat"}') > 0, 60, "heartbeats")
+    assert counted(stack, "repeats_total") == 1
+    ledger.stop()
+    registry, books = config_of(stack)
+    assert accounts(registry) == names and set(books) == {1}
+    if "spend.registry" in topics:
+        check_whole(stack, names)
+    ledger.start()
+    wait_until(lambda: counted(stack, 'published_total{kind="heartbeat"}') > 0, 30, "heartbeats")
+    assert counted(stack, "repeats_total") == 0
 
 
 def test_an_input_made_anew_and_grown_past_what_was_applied_stops_the_ledger(bench):
@@ -118,8 +146,9 @@ def test_an_ingest_without_a_topic_is_not_ready_and_says_which(bench, missing):
 
     def complaint():
         status, _, raw = http("GET", ingest.admin_url + "/readyz")
-        return status == 503 and f"topic {missing} is missing: create the topics".encode() in raw
+        return status == 503 and f"{missing} was not found yet".encode() in raw
     wait_until(complaint, 60, "not ready for want of a topic")
+    wait_until(lambda: f"topic {missing} is missing: create the topics" in ingest.log(), 60, "the topic named in the log")
     assert ingest.log().count("ev=topic_missing") == 1
     make(stack, missing)
     ingest.wait_ready(60)

@@ -59,8 +59,8 @@ struct registry_record {
     struct opt_i64 price_version;
 };
 
-/* Of a heartbeat's record, a number in decimal: how often the whole configuration went out. Another one: a
- * topic was made anew, and both are to be read from their beginning. */
+/* Of every record on spend.registry and spend.prices, a number in decimal: how often the whole configuration
+ * had gone out. Another one: a topic was made anew, and both are to be read from their beginning. */
 #define REGISTRY_GENERATION_HEADER "spend_generation"
 
 struct registry;
