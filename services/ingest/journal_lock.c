@@ -69,9 +69,7 @@ struct journal_note journal_lock_read(int lock_fd)
     if (!sv_to_i64(sv_cut(rest, '\n', &rest), &seq) || seq < 1)
         return note;
     note.next_seq = (uint64_t)seq;
-    note.state = sv_eq(word, sv_of(words[JOURNAL_CLOSED]))   ? JOURNAL_CLOSED
-                 : sv_eq(word, sv_of(words[JOURNAL_SYNCED])) ? JOURNAL_SYNCED
-                                                             : JOURNAL_IN_USE;
+    note.state = sv_eq(word, sv_of(words[JOURNAL_CLOSED])) ? JOURNAL_CLOSED : JOURNAL_SYNCED;
     return note;
 }
 
