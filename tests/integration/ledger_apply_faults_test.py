@@ -203,6 +203,23 @@ def test_postgres_killed_and_back_is_only_a_pause(bench):
     load.check()
 
 
+def test_postgres_away_is_told_also_while_there_is_nothing_to_apply(bench):
+    bench.settle()
+    service = bench.stack.services["ledger"]
+    bench.stack.kill_part("postgres")
+    wait_until(lambda: service.metrics()["spend_ledger_postgres_up"] == 0, 30, "Postgres missed")
+    tries = service.metrics()["spend_ledger_batch_retries_total"]
+
+    def tried_in_vain():
+        metrics = service.metrics()
+        assert metrics["spend_ledger_postgres_up"] == 0
+        return metrics["spend_ledger_batch_retries_total"] >= tries + 3
+    wait_until(tried_in_vain, 60, "asked again and again")
+    bench.stack.up("postgres")
+    service.wait_ready(60)
+    assert service.metrics()["spend_ledger_postgres_up"] == 1
+
+
 def test_kafka_killed_and_back_is_only_a_pause(bench):
     load = Load(bench, seed=41, calls=300)
     load.feed(slice(0, 500))
