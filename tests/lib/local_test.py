@@ -39,6 +39,17 @@ def local():
     one.stack.close()
 
 
+def test_a_shell_that_sourced_env_wishes_nothing_of_another_stack(tmp_path):
+    """Its upstream was one: the demo in such a shell, after down --purge, sent its calls to a port of the past."""
+    script = f""". {LOCAL}/lib/common.sh; for part in process kafka postgres services; do . {LOCAL}/lib/$part.sh; done
+        state_open {tmp_path}/first; env_write; . {tmp_path}/first/env
+        state_open {tmp_path}/second; settings_load; [ "$(upstream_url)" = "$(provider_url)" ]"""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("SPEND_")}
+    done = subprocess.run(["bash", "-c", script], env=clean, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "second" / "given").read_text() == ""
+
+
 @pytest.mark.parametrize("time", ["first", "second"])
 def test_the_demo_ends_with_a_bill(local, time):
     out = local.run("demo")
@@ -79,7 +90,7 @@ def test_env_is_one_export_a_line_and_puts_spendctl_on_the_path(local):
     lines = (local.stack.dir / "env").read_text().splitlines()
     assert [line.split("=")[0].removeprefix("export ") for line in lines] == [
         "SPEND_INGEST_URL", "SPEND_LEDGER_URL", "SPEND_LEDGER_TOKEN", "SPEND_KAFKA_BROKERS", "SPEND_DATABASE_URL",
-        "SPEND_UPSTREAM_URL", "PATH"]
+        "PATH"]
     done = subprocess.run(["bash", "-c", f". {local.stack.dir}/env && command -v spendctl && psql -Atc 'select usesuper "
                            "from pg_user where usename = current_user' \"$SPEND_DATABASE_URL\""],
                           capture_output=True, text=True, check=True)

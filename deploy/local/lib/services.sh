@@ -9,8 +9,6 @@ WIRED='SPEND_(LISTEN|ADMIN_LISTEN|KAFKA_BROKERS|DATABASE_URL|LEDGER_URL|LEDGER_T
 settings_load() {
     local given=$STATE/given name line
     [ -e "$given" ] || (umask 077; : >"$given")
-    # a shell that sourced our env hands back our own provider: that is no wish for another upstream
-    [ "${SPEND_UPSTREAM_URL-}" != "$(provider_url)" ] || unset SPEND_UPSTREAM_URL
     for name in $(compgen -e | grep '^SPEND_' | grep -vxE "$WIRED"); do
         line=$(printf '%s=%q' "$name" "${!name}")
         grep -qxF "$line" "$given" && continue
@@ -97,7 +95,8 @@ ingest_start() {
         "SPEND_LEDGER_URL=$(ledger_url)" "SPEND_LEDGER_TOKEN=$(secret ingest)"
 }
 
-# env_write: what a shell needs to use this stack.
+# env_write: what a shell needs to use this stack. Only names in WIRED: `up` takes any other SPEND_* of such a shell for a
+# wish, also when it starts another stack, or this one after --purge gave it other ports.
 env_write() {
     (
         umask 077
@@ -107,7 +106,6 @@ export SPEND_LEDGER_URL='$(ledger_url)'
 export SPEND_LEDGER_TOKEN='$(secret operator)'
 export SPEND_KAFKA_BROKERS='$(brokers)'
 export SPEND_DATABASE_URL='$(postgres_url postgres postgres)'
-export SPEND_UPSTREAM_URL='$(upstream_url)'
 export PATH='$BIN':"\$PATH"
 ENV
     )
