@@ -55,6 +55,7 @@ def test_the_demo_ends_with_a_bill(local, time):
     out = local.run("demo")
     for words in ("The bill of account", "tokens in", "raw cost", "billed", "balance before", "balance after"):
         assert words in out, out
+    assert f"deploy/local/down --dir {local.stack.dir} stops it" in out, out
 
 
 def test_the_demo_of_s0_bills_what_litellm_stripped(local):
@@ -83,6 +84,21 @@ def test_each_service_has_only_its_own_secrets(local):
     for name in ("attributor", "ingest"):
         assert "SPEND_DATABASE_URL" not in local.environment(name)
     assert local.environment("ingest")["SPEND_LEDGER_TOKEN"] == local.stack.secret("ingest")
+
+
+def test_down_says_that_nothing_runs(tmp_path):
+    for made in (False, True):
+        if made:
+            (tmp_path / "run").mkdir()
+        done = subprocess.run([LOCAL / "down", "--dir", tmp_path], capture_output=True, text=True, check=True)
+        assert "nothing" in done.stdout and str(tmp_path) in done.stdout, done.stdout
+
+
+def test_help_names_every_flag():
+    for script, flags in {"demo": ("--case", "--dir", "--bin"), "down": ("--dir", "--purge"),
+                          "up": ("--litellm", "--dir", "--bin", "--only")}.items():
+        done = subprocess.run([LOCAL / script, "--help"], capture_output=True, text=True, check=True)
+        assert not [flag for flag in flags if flag not in done.stdout], done.stdout
 
 
 def test_env_is_one_export_a_line_and_puts_spendctl_on_the_path(local):

@@ -236,6 +236,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--state", required=True)
     parser.add_argument("--case", choices=["plain", "S0"], default="plain")
+    parser.add_argument("--down", default="deploy/local/down", help="the command that stops the stack")
     args = parser.parse_args()
     state = State(args.state)
     try:
@@ -243,7 +244,7 @@ def main():
     except (Failed, OSError) as error:
         sys.exit(f"demo: {error}\ndemo: the services' logs are in {state.dir}/log")
     print(f"\nThe whole story of one call:   source {state.dir}/env; spendctl explain {call_id}\n"
-          "Everything keeps running:      deploy/local/down stops it")
+          f"Everything keeps running:      {args.down} stops it")
 
 
 if __name__ == "__main__":
