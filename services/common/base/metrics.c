@@ -223,6 +223,16 @@ static bool put_histogram(struct buffer *out, const struct metric *m)
     return put_sample(out, m, "_sum", NULL, sum) && put_sample(out, m, "_count", NULL, number);
 }
 
+/* Series come by their label's value; only one of a family need have the help. */
+static const char *family_help(const struct metric *m)
+{
+    for (const char *name = m->name; m != NULL && strcmp(m->name, name) == 0; m = m->next) {
+        if (m->help != NULL && *m->help != '\0')
+            return m->help;
+    }
+    return "";
+}
+
 static bool put_series(struct buffer *out, const struct metric *m, bool new_family)
 {
     static const char *const types[] = {
@@ -230,9 +240,9 @@ static bool put_series(struct buffer *out, const struct metric *m, bool new_fami
         [METRIC_GAUGE] = "gauge",
         [METRIC_HISTOGRAM] = "histogram",
     };
-    if (new_family && !(buffer_printf(out, "# HELP %s ", m->name) &&
-                        put_escaped(out, m->help == NULL ? "" : m->help, false) &&
-                        buffer_printf(out, "\n# TYPE %s %s\n", m->name, types[m->type])))
+    if (new_family &&
+        !(buffer_printf(out, "# HELP %s ", m->name) && put_escaped(out, family_help(m), false) &&
+          buffer_printf(out, "\n# TYPE %s %s\n", m->name, types[m->type])))
         return false;
     if (m->type == METRIC_HISTOGRAM)
         return put_histogram(out, m);
