@@ -18,8 +18,8 @@
 #define OPTIONS_BYTES (64U << 10)
 
 #define ATTRIBUTOR_OPTIONS(X)                                                                                \
-    X(admin_listen, STRING, "127.0.0.1:4111", 1, 256, PLAIN, OPTIONAL, "adminListen",                        \
-      "host:port of /healthz, /readyz and /metrics")                                                         \
+    X(admin_listen, LISTEN, "127.0.0.1:4111", 0, 0, PLAIN, OPTIONAL, "adminListen",                          \
+      "where to listen for /healthz, /readyz and /metrics")                                                  \
     X(replica, STRING, NULL, 1, REPLICA_MAX, PLAIN, OPTIONAL, NULL,                                          \
       "name of this replica: static member of the group, suffix of its transactional id; default: host "     \
       "name")                                                                                                \

@@ -8,10 +8,10 @@
 #include "run/options.h"
 
 #define INGEST_OPTIONS(X)                                                                                    \
-    X(listen, STRING, "127.0.0.1:4100", 1, 256, PLAIN, OPTIONAL, "ingest.listen",                            \
-      "host:port that callers use")                                                                          \
-    X(admin_listen, STRING, "127.0.0.1:4101", 1, 256, PLAIN, OPTIONAL, "ingest.adminListen",                 \
-      "host:port of /healthz, /readyz and /metrics")                                                         \
+    X(listen, LISTEN, "127.0.0.1:4100", 0, 0, PLAIN, OPTIONAL, "ingest.listen",                              \
+      "where to listen for callers")                                                                         \
+    X(admin_listen, LISTEN, "127.0.0.1:4101", 0, 0, PLAIN, OPTIONAL, "ingest.adminListen",                   \
+      "where to listen for /healthz, /readyz and /metrics")                                                  \
     X(upstream_url, STRING, NULL, 1, 1024, PLAIN, REQUIRED, "ingest.upstreamUrl",                            \
       "http://host:port[/prefix] of the proxy or provider behind ingest")                                    \
     X(upstream_kind, ENUM, "litellm|openai", 0, 0, PLAIN, OPTIONAL, "ingest.upstreamKind",                   \

@@ -17,13 +17,14 @@ int main(int argc, char **argv)
     int exit_code = EXIT_FAILURE;
     arena_init(&memory, 1 << 20);
     if (!options_start(&ingest_options_spec, argc, argv, &options, &memory, &rest, &exit_code))
-        return exit_code;
+        goto done;
     (void)log_level_parse(sv_of(options.log_level), &level);
     log_open("ingest", level);
     if (lifecycle_start(&err) && service_run(&options, &err))
         exit_code = EXIT_SUCCESS;
     else
         log_error("failed", LOG_ERR(&err), LOG_END);
+done:
     arena_free(&memory);
     return exit_code;
 }

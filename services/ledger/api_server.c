@@ -8,6 +8,7 @@
 #include "pg_session.h"
 #include "price_store.h"
 #include "run/health.h"
+#include "run/listen_address.h"
 #include <arpa/inet.h>
 #include <event2/buffer.h>
 #include <event2/event.h>
@@ -29,7 +30,6 @@
 #define ARENA_BYTES  (32 << 20)
 #define BEAT_SECONDS 1
 #define LOOP_AGE_US  (60 * US_PER_SECOND) /* a price file's import blocks the loop for a second or two */
-#define HOST_BYTES   256
 #define ALL_METHODS                                                                                          \
     (EVHTTP_REQ_GET | EVHTTP_REQ_PUT | EVHTTP_REQ_POST | EVHTTP_REQ_HEAD | EVHTTP_REQ_DELETE |               \
      EVHTTP_REQ_PATCH | EVHTTP_REQ_OPTIONS | EVHTTP_REQ_TRACE | EVHTTP_REQ_CONNECT)
@@ -193,30 +193,13 @@ static void *run(void *arg)
     return NULL;
 }
 
-/* "host:port" or "[v6]:port" */
-static bool split_listen(const char *listen, char host[HOST_BYTES], uint16_t *port, struct err *err)
-{
-    const char *colon = strrchr(listen, ':');
-    int64_t number;
-    struct strview name = {listen, colon == NULL ? 0 : (size_t)(colon - listen)};
-    if (name.len >= 2 && name.ptr[0] == '[' && name.ptr[name.len - 1] == ']')
-        name = (struct strview){name.ptr + 1, name.len - 2};
-    if (name.len == 0 || name.len >= HOST_BYTES || !sv_to_i64(sv_of(colon + 1), &number) || number < 0 ||
-        number > UINT16_MAX)
-        return err_set(err, ERR_INVALID, FATE_FATAL, "api: cannot listen on \"%s\": give host:port", listen);
-    memcpy(host, name.ptr, name.len);
-    host[name.len] = '\0';
-    *port = (uint16_t)number;
-    return true;
-}
-
 static bool open_port(struct api_server *s, struct err *err)
 {
-    char host[HOST_BYTES];
+    char host[LISTEN_HOST_BYTES];
     struct sockaddr_storage address;
     socklen_t size = sizeof address;
-    if (!split_listen(s->options.listen, host, &s->port, err))
-        return false;
+    if (!listen_address_split(s->options.listen, host, &s->port, err))
+        return err_wrap(err, "api");
     evhttp_set_max_headers_size(s->http, HEADER_BYTES);
     evhttp_set_max_body_size(s->http, READ_BYTES);
     evhttp_set_timeout(s->http, IDLE_SECONDS);

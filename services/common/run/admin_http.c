@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/metrics.h"
 #include "run/health.h"
+#include "run/listen_address.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -25,7 +26,6 @@
 #define BODY_BYTES   1024
 #define PAGE_BYTES   (4 << 20)
 #define IDLE_SECONDS 10
-#define HOST_BYTES   256
 #define ALL_THE_COMMON                                                                                       \
     (EVHTTP_REQ_GET | EVHTTP_REQ_HEAD | EVHTTP_REQ_POST | EVHTTP_REQ_PUT | EVHTTP_REQ_DELETE)
 
@@ -107,29 +107,6 @@ static void *serve(void *arg)
     return NULL;
 }
 
-/* "host:port" or "[host]:port"; the host without brackets. */
-static bool split_listen(const char *listen, char host[HOST_BYTES], uint16_t *port, struct err *err)
-{
-    const char *colon = strrchr(listen, ':');
-    int64_t number = -1;
-    if (colon == NULL || colon == listen || !sv_to_i64(sv_of(colon + 1), &number) || number < 0 ||
-        number > UINT16_MAX)
-        return err_set(err, ERR_INVALID, FATE_FATAL, "\"%s\" is no address to listen on: give host:port",
-                       listen);
-    size_t len = (size_t)(colon - listen);
-    bool bracketed = len > 2 && listen[0] == '[' && listen[len - 1] == ']';
-    if (bracketed) {
-        listen++;
-        len -= 2;
-    }
-    if (len >= HOST_BYTES)
-        return err_set(err, ERR_INVALID, FATE_FATAL, "the host to listen on is too long");
-    memcpy(host, listen, len);
-    host[len] = '\0';
-    *port = (uint16_t)number;
-    return true;
-}
-
 static uint16_t bound_port(evutil_socket_t fd)
 {
     struct sockaddr_storage address = {0};
@@ -170,10 +147,10 @@ static bool open_server(struct admin *a, const char *host, uint16_t port)
 
 bool admin_http_start(const char *listen, struct err *err)
 {
-    char host[HOST_BYTES];
+    char host[LISTEN_HOST_BYTES];
     uint16_t port = 0;
     event_set_log_callback(on_libevent_log);
-    if (!split_listen(listen, host, &port, err))
+    if (!listen_address_split(listen, host, &port, err))
         return err_wrap(err, "admin");
     errno = 0;
     if (!open_server(&admin, host, port)) {

@@ -82,6 +82,9 @@ void option_row_values(const struct option_row *row, char out[OPTION_TEXT_MAX])
         else
             (void)snprintf(out, OPTION_TEXT_MAX, "a text");
         return;
+    case OPTION_LISTEN:
+        (void)snprintf(out, OPTION_TEXT_MAX, "host:port, [host]:port for IPv6");
+        return;
     case OPTION_BOOL:
         (void)snprintf(out, OPTION_TEXT_MAX, "true or false");
         return;

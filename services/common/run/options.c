@@ -5,6 +5,7 @@
  */
 #include "run/options.h"
 
+#include "run/listen_address.h"
 #include "run/option_row.h"
 
 #include <assert.h>
@@ -291,6 +292,9 @@ static bool store_text(const struct option_row *row, const char *text, char *fie
 {
     int64_t number = 0;
     bool yes = false;
+    char host[LISTEN_HOST_BYTES];
+    uint16_t port = 0;
+    struct err ignored;
     void *field = fields + row->offset;
     switch (row->type) {
     case OPTION_INT:
@@ -308,6 +312,11 @@ static bool store_text(const struct option_row *row, const char *text, char *fie
     case OPTION_STRING:
     case OPTION_ENUM:
         if (row->type == OPTION_ENUM ? !is_word(sv_of(row->fallback), text) : !fits(row, text))
+            return false;
+        memcpy(field, &text, sizeof text);
+        return true;
+    case OPTION_LISTEN:
+        if (!listen_address_split(text, host, &port, &ignored))
             return false;
         memcpy(field, &text, sizeof text);
         return true;
@@ -394,6 +403,7 @@ static bool row_settle(struct parse *p, const struct option_row *row, const stru
     if (value.text == NULL) {
         const char *fallback = option_row_default(row, room);
         struct strview copy = SV_NULL;
+        memset(p->fields + row->offset, 0, row->type == OPTION_BOOL ? sizeof(bool) : sizeof(int64_t));
         if (fallback == NULL)
             return row->need == OPTION_OPTIONAL || !need_required || missing(row, p->err);
         if (!arena_dup(p->memory, sv_of(fallback), &copy))

@@ -29,6 +29,7 @@
 
 /*           field of the struct      a row's min and max       the default text
  * STRING    const char *name         length, when max > 0      NULL: the field is NULL
+ * LISTEN    const char *name         -                         an address to listen on, see listen_address.h
  * INT       int64_t name             the number
  * SIZE      int64_t name             bytes ("64KiB")
  * DURATION  int64_t name_us          microseconds ("250ms")
@@ -40,6 +41,7 @@
  */
 enum option_type {
     OPTION_STRING,
+    OPTION_LISTEN,
     OPTION_INT,
     OPTION_SIZE,
     OPTION_DURATION,
@@ -125,6 +127,7 @@ bool options_print_json(const struct options_spec *spec, struct buffer *out) NOD
 /* X for the struct's fields. */
 #define OPTION_FIELD(name, type, ...) OPTION_FIELD_##type(name)
 #define OPTION_FIELD_STRING(name)     const char *name;
+#define OPTION_FIELD_LISTEN(name)     const char *name;
 #define OPTION_FIELD_INT(name)        int64_t name;
 #define OPTION_FIELD_SIZE(name)       int64_t name;
 #define OPTION_FIELD_DURATION(name)   int64_t name##_us;
@@ -147,6 +150,7 @@ bool options_print_json(const struct options_spec *spec, struct buffer *out) NOD
         .doc = (text),                                                                                       \
     },
 #define OPTION_OFFSET_STRING(owner, name)   offsetof(owner, name)
+#define OPTION_OFFSET_LISTEN(owner, name)   offsetof(owner, name)
 #define OPTION_OFFSET_INT(owner, name)      offsetof(owner, name)
 #define OPTION_OFFSET_SIZE(owner, name)     offsetof(owner, name)
 #define OPTION_OFFSET_DURATION(owner, name) offsetof(owner, name##_us)

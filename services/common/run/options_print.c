@@ -15,8 +15,9 @@
 static const char *metavar(enum option_type type)
 {
     static const char *const names[] = {
-        [OPTION_STRING] = "TEXT", [OPTION_INT] = "N",     [OPTION_SIZE] = "SIZE", [OPTION_DURATION] = "TIME",
-        [OPTION_BOOL] = "BOOL",   [OPTION_ENUM] = "WORD", [OPTION_LIST] = "TEXT",
+        [OPTION_STRING] = "TEXT", [OPTION_LISTEN] = "ADDRESS", [OPTION_INT] = "N",
+        [OPTION_SIZE] = "SIZE",   [OPTION_DURATION] = "TIME",  [OPTION_BOOL] = "BOOL",
+        [OPTION_ENUM] = "WORD",   [OPTION_LIST] = "TEXT",
     };
     return names[type];
 }
@@ -24,9 +25,9 @@ static const char *metavar(enum option_type type)
 static const char *type_name(enum option_type type)
 {
     static const char *const names[] = {
-        [OPTION_STRING] = "string",     [OPTION_INT] = "int",   [OPTION_SIZE] = "size",
-        [OPTION_DURATION] = "duration", [OPTION_BOOL] = "bool", [OPTION_ENUM] = "enum",
-        [OPTION_LIST] = "list",
+        [OPTION_STRING] = "string", [OPTION_LISTEN] = "string",     [OPTION_INT] = "int",
+        [OPTION_SIZE] = "size",     [OPTION_DURATION] = "duration", [OPTION_BOOL] = "bool",
+        [OPTION_ENUM] = "enum",     [OPTION_LIST] = "list",
     };
     return names[type];
 }
@@ -79,7 +80,10 @@ bool options_print_help(const struct options_spec *spec, struct buffer *out)
     }
     return buffer_printf(
         out, "\n"
-             "  --help, --version, --check-config, --print-options=md|json\n"
+             "  --check-config                 read and check all of this, start nothing: exit code 0, or 2\n"
+             "                                 and what is wrong\n"
+             "  --print-options=md|json        this table for documents and programs\n"
+             "  --help, --version\n"
              "\n"
              "A flag goes before the environment, the environment before the default.\n"
              "Secrets come from the environment or a file (SPEND_NAME_FILE), never from a flag.\n");

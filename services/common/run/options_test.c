@@ -22,7 +22,8 @@
     X(color, LIST, "red,green", 0, 3, PLAIN, OPTIONAL, NULL, "a list with a default")                        \
     X(database_url, STRING, NULL, 0, 0, SECRET, REQUIRED, "x.databaseUrl", "Postgres connection string")     \
     X(token, STRING, NULL, 4, 8, SECRET, OPTIONAL, NULL, "a token")                                          \
-    X(note, STRING, NULL, 0, 0, PLAIN, OPTIONAL, NULL, "any text")
+    X(note, STRING, NULL, 0, 0, PLAIN, OPTIONAL, NULL, "any text")                                           \
+    X(admin, LISTEN, "127.0.0.1:4101", 0, 0, PLAIN, OPTIONAL, NULL, "an address to listen on")
 
 struct test_options {
     TEST_OPTIONS(OPTION_FIELD)
@@ -48,19 +49,13 @@ static struct options_spec spec = {
 static void clean_environment(void)
 {
     static const char *const names[] = {
-        "SPEND_LISTEN",
-        "SPEND_BATCH_MAX",
-        "SPEND_BODY_BYTES",
-        "SPEND_CONFIG_LEAD",
-        "SPEND_VERBOSE",
-        "SPEND_GATE",
-        "SPEND_CALL_PATH",
-        "SPEND_COLOR",
-        "SPEND_TOKEN",
-        "SPEND_TOKEN_FILE",
-        "SPEND_NOTE",
-        "SPEND_DATABASE_URL",
-        "SPEND_DATABASE_URL_FILE",
+        "SPEND_LISTEN",        "SPEND_ADMIN",
+        "SPEND_BATCH_MAX",     "SPEND_BODY_BYTES",
+        "SPEND_CONFIG_LEAD",   "SPEND_VERBOSE",
+        "SPEND_GATE",          "SPEND_CALL_PATH",
+        "SPEND_COLOR",         "SPEND_TOKEN",
+        "SPEND_TOKEN_FILE",    "SPEND_NOTE",
+        "SPEND_DATABASE_URL",  "SPEND_DATABASE_URL_FILE",
         "SPEND_KAFKA_BROKERS",
     };
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
@@ -84,7 +79,7 @@ static enum options_verdict parse(const char *line)
     argv[argc] = NULL;
     arena_free(&memory);
     arena_init(&memory, 1 << 20);
-    memset(&got, 0, sizeof got);
+    memset(&got, 0x5a, sizeof got); /* what was on a main()'s stack */
     err_clear(&err);
     struct buffer out;
     buffer_init(&out, sizeof page - 1);
@@ -188,6 +183,8 @@ static void test_values_out_of_range_are_refused_with_the_range(void **state)
     refused("--verbose=maybe", "true or false");
     refused("--gate=on", "one of off, observe, enforce");
     refused("--gate=off|observe", "one of off");
+    refused("--admin=foo", "--admin: \"foo\" must be host:port");
+    refused("--check-config --admin=localhost:65536", "must be host:port");
     refused("--listen=", "a text of 1 to 30 bytes");
     refused("--listen=0123456789012345678901234567890", "a text of 1 to 30 bytes");
     (void)setenv("SPEND_BATCH_MAX", "99999", 1);
@@ -370,6 +367,7 @@ static void test_help_and_version_need_no_configuration(void **state)
         "  --database-url-file=PATH       Postgres connection string\n",
         "SPEND_DATABASE_URL; a secret; required; a text\n",
         "SPEND_GATE; default off; one of off, observe, enforce\n",
+        "  --check-config                 read and check all of this, start nothing: exit code 0, or 2\n",
         "--print-options=md|json",
     };
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
