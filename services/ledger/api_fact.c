@@ -94,8 +94,7 @@ bool api_fact_allowed(struct api_request *r, int64_t recorded_at, int64_t effect
     clock_format(soonest, text);
     return api_refuse(
         r, 400, "too_early",
-        "leave effective_from out for as soon as possible; calls of the past are billed anew by spendctl "
-        "rebill",
+        "leave effective_from out for as soon as possible; this release cannot bill calls of the past anew",
         "a change holds from %s at the earliest", text);
 }
 

@@ -186,7 +186,7 @@ def test_a_file_that_is_not_whole_and_sound_is_refused_whole(bench, api, body):
 def test_a_book_of_the_past_is_refused_and_its_options_are_checked(api):
     past = quote((datetime.now(timezone.utc) - timedelta(hours=1)).isoformat(), safe="")
     refused(api("POST", f"/v1/prices?effective_from={past}", b'{"m":{"input_cost_per_token":1e-6}}'), 400, "too_early",
-            "rebill")
+            "cannot bill calls of the past")
     refused(api("POST", "/v1/prices?dry_run=maybe", b"{}"), 400, "invalid", "dry_run")
     refused(api("POST", "/v1/prices?effective_from=soon", b"{}"), 400, "invalid", "effective_from")
     refused(api("POST", "/v1/prices?dryrun=true", b"{}"), 400, "unknown_parameter", "dryrun")
@@ -204,7 +204,7 @@ def test_a_price_file_is_compared_with_the_book_that_holds_from_when_it_is_wante
     assert at(now["effective_from"]) < at(planned["effective_from"])
     # the shipped file held once, and does not soon: that is a change, and not for the past
     past = quote((datetime.now(timezone.utc) - timedelta(days=1)).isoformat(), safe="")
-    refused(api("POST", f"/v1/prices?effective_from={past}", PRICE_FILE.read_bytes()), 400, "too_early", "rebill")
+    refused(api("POST", f"/v1/prices?effective_from={past}", PRICE_FILE.read_bytes()), 400, "too_early", "cannot bill calls of the past")
 
 
 def test_a_model_without_a_price_is_not_found_with_what_to_do(api):

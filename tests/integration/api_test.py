@@ -218,7 +218,7 @@ def test_a_later_version_holds_from_the_lead_on_and_no_earlier(bench, api):
     now = datetime.now(timezone.utc)
     for early in (now - timedelta(days=1), now, now + timedelta(seconds=LEAD_S - 5)):
         refused(api("PUT", f"/v1/tiers/{tier}", {"markup": "2", "effective_from": early.isoformat()}), 400, "too_early",
-                "rebill")
+                "cannot bill calls of the past")
     second = put(api, f"/v1/tiers/{tier}", markup="2")
     assert at(second["effective_from"]) - at(second["recorded_at"]) == timedelta(seconds=LEAD_S)
     later = now + timedelta(days=30)
@@ -240,13 +240,13 @@ def test_what_a_change_is_compared_with_is_what_holds_from_when_it_is_wanted(api
         return [v["markup"] for v in document["versions"]]
     put(api, path + tier, markup="1")
     assert markups(put(api, path + tier, markup="1.3", effective_from=planned)) == ["1", "1.3"]
-    refused(api("PUT", path + tier, {"markup": "1.3", "effective_from": "2020-06-01T00:00:00Z"}), 400, "too_early", "rebill")
+    refused(api("PUT", path + tier, {"markup": "1.3", "effective_from": "2020-06-01T00:00:00Z"}), 400, "too_early", "cannot bill calls of the past")
     # from the past the value that holds is no change; what held then, and does not soon, is one
     past = {"markup": "1", "effective_from": "2020-06-01T00:00:00Z"}
     assert api("PUT", path + tier, past)[0] == 200
     # wanted now, not in 30 days
     now = put(api, path + tier, markup="1.3")
-    refused(api("PUT", path + tier, past), 400, "too_early", "rebill")
+    refused(api("PUT", path + tier, past), 400, "too_early", "cannot bill calls of the past")
     assert markups(now) == ["1", "1.3", "1.3"] and at(now["effective_from"]) < at(planned) - timedelta(days=29)
     assert put(api, path + tier, markup="1.3") == now
     # a plan is taken back by a version of the same time
