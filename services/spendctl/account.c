@@ -48,10 +48,10 @@ static int print_account(const struct invocation *in, json_t *account)
     table_fact("balance", "%s USD", ledger_text(account, "balance"));
     table_fact("held", "%s USD", ledger_text(account, "held"));
     table_fact("tier", "%s: raw cost x %s", ledger_text(account, "tier"), ledger_text(account, "markup"));
-    table_fact("overdraft", "%s",
-               json_is_null(json_object_get(account, "overdraft_limit"))
-                   ? "no limit"
-                   : ledger_text(account, "overdraft_limit"));
+    if (json_is_null(json_object_get(account, "overdraft_limit")))
+        table_fact("overdraft", "no limit");
+    else
+        table_fact("overdraft", "%s USD", ledger_text(account, "overdraft_limit"));
     table_fact("entries", "%" PRId64, ledger_number(account, "entries"));
     table_fact("made at", "%s", ledger_text(account, "created_at"));
     if (json_array_size(versions) > 1) {
@@ -84,6 +84,7 @@ int account_set(const struct invocation *in)
 {
     char path[LEDGER_PATH_BYTES];
     const char *overdraft = command_value(in, "overdraft");
+    bool made;
     json_t *body = json_object();
     put_text(body, "name", command_value(in, "name"));
     put_text(body, "tier", command_value(in, "tier"));
@@ -93,7 +94,7 @@ int account_set(const struct invocation *in)
     else
         put_text(body, "overdraft_limit", overdraft);
     json_t *account =
-        ledger_send_json("PUT", ledger_path(path, "/v1/accounts/{}", in->operand[0], NULL), body);
+        ledger_send_json("PUT", ledger_path(path, "/v1/accounts/{}", in->operand[0], NULL), body, &made);
     return account == NULL ? EXIT_FAILED : print_account(in, account);
 }
 
@@ -101,13 +102,14 @@ int account_credit(const struct invocation *in)
 {
     char path[LEDGER_PATH_BYTES];
     const char *kind = command_value(in, "kind");
+    bool made;
     json_t *body = json_object();
     put_text(body, "external_id", command_value(in, "external-id"));
     put_text(body, "amount", command_value(in, "amount"));
     put_text(body, "kind", kind == NULL ? "top_up" : kind);
     put_text(body, "note", command_value(in, "note"));
-    json_t *credit =
-        ledger_send_json("POST", ledger_path(path, "/v1/accounts/{}/credits", in->operand[0], NULL), body);
+    json_t *credit = ledger_send_json(
+        "POST", ledger_path(path, "/v1/accounts/{}/credits", in->operand[0], NULL), body, &made);
     if (credit == NULL)
         return EXIT_FAILED;
     if (in->json)
@@ -115,6 +117,8 @@ int account_credit(const struct invocation *in)
     printf("%s of %s USD to %s: entry %" PRId64 ", balance %s USD after it\n", ledger_text(credit, "kind"),
            ledger_text(credit, "amount"), ledger_text(credit, "account_id"),
            ledger_number(credit, "account_seq"), ledger_text(credit, "balance_after"));
+    if (!made)
+        puts("It was posted before, with this external id: nothing was added.");
     json_decref(credit);
     return EXIT_FINE;
 }

@@ -61,7 +61,9 @@ static const struct command commands[] = {
      .help = "CALL is the reply's x-spend-call-id. Shows its tags and where each stood, why this account, "
              "the price line by\n"
              "line, the entries, and where the records lie. Exit code 2: a dead letter, or a finished task "
-             "without a call.\n\n"
+             "without a call.\n"
+             "A dead letter has its cost, but no price line by line: its record does not carry the "
+             "entry.\n\n"
              "  spendctl explain 0193a0b2-5c7e-7cc1-9d0e-2f6b8a1c4d3e\n  spendctl explain ticket-42\n"
              "  spendctl explain a-label --account acme",
      .flags = {{"task", NULL, "it is a task, also when it looks like a call's id", false},

@@ -7,7 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#define LIST_BYTES 200
+#define LIST_BYTES   200
+#define AMOUNT_BYTES 64
 
 static bool has(const json_t *object, const char *key)
 {
@@ -136,8 +137,17 @@ static void tell_lines(const json_t *lines)
     table_end(&t);
 }
 
+static const char *usd(const json_t *call, const char *key, char out[AMOUNT_BYTES])
+{
+    if (!has(call, key))
+        return "no amount";
+    (void)snprintf(out, AMOUNT_BYTES, "%s USD", ledger_text(call, key));
+    return out;
+}
+
 static void tell_price(const json_t *call)
 {
+    char amount[AMOUNT_BYTES];
     const json_t *lines = json_object_get(call, "lines");
     if (has(call, "price_key"))
         printf("\nPrice book %" PRId64 ", entry %s (%s)\n", ledger_number(call, "price_version"),
@@ -152,10 +162,9 @@ static void tell_price(const json_t *call)
         tell_usage(call);
     if (has(call, "rating_detail"))
         table_fact("note", "%s", ledger_text(call, "rating_detail"));
-    table_fact("raw cost", "%s USD", ledger_text(call, "raw"));
+    table_fact("raw cost", "%s", usd(call, "raw", amount));
     if (strcmp(ledger_text(call, "state"), "dead") == 0)
-        table_fact("in suspense", "%s USD, on %s", ledger_text(call, "billed"),
-                   ledger_text(call, "account_id"));
+        table_fact("in suspense", "%s, on %s", usd(call, "billed", amount), ledger_text(call, "account_id"));
     else
         table_fact("billed", "%s USD (raw cost x %s)", ledger_text(call, "billed"),
                    ledger_text(call, "markup"));

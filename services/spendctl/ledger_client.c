@@ -13,6 +13,8 @@
 #define AUTH_BYTES 600
 #define PAGE       1000
 
+#define HTTP_CREATED 201
+
 const char *ledger_path(char out[LEDGER_PATH_BYTES], const char *pattern, ...)
 {
     static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~";
@@ -68,11 +70,38 @@ static bool connection(char url[URL_BYTES], char auth[AUTH_BYTES], const char *p
     return true;
 }
 
+/* The ledger's hints speak of its API; for what spendctl does itself, in spendctl's words. */
+static const char *own_words(const char *hint)
+{
+    static const struct {
+        const char *part; /* of the ledger's hint; the first that is in it counts */
+        const char *words;
+    } own[] = {
+        {"PUT /v1/accounts/", "make it: spendctl account set ACCOUNT; all there are: spendctl account list"},
+        {"needs ?account_id=", "is it a label that calls carry? say whose: spendctl explain TASK --account "
+                               "ACCOUNT; or register it with PUT /v1/tasks/{id}"},
+        {"leave account_id out", "leave --account out for a registered task"},
+        {"use a version of GET", "--book takes a number of: spendctl prices list"},
+        {"GET /v1/prices lists", "what there is: spendctl prices list"},
+        {"PUT /v1/models/", "import a newer file: spendctl prices import FILE; or give the model an alias: "
+                            "PUT /v1/models/{alias} {\"price_key\": ..}"},
+        {"leave effective_from out",
+         "leave --effective-from out for as soon as possible; this release cannot "
+         "bill calls of the past anew"},
+        {"use a new external_id", "use a new external_id (--external-id) for another credit"},
+    };
+    for (size_t i = 0; hint != NULL && i < sizeof own / sizeof own[0]; i++) {
+        if (strstr(hint, own[i].part) != NULL)
+            return own[i].words;
+    }
+    return hint;
+}
+
 static void say_refusal(int status, const json_t *document)
 {
     const json_t *error = json_object_get(document, "error");
     const char *message = json_string_value(json_object_get(error, "message"));
-    const char *hint = json_string_value(json_object_get(error, "hint"));
+    const char *hint = own_words(json_string_value(json_object_get(error, "hint")));
     char text[80];
     (void)snprintf(text, sizeof text, "the ledger answered %d", status);
     if (status == 401)
@@ -81,14 +110,15 @@ static void say_refusal(int status, const json_t *document)
     say(message == NULL ? text : message, hint == NULL ? "is SPEND_LEDGER_URL the ledger's API?" : hint);
 }
 
-/* *missing (may be NULL): set for a 404, about which nothing is said then. */
-static json_t *ask(const char *method, const char *path, struct strview body, bool *missing)
+/* *status: the answer's, 0 without one. find: nothing is said about a 404. */
+static json_t *ask(const char *method, const char *path, struct strview body, bool find, int *status)
 {
     char url[URL_BYTES];
     char auth[AUTH_BYTES];
     json_t *document = NULL;
     struct http_reply reply;
     struct err err;
+    *status = 0;
     if (!connection(url, auth, path))
         return NULL;
     const char *const headers[] = {auth, "Content-Type: application/json"};
@@ -104,9 +134,8 @@ static json_t *ask(const char *method, const char *path, struct strview body, bo
         return NULL;
     }
     document = json_loadb(reply.body.data == NULL ? "" : reply.body.data, reply.body.len, 0, NULL);
-    if (missing != NULL && reply.status == 404)
-        *missing = true;
-    else if (reply.status >= 300 || document == NULL)
+    *status = reply.status;
+    if ((!find || reply.status != 404) && (reply.status >= 300 || document == NULL))
         say_refusal(reply.status, document);
     if (reply.status >= 300) {
         json_decref(document);
@@ -119,29 +148,35 @@ static json_t *ask(const char *method, const char *path, struct strview body, bo
 
 json_t *ledger_get(const char *path)
 {
-    return ask("GET", path, SV_NULL, NULL);
+    int status;
+    return ask("GET", path, SV_NULL, false, &status);
 }
 
 json_t *ledger_find(const char *path, bool *missing)
 {
-    *missing = false;
-    return ask("GET", path, SV_NULL, missing);
+    int status;
+    json_t *document = ask("GET", path, SV_NULL, true, &status);
+    *missing = status == 404;
+    return document;
 }
 
 json_t *ledger_send(const char *method, const char *path, struct strview body)
 {
-    return ask(method, path, body, NULL);
+    int status;
+    return ask(method, path, body, false, &status);
 }
 
-json_t *ledger_send_json(const char *method, const char *path, json_t *body)
+json_t *ledger_send_json(const char *method, const char *path, json_t *body, bool *made)
 {
+    int status = 0;
     char *text = json_dumps(body, JSON_COMPACT);
     json_t *document = NULL;
     json_decref(body);
     if (text == NULL)
         say("out of memory, or a text that is not UTF-8", "");
     else
-        document = ledger_send(method, path, sv_of(text));
+        document = ask(method, path, sv_of(text), false, &status);
+    *made = status == HTTP_CREATED;
     free(text);
     return document;
 }

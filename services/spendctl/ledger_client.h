@@ -18,8 +18,8 @@ const char *ledger_path(char out[LEDGER_PATH_BYTES], const char *pattern, ...) _
 /* The answer's document, the caller's to json_decref; NULL: said on stderr. */
 json_t *ledger_get(const char *path);
 json_t *ledger_send(const char *method, const char *path, struct strview body);
-/* body is taken over. */
-json_t *ledger_send_json(const char *method, const char *path, json_t *body);
+/* body is taken over. *made: it is new, not what stood there already. */
+json_t *ledger_send_json(const char *method, const char *path, json_t *body, bool *made);
 /* The same, but for 404 nothing is said and *missing is set. */
 json_t *ledger_find(const char *path, bool *missing);
 /* A list's items over its pages, at most `limit`: {"items": [..], "next": ..}. */

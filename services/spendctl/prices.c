@@ -75,7 +75,8 @@ static int print_import(const struct invocation *in, json_t *report)
     table_fact("changed", "%" PRId64, ledger_number(report, "changed"));
     table_fact("removed", "%" PRId64, ledger_number(report, "removed"));
     print_notes(json_object_get(report, "rounded"), "prices rounded to a femto-USD");
-    print_notes(json_object_get(report, "skipped"), "entries or fields left out");
+    print_notes(json_object_get(report, "skipped"),
+                "entries without a price (calls at them are unpriced), or that are no entries");
     json_decref(report);
     return EXIT_FINE;
 }
@@ -147,8 +148,9 @@ int prices_show(const struct invocation *in)
     struct table t;
     size_t i;
     const json_t *rate;
-    printf("Model %s in price book %" PRId64 "\n", ledger_text(model, "model"),
-           ledger_number(model, "version"));
+    printf("Model %s in price book %" PRId64 "%s\n", ledger_text(model, "model"),
+           ledger_number(model, "version"),
+           book == NULL ? ", which holds now (one that waits for its time: spendctl prices list)" : "");
     table_fact("alias of", "%s", ledger_text(model, "alias_of"));
     table_fact("entry", "%s", ledger_text(model, "price_key"));
     table_fact("provider", "%s, mode %s", ledger_text(model, "provider"), ledger_text(model, "mode"));

@@ -81,10 +81,11 @@ def test_version_is_the_ledger_s(ctl):
 def test_an_account_is_set_credited_shown_and_listed(bench, ctl):
     account = "müller & söhne/" + fresh("a")
     out = fine(ctl("account", "set", account, "--name", "Müller", "--overdraft", "5"))
-    assert f"Account {account}" in out and "5" in out and "default" in out
+    assert f"Account {account}" in out and ["overdraft", "5", "USD"] in rows(out) and "default" in out
     out = fine(ctl("account", "credit", account, "--external-id", "po-1", "--amount", "12.50"))
     assert "top_up of 12.5 USD" in out and "balance 12.5 USD" in out
-    assert fine(ctl("account", "credit", account, "--external-id", "po-1", "--amount", "12.50")) == out
+    again = fine(ctl("account", "credit", account, "--external-id", "po-1", "--amount", "12.50"))
+    assert again.startswith(out) and "posted before" in again and "nothing was added" in again and "before" not in out
     code, _, err = ctl("account", "credit", account, "--external-id=po-1", "--amount=13")
     assert code == 1 and "already" in err and "new external_id" in err
     fine(ctl("account", "set", account, "--overdraft", "none"))
@@ -99,7 +100,7 @@ def test_an_account_is_set_credited_shown_and_listed(bench, ctl):
     assert len(items["items"]) == 2 and items["next"]
     assert "--limit" in fine(ctl("account", "list", "--limit", "2"))
     code, _, err = ctl("account", "show", "nobody-here")
-    assert code == 1 and "nobody-here" in err and "PUT" in err
+    assert code == 1 and "nobody-here" in err and "spendctl account set" in err and "/v1/" not in err
 
 
 def test_a_list_goes_over_its_pages(bench, ctl):
@@ -139,9 +140,18 @@ def test_explain_of_a_dead_letter_says_what_mends_it_and_exits_2(bench, ctl):
     bench.settle()
     code, out, err = ctl("explain", id_of(call))
     assert (code, err) == (2, "")
+    assert ["raw", "cost", "0.0000009", "USD"] in rows(out)
     assert "NOT BILLED" in out and "untagged" in out and "what mends it" in out and "~suspense/untagged" in out
     code, out, _ = ctl("explain", id_of(call), "--json")
     assert code == 2 and json.loads(out)["reason"] == "untagged"
+
+
+def test_explain_of_an_unpriced_call_shows_no_amount(bench, ctl):
+    call = build.call([build.tag("colour=blue")])
+    bench.feeder.letter(dead(call, "unpriced", None))
+    bench.settle()
+    out = ctl("explain", id_of(call))[1]
+    assert ["raw", "cost", "no", "amount"] in rows(out) and "- USD" not in out, out
 
 
 def test_explain_tells_a_task_and_a_label(bench, ctl):
@@ -156,7 +166,7 @@ def test_explain_tells_a_task_and_a_label(bench, ctl):
     assert f"Task {task}: open" in out and all(id_of(call) in out for call in calls)
     assert ["calls", "2"] in rows(out) and "0.0145 USD (1 cents)" in out
     code, _, err = ctl("explain", label)
-    assert code == 1 and "account_id" in err
+    assert code == 1 and f"spendctl explain {label} --account" in err.replace("TASK", label) and "?account_id" not in err
     assert "0.005 USD" in fine(ctl("explain", label, "--account", account))
 
 
@@ -203,7 +213,10 @@ def test_prices_are_shown_imported_and_listed(bench, ctl, tmp_path):
     code, _, err = ctl("prices", "import", str(mine))
     assert code == 1 and "larger" in err
     code, _, err = ctl("prices", "show", "no-such-model")
-    assert code == 1 and "no-such-model" in err
+    assert code == 1 and "no-such-model" in err and "spendctl prices import" in err
+    for book in ("99", "x"):
+        code, _, err = ctl("prices", "show", "gpt-4o", "--book", book)
+        assert code == 1 and "spendctl prices list" in err and "/v1/" not in err
 
 
 def test_a_reader_that_leaves_early_is_no_crash(bench, ctl):
