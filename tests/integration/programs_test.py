@@ -2,9 +2,10 @@
 
 import re
 import subprocess
+import sys
 
 import pytest
-from stack import Stack, free_port, http, wait_until
+from stack import LOCAL, ROOT, Stack, free_port, http, wait_until
 
 NEEDS = {
     "spend-ingest": {"SPEND_KAFKA_BROKERS": "127.0.0.1:1", "SPEND_UPSTREAM_URL": "http://127.0.0.1:1", "SPEND_JOURNAL_DIR": "/none",
@@ -59,3 +60,32 @@ def test_every_metric_says_what_it_counts(stack, name):
     helps = dict(re.findall(r"^# HELP (\S+) (.*)$", text, re.M))
     assert len(helps) > 5 and helps.keys() == set(re.findall(r"^# TYPE (\S+)", text, re.M))
     assert not [metric for metric, words in helps.items() if not words.strip()]
+
+
+def topics(*args, file=ROOT / "deploy/topics/topics.json"):
+    """(exit code, what it said) of the program that makes the topics."""
+    done = subprocess.run([sys.executable, str(LOCAL / "lib/topics.py"), *args, str(file)], capture_output=True, text=True,
+                          check=False, timeout=60)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_topics_says_that_nothing_is_to_do(stack):
+    code, said = topics("--brokers", stack.brokers, "--replication", "1")
+    assert code == 0 and "nothing to do" in said, said
+
+
+def test_topics_names_the_flag_when_there_are_too_few_brokers(stack, tmp_path):
+    new = tmp_path / "topics.json"
+    new.write_text((ROOT / "deploy/topics/topics.json").read_text().replace("spend.calls", "spend.other"))
+    code, said = topics("--brokers", stack.brokers, file=new)
+    assert code == 1 and "--replication" in said and "Traceback" not in said and len(said.splitlines()) == 1, said
+
+
+def test_topics_says_in_one_line_that_no_broker_answers():
+    code, said = topics("--brokers", f"127.0.0.1:{free_port()}", "--wait", "1")
+    assert code == 1 and "no broker answers" in said and len(said.splitlines()) == 1, said
+
+
+def test_topics_says_in_one_line_that_its_file_is_missing(tmp_path):
+    code, said = topics("--brokers", "127.0.0.1:1", file=tmp_path / "absent.json")
+    assert code == 1 and "absent.json" in said and len(said.splitlines()) == 1, said

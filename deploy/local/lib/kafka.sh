@@ -30,6 +30,6 @@ kafka_start() {
 # kafka_topics: waits for the broker, then makes what is missing.
 kafka_topics() {
     process_ready kafka 90 port_listens "$(port kafka)"
-    "$TOOLS/venv/bin/python3" "$LOCAL/lib/topics.py" --brokers "127.0.0.1:$(port kafka)" --replication 1 \
+    "$TOOLS/venv/bin/python3" "$LOCAL/lib/topics.py" --brokers "127.0.0.1:$(port kafka)" --replication 1 --wait 60 \
         "$ROOT/deploy/topics/topics.json" || die "topics: see above"
 }

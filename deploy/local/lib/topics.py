@@ -8,7 +8,7 @@ import json
 import sys
 import time
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic
 
 TIMEOUT_S = 60
@@ -21,17 +21,18 @@ def settings(topic, definitions, replication):
     return config
 
 
-def metadata_when_up(admin):
+def metadata_when_up(admin, brokers, wait_s):
     """The cluster's topics; waits for a broker that is still starting."""
-    end = time.monotonic() + TIMEOUT_S
+    end = time.monotonic() + wait_s
     while True:
         try:
-            found = admin.list_topics(timeout=5)
+            found = admin.list_topics(timeout=2)
             if found.brokers:
                 return found.topics
         except KafkaException:
-            if time.monotonic() > end:
-                raise
+            pass
+        if time.monotonic() > end:
+            sys.exit(f"topics: no broker answers at {brokers}: is --brokers right, and does Kafka run?")
         time.sleep(0.1)
 
 
@@ -47,7 +48,7 @@ def create(admin, missing, definitions, replication):
 
 
 def align(admin, present, definitions, replication):
-    """Sets what differs, and only that."""
+    """Sets what differs, and only that. True: something did."""
     wanted = {t["name"]: settings(t, definitions, replication) for t in present}
     asked = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in wanted]
     changes = []
@@ -62,29 +63,52 @@ def align(admin, present, definitions, replication):
     for resource, done in (admin.incremental_alter_configs(changes) if changes else {}).items():
         done.result()
         print(f"topics: {resource.name} settings changed")
+    return bool(changes)
+
+
+def fault(error, replication):
+    """One line for a person, of what the broker refused."""
+    reason = error.args[0]
+    hint = ""
+    if reason.code() in (KafkaError.INVALID_REPLICATION_FACTOR, KafkaError.POLICY_VIOLATION):
+        hint = f"; {replication} replicas were asked for: give --replication, 1 for a single broker"
+    return f"topics: {reason.str()}{hint}"
+
+
+def align_all(admin, there, definitions, replication):
+    missing = [t for t in definitions["topics"] if t["name"] not in there]
+    present = [t for t in definitions["topics"] if t["name"] in there]
+    if missing:
+        create(admin, missing, definitions, replication)
+    if not (present and align(admin, present, definitions, replication)) and not missing:
+        print("topics: all are there and set as they should be: nothing to do")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--brokers", required=True)
     parser.add_argument("--replication", type=int, help="replicas a partition (default: the file's)")
+    parser.add_argument("--wait", type=float, default=10, help="seconds for a broker that is starting (default: 10)")
     parser.add_argument("file")
     args = parser.parse_args()
-    with open(args.file, encoding="utf-8") as f:
-        definitions = json.load(f)
-    replication = args.replication or definitions["replication_factor"]
+    try:
+        with open(args.file, encoding="utf-8") as f:
+            definitions = json.load(f)
+    except (OSError, ValueError) as error:
+        sys.exit(f"topics: cannot read {args.file}: {error}")
+    replication = definitions["replication_factor"] if args.replication is None else args.replication
+    if replication < 1:
+        sys.exit(f"topics: --replication {replication}: give 1 or more")
     admin = AdminClient({"bootstrap.servers": args.brokers, "log_level": 0})
-    there = metadata_when_up(admin)
+    there = metadata_when_up(admin, args.brokers, args.wait)
     for t in definitions["topics"]:
         if t["name"] in there and len(there[t["name"]].partitions) != t["partitions"]:
             sys.exit(f"topics: {t['name']} has {len(there[t['name']].partitions)} partitions, "
                      f"topics.json says {t['partitions']}: changing that would break the order of its keys")
-    missing = [t for t in definitions["topics"] if t["name"] not in there]
-    present = [t for t in definitions["topics"] if t["name"] in there]
-    if missing:
-        create(admin, missing, definitions, replication)
-    if present:
-        align(admin, present, definitions, replication)
+    try:
+        align_all(admin, there, definitions, replication)
+    except KafkaException as error:
+        sys.exit(fault(error, replication))
 
 
 if __name__ == "__main__":
