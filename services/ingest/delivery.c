@@ -13,7 +13,6 @@
 #include <event2/event.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #define LINGER_MS     20
 #define QUEUE_RECORDS 200000

@@ -13,8 +13,6 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <event2/listener.h>
-#include <event2/util.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -157,22 +155,14 @@ void gateway_free(struct gateway *g)
 
 bool gateway_listen(struct gateway *g, struct err *err)
 {
-    char host[LISTEN_HOST_BYTES];
-    char port[8];
-    uint16_t number;
-    struct evutil_addrinfo *to = NULL;
-    struct evutil_addrinfo hints = {.ai_socktype = SOCK_STREAM,
-                                    .ai_flags = EVUTIL_AI_PASSIVE | EVUTIL_AI_ADDRCONFIG};
+    struct sockaddr_storage address;
+    socklen_t len;
     unsigned flags = LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC | LEV_OPT_REUSEABLE;
     const char *text = g->options->listen;
-    if (!listen_address_split(text, host, &number, err))
+    if (!listen_address_find(text, &address, &len, err))
         return false;
-    (void)snprintf(port, sizeof port, "%u", number);
-    if (evutil_getaddrinfo(host, port, &hints, &to) != 0)
-        return err_set(err, ERR_IO, FATE_FATAL, "cannot listen on %s: no such address", text);
     g->listener =
-        evconnlistener_new_bind(g->base, on_accept, g, flags, BACKLOG, to->ai_addr, (int)to->ai_addrlen);
-    evutil_freeaddrinfo(to);
+        evconnlistener_new_bind(g->base, on_accept, g, flags, BACKLOG, (struct sockaddr *)&address, (int)len);
     if (g->listener == NULL)
         return err_set(err, ERR_IO, FATE_FATAL, "cannot listen on %s: %s", text, strerror(errno));
     evconnlistener_set_error_cb(g->listener, on_accept_error);

@@ -228,7 +228,7 @@ static bool send_set(struct leader *leader, struct config_set *set, struct err *
 static bool settle_set(struct config_publisher *p, struct pg_session *pg, const struct config_set *set,
                        const struct config_ends *before, struct err *err)
 {
-    const struct timespec pause = {.tv_nsec = 5 * 1000 * 1000};
+    const struct timespec pause = {.tv_nsec = 5000000};
     int64_t until = clock_mono_us() + MARKERS_US;
     struct config_ends ends;
     if (set->last_id == 0)

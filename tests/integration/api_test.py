@@ -231,6 +231,18 @@ def test_a_later_version_holds_from_the_lead_on_and_no_earlier(bench, api):
     assert all(v["recorded_at"] > 0 for v in record["versions"])
 
 
+def test_what_was_another_in_between_did_not_hold_ever_since(bench, api):
+    tier = fresh("tier")
+    put(api, f"/v1/tiers/{tier}", markup="1")
+    for year, markup_ppm in ((2021, 2_000_000), (2022, 1_000_000)):
+        bench.execute("WITH now AS (SELECT * FROM config_begin()) INSERT INTO tier SELECT %s, %s, recorded_at, %s, version"
+                      " FROM now", (tier, datetime(year, 1, 1, tzinfo=timezone.utc), markup_ppm))
+    past = {"markup": "1", "effective_from": "2020-06-01T00:00:00Z"}
+    refused(api("PUT", f"/v1/tiers/{tier}", past), 400, "too_early", "calls of the past")
+    past["effective_from"] = "2022-06-01T00:00:00Z"
+    assert api("PUT", f"/v1/tiers/{tier}", past)[0] == 200
+
+
 def test_what_a_change_is_compared_with_is_what_holds_from_when_it_is_wanted(api):
     """Not with the version recorded last: that one may be planned for later only, or be over by then."""
     tier, path = fresh("tier"), "/v1/tiers/"

@@ -4,6 +4,7 @@
 #include "run/listen_address.h"
 
 #include "base/strview.h"
+#include <netdb.h>
 #include <string.h>
 
 bool listen_address_split(const char *text, char host[LISTEN_HOST_BYTES], uint16_t *port, struct err *err)
@@ -20,5 +21,22 @@ bool listen_address_split(const char *text, char host[LISTEN_HOST_BYTES], uint16
     memcpy(host, name.ptr, name.len);
     host[name.len] = '\0';
     *port = (uint16_t)number;
+    return true;
+}
+
+bool listen_address_find(const char *text, struct sockaddr_storage *out, socklen_t *len, struct err *err)
+{
+    char host[LISTEN_HOST_BYTES];
+    uint16_t port;
+    struct addrinfo *found = NULL;
+    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
+    if (!listen_address_split(text, host, &port, err))
+        return false;
+    int code = getaddrinfo(host, strrchr(text, ':') + 1, &hints, &found);
+    if (code != 0)
+        return err_set(err, ERR_IO, FATE_FATAL, "cannot listen on %s: %s", text, gai_strerror(code));
+    memcpy(out, found->ai_addr, found->ai_addrlen);
+    *len = found->ai_addrlen;
+    freeaddrinfo(found);
     return true;
 }

@@ -4,7 +4,9 @@
 #include <stdarg.h>
 #include <stddef.h>
 
+#include <arpa/inet.h>
 #include <cmocka.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -47,11 +49,27 @@ static void test_what_has_no_host_or_no_port_is_refused(void **state)
     }
 }
 
+static void test_an_address_is_found_by_number_and_by_name(void **state)
+{
+    (void)state;
+    struct err err;
+    struct sockaddr_storage found;
+    socklen_t len;
+    for (int i = 0; i < 2; i++) {
+        assert_true(listen_address_find(i == 0 ? "127.0.0.1:4100" : "localhost:4100", &found, &len, &err));
+        assert_true(found.ss_family == AF_INET || found.ss_family == AF_INET6);
+        assert_int_equal(ntohs(((const struct sockaddr_in *)&found)->sin_port), 4100); /* as IPv6 has it */
+    }
+    assert_false(listen_address_find("no.such.host.invalid:1", &found, &len, &err));
+    assert_int_equal(err.code, ERR_IO);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_host_and_port_are_parted_at_the_last_colon),
         cmocka_unit_test(test_what_has_no_host_or_no_port_is_refused),
+        cmocka_unit_test(test_an_address_is_found_by_number_and_by_name),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
