@@ -401,7 +401,8 @@ static bool look(struct journal *j, struct journal_scan *scan, bool *this_boot, 
         return false;
     struct journal_note note = journal_lock_read(j->lock_fd);
     *this_boot = note.this_boot;
-    if (!note.this_boot && note.state == JOURNAL_CLOSED) { /* Kafka has all of it, whatever the pages say */
+    /* Kafka has all of it, whatever became of the pages with the machine, or was removed already */
+    if (note.state == JOURNAL_CLOSED && (!note.this_boot || scan->segments == 0)) {
         scan->count = 0;
         scan->next_seq = note.next_seq;
         scan->found = (struct journal_found){0};

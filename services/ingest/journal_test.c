@@ -325,6 +325,27 @@ static void test_a_closed_journal_is_whole_on_another_boot_whatever_became_of_it
     }
 }
 
+static void test_a_closed_journal_that_was_half_removed_is_removed(void **state)
+{
+    (void)state;
+    for (int boot = 0; boot < 2; boot++) {
+        char name[UUID_TEXT_LEN + 1];
+        char path[128];
+        off_t record;
+        struct err err = {0};
+        struct journal *j = NULL;
+        struct journal_found found = {0};
+        stop(create_with_one(name, true, &record), true);
+        if (boot == 1)
+            scribble(name, "lock", 0, SV_LIT("-"));
+        (void)snprintf(path, sizeof path, "%s/%s/" FIRST_SEGMENT, home, name);
+        assert_int_equal(unlink(path), 0);
+        assert_false(journal_open(&j, &options, name, true, &found, &err));
+        assert_int_equal(err.code, ERR_INVALID);
+        assert_int_equal(files_in(home, name), 0);
+    }
+}
+
 static void test_a_stopped_journal_that_lost_pages_is_damaged_on_this_boot_too(void **state)
 {
     (void)state;
@@ -637,6 +658,8 @@ int main(void)
                                         set_up, tear_down),
         cmocka_unit_test_setup_teardown(
             test_a_closed_journal_is_whole_on_another_boot_whatever_became_of_its_pages, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_closed_journal_that_was_half_removed_is_removed, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(test_a_stopped_journal_that_lost_pages_is_damaged_on_this_boot_too,
                                         set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_journal_that_stopped_with_calls_in_it_has_them_on_another_boot,

@@ -274,7 +274,7 @@ static void list_free(struct adopted *a)
 {
     while (a != NULL) {
         struct adopted *next = a->next;
-        if (a->journal != NULL && !journal_is_damaged(a->journal))
+        if (a->journal != NULL && !journal_is_damaged(a->journal) && journal_undelivered(a->journal) > 0)
             journal_note_stopped(a->journal, false);
         journal_free(a->journal);
         free(a);
