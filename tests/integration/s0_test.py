@@ -1,6 +1,7 @@
 """Case S0, live: a real LiteLLM strips the callers' tags and answers 200; every call is billed all the same, to the right
 account, task and conversation, to the nano. Untagged spend is parked with its cost."""
 
+import copy
 import random
 from collections import Counter
 
@@ -14,6 +15,7 @@ from stack import Stack, wait_until
 # nano-USD a token, from LiteLLM's price file, by hand: input, cached, output
 PRICES = {"gpt-4o": (2500, 1250, 10000), "gpt-4o-mini": (150, 75, 600)}
 ACCOUNT, MARKUP_PPM = "s0-acme", 1_250_000
+ASK_AGAIN = 6
 
 
 def raw_nanos(plan):
@@ -50,6 +52,31 @@ def plans(key):
         yield plan
 
 
+def way(plan):
+    return plan.form, plan.stream, plan.account is None
+
+
+def heard(stack, results):
+    """The ways of tagging of which LiteLLM's callbacks have told."""
+    ids = {callback["litellm_call_id"] for callback in stack.litellm_callbacks() if callback}
+    return {way(result.plan) for result in results if result.call_id in ids}
+
+
+def make_heard(stack, url, results):
+    """LiteLLM clears its queue after each POST of callbacks, every 5 s, with what was put there meanwhile: of a way of tagging
+    that it never told of, another call is made."""
+    ways = {way(result.plan) for result in results}
+    for _ in range(ASK_AGAIN):
+        try:
+            wait_until(lambda: heard(stack, results) == ways, 15, "LiteLLM's callbacks")
+            return
+        except TimeoutError:
+            for lost in ways - heard(stack, results):
+                plan = copy.copy(next(result.plan for result in results if way(result.plan) == lost))
+                plan.number = len(results)
+                results.append(send(url, plan))
+
+
 @pytest.fixture(scope="module")
 def told():
     """The stack, and what each caller asked for and got, after everything has settled."""
@@ -61,7 +88,9 @@ def told():
         assert stack.api("PUT", "/v1/tiers/s0", {"markup": "1.25"})[0] in (200, 201)
         assert stack.api("PUT", f"/v1/accounts/{ACCOUNT}", {"name": "Acme", "tier": "s0"})[0] in (200, 201)
         assert stack.api("PUT", "/v1/tasks/s0-task-0", {"account_id": ACCOUNT})[0] in (200, 201)
-        results = [send(stack.services["ingest"].url, plan) for plan in plans(stack.litellm_key)]
+        url = stack.services["ingest"].url
+        results = [send(url, plan) for plan in plans(stack.litellm_key)]
+        make_heard(stack, url, results)
         settle(stack)
         yield stack, results
 
@@ -69,12 +98,11 @@ def told():
 def test_litellm_answers_200_and_strips_every_tag(told):
     stack, results = told
     assert [result.status for result in results] == [200] * len(results)
-    callbacks = wait_until(lambda: (c := [c for c in stack.litellm_callbacks() if c]) and len(c) >= len(results) and c, 60,
-                           "LiteLLM's callbacks")
+    assert heard(stack, results) == {way(result.plan) for result in results}
+    callbacks = [callback for callback in stack.litellm_callbacks() if callback]
     ids = {result.call_id for result in results}
-    ours = [c for c in callbacks if c["litellm_call_id"] in ids]
-    assert len(ours) == len(results), "LiteLLM did not take our call ids"
-    tags = Counter(tag.split(":")[0] for c in ours for tag in c["request_tags"])
+    assert {callback["litellm_call_id"] for callback in callbacks} <= ids, "LiteLLM did not take our call ids"
+    tags = Counter(tag.split(":")[0] for callback in callbacks for tag in callback["request_tags"])
     assert set(tags) <= {"User-Agent"}, tags
 
 
@@ -102,7 +130,7 @@ def test_every_tagged_call_is_billed_to_the_nano(told):
 def test_untagged_calls_wait_in_suspense_with_their_cost(told):
     stack, results = told
     untagged = [result for result in results if not result.plan.account]
-    assert len(untagged) == 2
+    assert len(untagged) >= 2
     letters = [avro.DEAD_LETTER.decode(m.value()) for m in read_topic(stack.brokers, ["spend.dlq.untagged"])]
     assert sorted(letter["raw_nanos"] for letter in letters) == sorted(raw_nanos(result.plan) for result in untagged)
     assert {letter["call_id"].hex() for letter in letters} == {r.call_id.replace("-", "") for r in untagged}
