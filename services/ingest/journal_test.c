@@ -255,7 +255,7 @@ static void test_a_torn_record_in_the_middle_does_not_hide_the_later_ones(void *
     finish(one, SV_LIT("bytes one"));
     (void)begin(j, 2, SV_LIT("head two"));
     journal_free(j);
-    scribble(name, FIRST_SEGMENT, (off_t)middle + 50, SV_LIT("XXXX"));
+    scribble(name, FIRST_SEGMENT, (off_t)middle + 50, SV_LIT("junk"));
     assert_never_ours(name);
     j = reopen(name, false, &found);
     assert_int_equal(found.open, 2);

@@ -278,14 +278,14 @@ static bool check_generation(struct config_publisher *p, struct pg_session *pg, 
     if (!pg_session_query(pg, sql, NULL, &rows, err))
         return false;
     int64_t ours = pg_get_i64(rows, 0, 0);
-    bool has_books = pg_get_bool(rows, 0, 1);
+    bool books_sent = pg_get_bool(rows, 0, 1);
     pg_rows_free(rows);
     if (ours == 0)
         return true;
     if (!topic_tail_read(&p->kafka, REGISTRY, REGISTRY_GENERATION_HEADER, &of_registry, err) ||
         !topic_tail_read(&p->kafka, PRICES, REGISTRY_GENERATION_HEADER, &of_prices, err))
         return false;
-    if (of_registry == ours && (of_prices == ours || (!has_books && of_prices == 0)))
+    if (of_registry == ours && (of_prices == ours || (!books_sent && of_prices == 0)))
         return true;
     int64_t met = of_registry > of_prices ? of_registry : of_prices;
     return read_ends(p, &ends, err) && repeat_all(p, pg, &ends, met, err);

@@ -187,25 +187,18 @@ void consumer_free(struct consumer *c)
     free(c);
 }
 
-static bool is_missing(rd_kafka_resp_err_t code, int32_t count)
-{
-    return code == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART || count == 0;
-}
-
 bool consumer_partition_count(struct consumer *c, const char *topic, int32_t *count, struct err *err)
 {
     const struct timespec pause = {.tv_nsec = MISSING_PAUSE_NS};
-    rd_kafka_resp_err_t code = RD_KAFKA_RESP_ERR_NO_ERROR;
-    *count = handle_partitions(c->handle.rk, topic, HANDLE_CALL_MS, &code);
+    bool ok = handle_partition_count(c->handle.rk, topic, HANDLE_CALL_MS, count, err);
     /* A topic made a moment ago is not known to every broker yet. */
-    for (int i = 0; is_missing(code, *count) && i < MISSING_TRIES; i++) {
+    for (int i = 0; !ok && err->code == ERR_NOT_FOUND && i < MISSING_TRIES; i++) {
         (void)nanosleep(&pause, NULL);
-        *count = handle_partitions(c->handle.rk, topic, HANDLE_CALL_MS, &code);
+        ok = handle_partition_count(c->handle.rk, topic, HANDLE_CALL_MS, count, err);
     }
-    if (is_missing(code, *count))
-        return handle_topic_missing(topic, err);
-    if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
-        return handle_err(err, code, "topic %s: no metadata", topic);
+    if (!ok)
+        return false;
+    err_clear(err);
     handle_seen(&c->handle);
     return true;
 }

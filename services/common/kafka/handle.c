@@ -294,27 +294,32 @@ bool handle_err(struct err *err, rd_kafka_resp_err_t code, const char *fmt, ...)
     return err_set(err, code_of(code), handle_fate(code), "%s: %s", what, rd_kafka_err2str(code));
 }
 
-int32_t handle_partitions(rd_kafka_t *rk, const char *topic, int timeout_ms, rd_kafka_resp_err_t *code)
+bool handle_topic_missing(const char *topic, struct err *err)
+{
+    return err_set(err, ERR_NOT_FOUND, FATE_FATAL,
+                   "topic %s is missing: create the topics of deploy/topics/topics.json", topic);
+}
+
+bool handle_partition_count(rd_kafka_t *rk, const char *topic, int timeout_ms, int32_t *count,
+                            struct err *err)
 {
     rd_kafka_topic_t *handle = rd_kafka_topic_new(rk, topic, NULL);
     const struct rd_kafka_metadata *found = NULL;
-    int32_t count = -1;
-    *code = handle == NULL ? rd_kafka_last_error() : rd_kafka_metadata(rk, 0, handle, &found, timeout_ms);
-    if (*code == RD_KAFKA_RESP_ERR_NO_ERROR && found != NULL && found->topic_cnt == 1) {
-        *code = found->topics[0].err;
-        count = found->topics[0].partition_cnt;
+    rd_kafka_resp_err_t code =
+        handle == NULL ? rd_kafka_last_error() : rd_kafka_metadata(rk, 0, handle, &found, timeout_ms);
+    *count = 0;
+    if (code == RD_KAFKA_RESP_ERR_NO_ERROR && found != NULL && found->topic_cnt == 1) {
+        code = found->topics[0].err;
+        *count = found->topics[0].partition_cnt;
     }
     if (found != NULL)
         rd_kafka_metadata_destroy(found);
     if (handle != NULL)
         rd_kafka_topic_destroy(handle);
-    return *code == RD_KAFKA_RESP_ERR_NO_ERROR ? count : -1;
-}
-
-bool handle_topic_missing(const char *topic, struct err *err)
-{
-    return err_set(err, ERR_NOT_FOUND, FATE_FATAL,
-                   "topic %s is missing: create the topics of deploy/topics/topics.json", topic);
+    if (code == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART ||
+        (code == RD_KAFKA_RESP_ERR_NO_ERROR && *count == 0))
+        return handle_topic_missing(topic, err);
+    return code == RD_KAFKA_RESP_ERR_NO_ERROR || handle_err(err, code, "topic %s: no metadata", topic);
 }
 
 rd_kafka_topic_partition_list_t *handle_list(const struct consumer_partition *parts, size_t count)

@@ -66,8 +66,9 @@ enum err_fate handle_fate(rd_kafka_resp_err_t code);
 /* Fills *err from a librdkafka error and returns false. */
 bool handle_err(struct err *err, rd_kafka_resp_err_t code, const char *fmt, ...) PRINTF_LIKE(3, 4);
 
-/* Asks a broker how many partitions a topic has. -1: *code says why not. */
-int32_t handle_partitions(rd_kafka_t *rk, const char *topic, int timeout_ms, rd_kafka_resp_err_t *code);
+/* Asks a broker how many partitions a topic has. ERR_NOT_FOUND: it is missing. */
+bool handle_partition_count(rd_kafka_t *rk, const char *topic, int timeout_ms, int32_t *count,
+                            struct err *err);
 /* Fills *err and returns false. */
 bool handle_topic_missing(const char *topic, struct err *err);
 

@@ -188,11 +188,6 @@ bool producer_is_connected(const struct producer *p)
 
 bool producer_finds_topic(struct producer *p, const char *topic, int timeout_ms, struct err *err)
 {
-    rd_kafka_resp_err_t code;
-    int32_t count = handle_partitions(p->handle.rk, topic, timeout_ms, &code);
-    if (count > 0)
-        return true;
-    if (count == 0)
-        return handle_topic_missing(topic, err);
-    return !topic_missing(code, topic, err) && handle_err(err, code, "topic %s: no metadata", topic);
+    int32_t count;
+    return handle_partition_count(p->handle.rk, topic, timeout_ms, &count, err);
 }

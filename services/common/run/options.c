@@ -284,6 +284,13 @@ static bool read_number(const struct option_row *row, const char *text, int64_t 
 static bool fits(const struct option_row *row, const char *text)
 {
     size_t len = strlen(text);
+    char host[LISTEN_HOST_BYTES];
+    uint16_t port;
+    struct err ignored;
+    if (row->type == OPTION_ENUM)
+        return is_word(sv_of(row->fallback), text);
+    if (row->type == OPTION_LISTEN)
+        return listen_address_split(text, host, &port, &ignored);
     return row->max == 0 || (len >= (size_t)row->min && len <= (size_t)row->max);
 }
 
@@ -292,9 +299,6 @@ static bool store_text(const struct option_row *row, const char *text, char *fie
 {
     int64_t number = 0;
     bool yes = false;
-    char host[LISTEN_HOST_BYTES];
-    uint16_t port = 0;
-    struct err ignored;
     void *field = fields + row->offset;
     switch (row->type) {
     case OPTION_INT:
@@ -310,13 +314,9 @@ static bool store_text(const struct option_row *row, const char *text, char *fie
         memcpy(field, &yes, sizeof yes);
         return true;
     case OPTION_STRING:
-    case OPTION_ENUM:
-        if (row->type == OPTION_ENUM ? !is_word(sv_of(row->fallback), text) : !fits(row, text))
-            return false;
-        memcpy(field, &text, sizeof text);
-        return true;
     case OPTION_LISTEN:
-        if (!listen_address_split(text, host, &port, &ignored))
+    case OPTION_ENUM:
+        if (!fits(row, text))
             return false;
         memcpy(field, &text, sizeof text);
         return true;

@@ -82,9 +82,8 @@ const struct registry_version *registry_in_force(const struct registry_version *
                                                  int64_t at, int64_t known_by);
 
 /*
- * The version of a fact that holds for a call: the one in force at `at` (greatest effective_from <= at, of
- * those the last recorded) among the versions recorded at or before `known_by`. NULL: no such fact, as far as
- * this call is concerned. known_by makes an answer final: once the watermark has passed it, no later fact
+ * The version of a fact that holds for a call: of its versions the one in force. NULL: no such fact, as far
+ * as this call is concerned. known_by makes an answer final: once the watermark has passed it, no later fact
  * changes it, on any replica, in any replay.
  */
 const struct registry_version *registry_find(const struct registry *r, enum registry_kind kind,
