@@ -25,11 +25,10 @@
       "name")                                                                                                \
     X(batch_max, INT, "1000", 1, LIMIT_BATCH_RECORDS, PLAIN, OPTIONAL, "batchMax",                           \
       "most records in one Kafka transaction")                                                               \
-    X(tag_account, STRING, "account_id", 1, LIMIT_TAG_BYTES, PLAIN, OPTIONAL, "tags.account",                \
+    X(tag_account, STRING, "account_id", 1, 128, PLAIN, OPTIONAL, "tags.account",                            \
       "key of the tag that names the account")                                                               \
-    X(tag_task, STRING, "task", 1, LIMIT_TAG_BYTES, PLAIN, OPTIONAL, "tags.task",                            \
-      "key of the tag that names the task")                                                                  \
-    X(tag_conversation, STRING, "conversation", 1, LIMIT_TAG_BYTES, PLAIN, OPTIONAL, "tags.conversation",    \
+    X(tag_task, STRING, "task", 1, 128, PLAIN, OPTIONAL, "tags.task", "key of the tag that names the task")  \
+    X(tag_conversation, STRING, "conversation", 1, 128, PLAIN, OPTIONAL, "tags.conversation",                \
       "key of the tag that names the conversation")                                                          \
     OPTIONS_COMMON(X)
 

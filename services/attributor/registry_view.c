@@ -13,19 +13,22 @@
 #define POLL_MOST   4000
 #define ARENA_BYTES (4U << 20)
 
+static const char *const topics[] = {TOPIC};
+
 struct registry_view {
     struct consumer *reader;
     struct registry *registry;
     struct arena arena;
     struct metric *records;
     bool is_read;
+    bool is_mixed;      /* more than one generation was met while it was first read */
+    bool is_again;      /* it was then read from its beginning once more */
     int64_t generation; /* of the newest record; 0: none told one yet */
 };
 
 bool registry_view_new(struct registry_view **out, const struct kafka_settings *kafka, struct err *err)
 {
     bool ok = false;
-    static const char *const topics[] = {TOPIC};
     struct kafka_settings settings = *kafka;
     settings.client_id = "attributor-registry";
     const struct consumer_options options = {.kafka = settings};
@@ -58,18 +61,19 @@ void registry_view_free(struct registry_view *v)
     free(v);
 }
 
-/* What stood in a topic that was made anew and outgrew our place before we looked was never seen. While it is
- * first read, one generation may follow another. */
+/* What stood in a topic that was made anew and outgrew our place before we looked was never seen. */
 static bool generation_check(struct registry_view *v, const struct consumer_message *m, struct err *err)
 {
     struct strview text;
     int64_t before = v->generation;
     if (!consumer_message_header(m, REGISTRY_GENERATION_HEADER, &text) || !sv_to_i64(text, &v->generation) ||
-        !v->is_read || before == 0 || before == v->generation)
+        before == 0 || before == v->generation)
         return true;
-    return err_set(err, ERR_STATE, FATE_FATAL,
-                   "the configuration went out whole again (generation %lld after %lld): start again, to "
-                   "read it from its beginning",
+    v->is_mixed = true;
+    return !v->is_read ||
+           err_set(err, ERR_STATE, FATE_FATAL,
+                   "the configuration went out whole again (generation %lld after %lld): start "
+                   "again, to read it from its beginning",
                    (long long)v->generation, (long long)before);
 }
 
@@ -104,7 +108,12 @@ bool registry_view_poll(struct registry_view *v, int timeout_ms, struct err *err
 
 bool registry_view_is_read(struct registry_view *v, struct err *err)
 {
-    v->is_read = v->is_read || consumer_at_end(v->reader, err);
+    if (v->is_read || !consumer_at_end(v->reader, err))
+        return v->is_read;
+    if (v->is_mixed && !v->is_again) /* it may have been made anew meanwhile, and entered in its middle */
+        v->is_again = consumer_read_all(v->reader, topics, 1, CONSUMER_OFFSET_BEGINNING, err);
+    else
+        v->is_read = true;
     return v->is_read;
 }
 

@@ -18,7 +18,7 @@ void registry_view_free(struct registry_view *v); /* NULL allowed */
 /* Takes what has come, at most some thousand records; waits up to timeout_ms for the first. A record that
  * cannot be read is fatal: deciding without it would bill the wrong account. */
 bool registry_view_poll(struct registry_view *v, int timeout_ms, struct err *err) NODISCARD;
-/* Read to the end that the topic had at the start. */
+/* Read to the end that the topic had at the start; twice, when the first reading met several generations. */
 bool registry_view_is_read(struct registry_view *v, struct err *err);
 const struct registry *registry_view_registry(const struct registry_view *v);
 

@@ -294,24 +294,19 @@ bool delivery_beat(struct delivery *d, const struct instance *beat, int64_t *rep
     return ok;
 }
 
-/* Heartbeats say nothing of the topic that the money is on. */
-static void calls_find(struct delivery *d)
+bool delivery_is_proved(struct delivery *d, const char **why)
 {
     struct err err = {0};
     int64_t now = clock_mono_us();
-    if (d->producer == NULL || !producer_is_connected(d->producer) || now < d->find_us)
-        return;
-    d->find_us = now + FIND_EVERY_US;
-    if (producer_finds_topic(d->producer, d->calls.topic, FIND_MS, &err))
-        prove(&d->calls);
-    else
-        (void)note_missing(&d->calls, &err);
-}
-
-bool delivery_is_proved(struct delivery *d, const char **why)
-{
-    if (d->calls.doubt != NULL)
-        calls_find(d);
+    /* heartbeats say nothing of the topic that the money is on */
+    if (d->calls.doubt != NULL && d->producer != NULL && producer_is_connected(d->producer) &&
+        now >= d->find_us) {
+        d->find_us = now + FIND_EVERY_US;
+        if (producer_finds_topic(d->producer, d->calls.topic, FIND_MS, &err))
+            prove(&d->calls);
+        else
+            (void)note_missing(&d->calls, &err);
+    }
     *why = d->calls.doubt != NULL ? d->calls.doubt : d->instances.doubt;
     return *why == NULL;
 }

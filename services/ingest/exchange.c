@@ -501,7 +501,9 @@ void exchange_client_drained(struct exchange *x)
 void exchange_cut(struct exchange *x)
 {
     bool failed = x->replying && x->status >= 300;
-    call_break(x, failed ? OUTCOME_FAILED : is_asked(x) ? OUTCOME_ABORTED : OUTCOME_REJECTED);
+    call_break(x, failed                           ? OUTCOME_FAILED
+                  : x->request_sent || x->replying ? OUTCOME_ABORTED
+                                                   : OUTCOME_REJECTED);
     exchange_end(x, NULL, false);
 }
 

@@ -317,17 +317,6 @@ static bool directory_take(struct journal *j, struct err *err)
     return journal_lock_take(j->dir_fd, &j->lock_fd, err) || err_wrap(err, "journal %s", j->name);
 }
 
-void journal_note_stopped(const struct journal *j, bool closed)
-{
-    struct err err = {0};
-    bool ok = true;
-    assert(!closed || j->undelivered == 0);
-    for (const struct segment *s = j->oldest; ok && !closed && s != NULL; s = s->newer)
-        ok = segment_sync(s, &err);
-    if (!ok || !journal_lock_note(j->lock_fd, closed ? JOURNAL_CLOSED : JOURNAL_SYNCED, j->next_seq, &err))
-        log_warn("journal_stop_not_noted", LOG_STR("instance", j->name), LOG_ERR(&err), LOG_END);
-}
-
 static bool segment_first(struct journal *j, struct err *err)
 {
     if (!segment_add(j, err))
@@ -395,50 +384,61 @@ static bool scan_take(struct journal *j, struct journal_scan *scan, struct err *
 }
 
 /* What is on disk, and what its stop has noted of it. */
-static bool look(struct journal *j, struct journal_scan *scan, bool *this_boot, struct err *err)
+static bool look(struct journal *j, struct journal_scan *scan, struct journal_note *note, struct err *err)
 {
     if (!journal_scan(j->dir_fd, &j->instance, scan, err))
         return false;
-    struct journal_note note = journal_lock_read(j->lock_fd);
-    *this_boot = note.this_boot;
-    /* Kafka has all of it, whatever became of the pages with the machine, or was removed already */
-    if (note.state == JOURNAL_CLOSED && (!note.this_boot || scan->segments == 0)) {
-        scan->count = 0;
-        scan->next_seq = note.next_seq;
-        scan->found = (struct journal_found){0};
-    }
-    scan->found.cut = note.state != JOURNAL_IN_USE ? note.next_seq != scan->next_seq
-                                                   : !note.this_boot && (note.is_there || scan->segments > 0);
+    *note = journal_lock_read(j->lock_fd);
+    scan->found.cut = note->state != JOURNAL_IN_USE
+                          ? note->next_seq != scan->next_seq
+                          : !note->this_boot && (note->is_there || scan->segments > 0);
     j->damaged = scan->found.damaged > 0 || scan->found.skipped > 0 || scan->found.cut;
     return true;
+}
+
+static void directory_remove(struct journal *j, const struct segment *oldest)
+{
+    for (const struct segment *s = oldest; s != NULL; s = s->newer)
+        segment_unlink(j->dir_fd, s);
+    (void)unlinkat(j->dir_fd, JOURNAL_LOCK_NAME, 0);
+    (void)unlinkat(j->parent_fd, j->name, AT_REMOVEDIR);
+}
+
+/* Kafka has all of it, whatever became of its pages with the machine, or of its files; or nothing was in it.
+ */
+static bool is_over(const struct journal *j, const struct journal_scan *scan, const struct journal_note *note)
+{
+    bool closed = note->state == JOURNAL_CLOSED;
+    return scan->segments == 0 ? closed || !j->damaged : closed && !note->this_boot;
 }
 
 bool journal_open(struct journal **out, const struct journal_options *o, const char *name, bool own,
                   struct journal_found *found, struct err *err)
 {
     bool ok = false;
-    bool empty = false;
-    bool this_boot = false;
+    struct journal_note note = {0};
     struct journal_scan scan = {0};
     struct journal *j = journal_alloc(o, name, err);
-    if (j == NULL || !directory_take(j, err) || !look(j, &scan, &this_boot, err))
+    if (j == NULL || !directory_take(j, err) || !look(j, &scan, &note, err))
         goto done;
-    *found = scan.found;
-    empty = scan.segments == 0 && !j->damaged;
-    if (empty || (own && (j->damaged || !this_boot))) {
-        (void)err_set(err, ERR_INVALID, FATE_RETRY, "journal %s: %s", name,
-                      empty        ? "nothing is in it"
-                      : j->damaged ? "damaged"
-                                   : "of an earlier boot of the machine");
-        if (empty)
-            journal_remove(j), j = NULL;
+    if (is_over(j, &scan, &note)) {
+        log_info("journal_removed", LOG_STR("instance", name), LOG_END);
+        directory_remove(j, scan.oldest);
+        (void)err_set(err, ERR_STATE, FATE_RETRY, "journal %s: nothing was left to do in it", name);
         goto done;
     }
+    if (own && (j->damaged || !note.this_boot)) {
+        (void)err_set(err, ERR_INVALID, FATE_RETRY, "journal %s: %s", name,
+                      j->damaged ? "damaged" : "of an earlier boot of the machine");
+        goto done;
+    }
+    *found = scan.found;
     if (!scan_take(j, &scan, err))
         goto done;
     if (own)
         j->boot++;
-    if ((own && !journal_lock_note(j->lock_fd, JOURNAL_IN_USE, 0, err)) || !segment_first(j, err))
+    /* what is damaged stays so, should the machine end: its note is not touched */
+    if ((!j->damaged && !journal_lock_note(j->lock_fd, JOURNAL_IN_USE, 0, err)) || !segment_first(j, err))
         goto done;
     segments_release(j);
     *out = j;
@@ -473,13 +473,28 @@ void journal_free(struct journal *j)
     free(j);
 }
 
+static void stop_note(const struct journal *j, bool closed)
+{
+    struct err err = {0};
+    bool ok = true;
+    assert(!closed || j->undelivered == 0);
+    for (const struct segment *s = j->oldest; ok && !closed && s != NULL; s = s->newer)
+        ok = segment_sync(s, &err);
+    if (!ok || !journal_lock_note(j->lock_fd, closed ? JOURNAL_CLOSED : JOURNAL_SYNCED, j->next_seq, &err))
+        log_warn("journal_stop_not_noted", LOG_STR("instance", j->name), LOG_ERR(&err), LOG_END);
+}
+
+void journal_stop(struct journal *j, bool closed)
+{
+    if (j != NULL && !j->damaged)
+        stop_note(j, closed);
+    journal_free(j);
+}
+
 void journal_remove(struct journal *j)
 {
-    journal_note_stopped(j, true); /* half removed, it would pass for cut */
-    for (const struct segment *s = j->oldest; s != NULL; s = s->newer)
-        segment_unlink(j->dir_fd, s);
-    (void)unlinkat(j->dir_fd, JOURNAL_LOCK_NAME, 0);
-    (void)unlinkat(j->parent_fd, j->name, AT_REMOVEDIR);
+    stop_note(j, true); /* half removed, it would pass for cut */
+    directory_remove(j, j->oldest);
     journal_free(j);
 }
 

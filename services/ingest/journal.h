@@ -51,19 +51,20 @@ bool journal_create(struct journal **out, const struct journal_options *o, int64
                     struct err *err) NODISCARD;
 /*
  * An existing one. Boot is one more when `own`, else as it was. ERR_STATE: somebody else has it, or it is
- * gone; ERR_INVALID: nothing is in it, or while `own`: not all of it can be read, or the machine was started
- * anew since. Its seq may not go on then.
+ * gone, or nothing was left to do in it and it was removed; ERR_INVALID, while `own`: not all of it can be
+ * read, or the machine was started anew since. Its seq may not go on then.
  */
 bool journal_open(struct journal **out, const struct journal_options *o, const char *name, bool own,
                   struct journal_found *found, struct err *err) NODISCARD;
-/*
- * A stop in good order, noted for good: the machine's end takes nothing of it from now on. closed: Kafka has
- * all of it, and knows next_seq; else all of it is written to disk first. Waits for the disk. What cannot be
- * noted is logged: an alarm at the next start, should the machine have ended.
- */
-void journal_note_stopped(const struct journal *j, bool closed);
 /* Closes and unlocks; undelivered calls stay on disk. NULL allowed. */
 void journal_free(struct journal *j);
+/*
+ * The same at a stop in good order, noted for good: the machine's end takes nothing of it from then on.
+ * closed: Kafka has all of it, and knows next_seq; else all of it is written to disk first. Waits for the
+ * disk. What cannot be noted is logged: an alarm at the next start, should the machine have ended. NULL
+ * allowed.
+ */
+void journal_stop(struct journal *j, bool closed);
 /* Removes the directory of an emptied journal, then closes. */
 void journal_remove(struct journal *j);
 /* Not all of it can be read, or was written: what is on disk stays, and how far it got is not known. */

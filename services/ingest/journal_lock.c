@@ -1,6 +1,6 @@
 /*
- * journal_lock: two lines, the boot's id and the state with next_seq; always as long, so that one write
- * replaces the other.
+ * journal_lock: two lines, the boot's id and the state with next_seq. All states are of one length, so that
+ * one write replaces the other; what a longer id of another boot leaves behind them is not read.
  */
 #include "ingest/journal_lock.h"
 
@@ -69,7 +69,8 @@ struct journal_note journal_lock_read(int lock_fd)
     if (!sv_to_i64(sv_cut(rest, '\n', &rest), &seq) || seq < 1)
         return note;
     note.next_seq = (uint64_t)seq;
-    note.state = sv_eq(word, sv_of(words[JOURNAL_CLOSED])) ? JOURNAL_CLOSED : JOURNAL_SYNCED;
+    for (int i = JOURNAL_SYNCED; i <= JOURNAL_CLOSED; i++)
+        note.state = sv_eq(word, sv_of(words[i])) ? (enum journal_state)i : note.state;
     return note;
 }
 

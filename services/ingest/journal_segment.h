@@ -58,9 +58,9 @@ void segment_unlink(int dir_fd, const struct segment *s);
 void segment_name(uint64_t number, char out[SEGMENT_NAME_ROOM]);
 bool segment_name_parse(const char *name, uint64_t *number);
 
-/* Bytes a record with that payload takes. */
-/* Until the disk has all of it. */
+/* Waits until the disk has all of it. */
 bool segment_sync(const struct segment *s, struct err *err) NODISCARD;
+/* Bytes a record with that payload takes. */
 size_t segment_record_size(size_t payload);
 size_t segment_left(const struct segment *s);
 /* Appends; the room must be there (assert). Returns the record's offset. */

@@ -284,12 +284,6 @@ static void test_a_record_that_a_kill_kept_from_being_written_is_no_damage(void 
 
 static const char lost_pages[SEGMENT_HEADER_BYTES + 4 * (SEGMENT_RECORD_BYTES + 8)];
 
-static void stop(struct journal *j, bool closed)
-{
-    journal_note_stopped(j, closed);
-    journal_free(j);
-}
-
 /* One call; *record: where its `finished` stands. */
 static struct journal *create_with_one(char name[UUID_TEXT_LEN + 1], bool delivered, off_t *record)
 {
@@ -302,48 +296,51 @@ static struct journal *create_with_one(char name[UUID_TEXT_LEN + 1], bool delive
     return j;
 }
 
-/* Its pages were perhaps not written when the power went, but Kafka has it all and nothing is told again. */
-static void test_a_closed_journal_is_whole_on_another_boot_whatever_became_of_its_pages(void **state)
+/* Its pages were perhaps not written when the power went, or it was being removed: nothing is told again. */
+static void test_a_closed_journal_is_over_whatever_became_of_it(void **state)
 {
     (void)state;
-    for (int kept = 0; kept < 3; kept++) {
-        char name[UUID_TEXT_LEN + 1];
-        struct journal_found found;
-        off_t record;
-        stop(create_with_one(name, true, &record), true);
-        scribble(name, "lock", 0, SV_LIT("-"));
-        if (kept < 2)
-            scribble(name, FIRST_SEGMENT, kept == 0 ? SEGMENT_HEADER_BYTES : record,
-                     (struct strview){lost_pages, sizeof lost_pages});
-        assert_never_ours(name);
-        struct journal *j = reopen(name, false, &found);
-        assert_int_equal(found.open + found.finished, 0);
-        assert_int_equal(journal_undelivered(j), 0);
-        assert_int_equal(journal_next_seq(j), 2);
-        assert_false(found.cut || journal_is_damaged(j));
-        journal_free(j);
-    }
-}
-
-static void test_a_closed_journal_that_was_half_removed_is_removed(void **state)
-{
-    (void)state;
-    for (int boot = 0; boot < 2; boot++) {
+    static const struct {
+        bool other_boot;
+        bool keeps_segment;
+        bool keeps_records;
+    } left[] = {{true, true, true}, {true, true, false}, {true, false, false}, {false, false, false}};
+    for (size_t i = 0; i < sizeof left / sizeof left[0]; i++) {
         char name[UUID_TEXT_LEN + 1];
         char path[128];
         off_t record;
         struct err err = {0};
         struct journal *j = NULL;
         struct journal_found found = {0};
-        stop(create_with_one(name, true, &record), true);
-        if (boot == 1)
+        journal_stop(create_with_one(name, true, &record), true);
+        if (left[i].other_boot)
             scribble(name, "lock", 0, SV_LIT("-"));
+        if (!left[i].keeps_records)
+            scribble(name, FIRST_SEGMENT, record, (struct strview){lost_pages, sizeof lost_pages});
         (void)snprintf(path, sizeof path, "%s/%s/" FIRST_SEGMENT, home, name);
-        assert_int_equal(unlink(path), 0);
-        assert_false(journal_open(&j, &options, name, true, &found, &err));
-        assert_int_equal(err.code, ERR_INVALID);
+        assert_true(left[i].keeps_segment || unlink(path) == 0);
+        assert_false(journal_open(&j, &options, name, i % 2 == 0, &found, &err));
+        assert_int_equal(err.code, ERR_STATE);
         assert_int_equal(files_in(home, name), 0);
     }
+}
+
+/* Whoever adopts it writes to it: what its stop has noted holds no more. */
+static void test_a_synced_journal_that_was_adopted_is_in_use_again(void **state)
+{
+    (void)state;
+    char name[UUID_TEXT_LEN + 1];
+    struct journal_found found;
+    off_t record;
+    journal_stop(create_with_one(name, false, &record), false);
+    scribble(name, "lock", 0, SV_LIT("-"));
+    struct journal *j = reopen(name, false, &found);
+    assert_false(journal_is_damaged(j));
+    journal_free(j);
+    scribble(name, "lock", 0, SV_LIT("-"));
+    j = reopen(name, false, &found);
+    assert_true(found.cut && journal_is_damaged(j));
+    journal_free(j);
 }
 
 static void test_a_stopped_journal_that_lost_pages_is_damaged_on_this_boot_too(void **state)
@@ -352,7 +349,7 @@ static void test_a_stopped_journal_that_lost_pages_is_damaged_on_this_boot_too(v
     char name[UUID_TEXT_LEN + 1];
     struct journal_found found;
     off_t record;
-    stop(create_with_one(name, true, &record), true);
+    journal_stop(create_with_one(name, true, &record), true);
     scribble(name, FIRST_SEGMENT, SEGMENT_HEADER_BYTES, (struct strview){lost_pages, sizeof lost_pages});
     assert_never_ours(name);
     struct journal *j = reopen(name, false, &found);
@@ -367,7 +364,7 @@ static void test_a_journal_that_stopped_with_calls_in_it_has_them_on_another_boo
         char name[UUID_TEXT_LEN + 1];
         struct journal_found found;
         off_t record;
-        stop(create_with_one(name, false, &record), false);
+        journal_stop(create_with_one(name, false, &record), false);
         scribble(name, "lock", 0, SV_LIT("-"));
         if (!whole)
             scribble(name, FIRST_SEGMENT, SEGMENT_HEADER_BYTES,
@@ -388,7 +385,7 @@ static void test_what_was_in_use_when_the_machine_ended_may_have_lost_calls(void
         char name[UUID_TEXT_LEN + 1];
         struct journal_found found;
         size_t from[4] = {0};
-        stop(create(name), true); /* once, before it was used again */
+        journal_stop(create(name), true); /* once, before it was used again */
         struct journal *j = reopen(name, true, &found);
         for (int i = 1; i <= 3; i++) {
             const struct journal_call *call = begin(j, i, SV_LIT("head"));
@@ -493,7 +490,7 @@ static void test_a_directory_without_a_readable_segment_is_never_ours(void **sta
     (void)snprintf(path, sizeof path, "%s/%s", home, name);
     assert_int_equal(mkdir(path, 0700), 0);
     assert_false(journal_open(&j, &options, name, true, &found, &err));
-    assert_int_equal(err.code, ERR_INVALID);
+    assert_int_equal(err.code, ERR_STATE);
     assert_int_equal(files_in(home, ""), 0); /* an empty one is cleared away */
 }
 
@@ -656,9 +653,9 @@ int main(void)
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_a_record_that_a_kill_kept_from_being_written_is_no_damage,
                                         set_up, tear_down),
-        cmocka_unit_test_setup_teardown(
-            test_a_closed_journal_is_whole_on_another_boot_whatever_became_of_its_pages, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_a_closed_journal_that_was_half_removed_is_removed, set_up,
+        cmocka_unit_test_setup_teardown(test_a_closed_journal_is_over_whatever_became_of_it, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(test_a_synced_journal_that_was_adopted_is_in_use_again, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_a_stopped_journal_that_lost_pages_is_damaged_on_this_boot_too,
                                         set_up, tear_down),

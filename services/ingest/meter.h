@@ -74,7 +74,7 @@
     X(JOURNAL_MOVED, COUNTER, "spend_ingest_journal_moved_total", NULL, NULL,                                \
       "records moved forward so that an old segment could go")                                               \
     X(JOURNALS_SET_ASIDE, GAUGE, "spend_ingest_journals_set_aside", NULL, NULL,                              \
-      "directories kept as .damaged: calls may be lost (alarm on it)")                                       \
+      "damaged journals, kept as .damaged or about to be: calls may be lost (alarm on it)")                  \
     X(JOURNAL_UNDELIVERED, GAUGE, "spend_ingest_journal_undelivered", NULL, NULL,                            \
       "calls in the journal without Kafka's report")                                                         \
     X(JOURNAL_BYTES, GAUGE, "spend_ingest_journal_bytes", NULL, NULL, "bytes of journal segments on disk")   \

@@ -19,7 +19,6 @@
 
 struct adopted {
     struct journal *journal;
-    struct journal_found found;
     int64_t reports; /* of its `closed` */
     int64_t beaten_us;
     bool closing; /* `closed` was sent */
@@ -93,20 +92,20 @@ static void found_log(const struct journal *j, const struct journal_found *found
 {
     meter_add(METER_JOURNAL_SKIPPED, (int64_t)found->skipped);
     meter_add(METER_JOURNAL_DAMAGED, (int64_t)found->damaged);
-    log_info("journal_recovered", LOG_STR("instance", journal_instance(j)),
-             LOG_STR("own", own ? "yes" : "no"), LOG_INT("finished", found->finished),
-             LOG_INT("open", found->open), LOG_INT("skipped", found->skipped),
-             LOG_INT("damaged", found->damaged), LOG_STR("cut", found->cut ? "yes" : "no"),
-             LOG_INT("boot", journal_boot(j)), LOG_INT("next_seq", journal_next_seq(j)), LOG_END);
+    log_line(journal_is_damaged(j) ? LOG_LEVEL_ERROR : LOG_LEVEL_INFO, "journal_recovered",
+             LOG_FIELDS(LOG_STR("instance", journal_instance(j)), LOG_STR("own", own ? "yes" : "no"),
+                        LOG_INT("finished", found->finished), LOG_INT("open", found->open),
+                        LOG_INT("skipped", found->skipped), LOG_INT("damaged", found->damaged),
+                        LOG_STR("cut", found->cut ? "yes" : "no"), LOG_INT("boot", journal_boot(j)),
+                        LOG_INT("next_seq", journal_next_seq(j)), LOG_END));
 }
 
-static bool adopt(struct recovery *r, struct journal *j, const struct journal_found *found, struct err *err)
+static bool adopt(struct recovery *r, struct journal *j, struct err *err)
 {
     struct adopted *a = calloc(1, sizeof *a);
     if (a == NULL)
         return err_set(err, ERR_MEMORY, FATE_FATAL, "recovery: out of memory");
     a->journal = j;
-    a->found = *found;
     if (!delivery_adopt(r->delivery, j, err)) {
         free(a);
         return false;
@@ -125,18 +124,15 @@ static bool directory_take(struct recovery *r, const struct journal_options *o, 
     struct journal *j = NULL;
     bool mine = *own == NULL && journal_open(&j, o, name, true, &found, err);
     if (!mine && !journal_open(&j, o, name, false, &found, err)) {
-        bool harmless = err->code == ERR_STATE || err->code == ERR_INVALID;
-        if (!harmless)
+        if (err->code != ERR_STATE)
             return err_wrap(err, "recovery");
-        if (err->code == ERR_INVALID)
-            log_warn("journal_unreadable", LOG_STR("instance", name), LOG_ERR(err), LOG_END);
         err_clear(err);
         return true;
     }
     found_log(j, &found, mine);
     recovery_finish_open(j, estimate);
-    if (!mine && !adopt(r, j, &found, err)) {
-        journal_free(j);
+    if (!mine && !adopt(r, j, err)) {
+        journal_stop(j, false);
         return false;
     }
     if (mine)
@@ -178,7 +174,7 @@ bool recovery_open(struct recovery **out, const struct journal_options *o, bool 
         *out = r;
         return true;
     }
-    journal_free(*own);
+    journal_stop(*own, false);
     *own = NULL;
     recovery_free(r);
     return false;
@@ -209,7 +205,7 @@ static int is_set_aside(const struct dirent *entry)
     return tail != NULL && strcmp(tail, JOURNAL_SET_ASIDE) == 0 ? 1 : 0;
 }
 
-/* Whoever has looked at one removes it. */
+/* Those that are to be set aside, too. Whoever has looked at one removes it. */
 static void set_aside_count(const struct recovery *r)
 {
     struct dirent **found = NULL;
@@ -217,8 +213,9 @@ static void set_aside_count(const struct recovery *r)
     for (int i = 0; i < count; i++)
         free(found[i]);
     free(found);
-    if (count >= 0)
-        meter_set(METER_JOURNALS_SET_ASIDE, count);
+    for (const struct adopted *a = r->adopted; a != NULL; a = a->next)
+        count += a->journal != NULL && journal_is_damaged(a->journal) ? 1 : 0;
+    meter_set(METER_JOURNALS_SET_ASIDE, count);
 }
 
 static void adopted_end(struct recovery *r, struct adopted *a)
@@ -234,9 +231,7 @@ static void adopted_end(struct recovery *r, struct adopted *a)
     }
     log_error(
         "journal_set_aside", LOG_STR("instance", journal_instance(j)),
-        LOG_INT("next_seq_found", journal_next_seq(j)), LOG_STR("cut", a->found.cut ? "yes" : "no"),
-        LOG_INT("skipped", a->found.skipped), LOG_INT("damaged", a->found.damaged),
-        LOG_STR("hint", "calls may be lost: it is not beaten closed, its directory is kept as .damaged"),
+        LOG_STR("hint", "calls may be lost: it is not beaten closed; its directory is kept as .damaged"),
         LOG_END);
     journal_set_aside(j);
     set_aside_count(r);
@@ -274,9 +269,7 @@ static void list_free(struct adopted *a)
 {
     while (a != NULL) {
         struct adopted *next = a->next;
-        if (a->journal != NULL && !journal_is_damaged(a->journal) && journal_undelivered(a->journal) > 0)
-            journal_note_stopped(a->journal, false);
-        journal_free(a->journal);
+        journal_stop(a->journal, false);
         free(a);
         a = next;
     }

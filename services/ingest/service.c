@@ -188,9 +188,7 @@ static void parts_close(struct service *s)
         event_free(s->stop);
     delivery_free(s->delivery);
     recovery_free(s->recovery);
-    if (s->journal != NULL)
-        journal_note_stopped(s->journal, s->closed_reports > 0);
-    journal_free(s->journal);
+    journal_stop(s->journal, s->closed_reports > 0);
     if (s->base != NULL)
         event_base_free(s->base);
 }

@@ -267,7 +267,8 @@ static bool slot_turn(struct apply_loop *l, struct apply_slot *slot, struct err 
 /*
  * A ledger that froze in mid-transaction holds its locks, and no time-out of Postgres ends a statement that
  * waits for its client: whoever is alive ends the session. What it still sends is refused by the
- * compare-and-set. The config publisher may honestly be long at it, with all there is.
+ * compare-and-set. Who has written nothing holds nothing up, and may be long at reading all there is; so may
+ * the config publisher, with all there is to write.
  */
 static bool sweep(struct apply_loop *l, struct err *err)
 {
@@ -275,6 +276,7 @@ static bool sweep(struct apply_loop *l, struct err *err)
         "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = current_user"
         " AND datname = current_database() AND application_name LIKE 'spend-ledger/%'"
         " AND pid <> pg_backend_pid() AND wait_event IN ('ClientRead', 'ClientWrite')"
+        " AND backend_xid IS NOT NULL"
         " AND xact_start < clock_timestamp() - CASE application_name"
         " WHEN 'spend-ledger/config_publisher' THEN interval '10 min' ELSE interval '30 s' END";
     struct pg_rows *rows = NULL;
@@ -296,7 +298,7 @@ static bool apply_all(struct apply_loop *l, struct err *err)
     for (size_t i = 0; i < l->slots.count; i++) {
         struct apply_slot *slot = &l->slots.slot[i];
         health_beat(l->health);
-        if (sweep(l, err) && slot_turn(l, slot, err))
+        if (sweep(l, err) && slot_turn(l, slot, err)) /* a turn may wait for many locks */
             continue;
         if (err->code != ERR_TIMEOUT) /* not a lock: Postgres is away, or too slow for the others as well */
             return false;
@@ -330,7 +332,7 @@ static bool turn(struct apply_loop *l, struct err *err)
     if (l->tries == 0 && !fill(l, err))
         return false;
     bool waited = apply_slots_wait(&l->slots);
-    if (!apply_all(l, err))
+    if (!sweep(l, err) || !apply_all(l, err))
         return err->fate == FATE_RETRY && wait_and_serve(l, err);
     bool waits = apply_slots_wait(&l->slots);
     if (l->tries > 0 || (waited && !waits)) {

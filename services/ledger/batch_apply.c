@@ -302,7 +302,7 @@ static bool try_range(struct batch_apply *b, const struct range *range, struct a
     int64_t begin = clock_mono_us();
     *at = (struct attempt){.b = b, .range = range, .verdict = BATCH_APPLIED};
     arena_reset(&b->fold_arena);
-    /* the first time it is all there is: too long for a transaction */
+    /* the first time it is all there is: too long for a transaction that holds locks */
     bool ok = pg_session_ready(b->options.pg, err) &&
               (registry_store_version(b->store) != 0 ||
                registry_store_refresh(b->store, b->options.pg, NULL, err)) &&

@@ -280,8 +280,6 @@ static bool check_generation(struct config_publisher *p, struct pg_session *pg, 
     int64_t ours = pg_get_i64(rows, 0, 0);
     bool books_sent = pg_get_bool(rows, 0, 1);
     pg_rows_free(rows);
-    if (ours == 0)
-        return true;
     if (!topic_tail_read(&p->kafka, REGISTRY, REGISTRY_GENERATION_HEADER, &of_registry, err) ||
         !topic_tail_read(&p->kafka, PRICES, REGISTRY_GENERATION_HEADER, &of_prices, err))
         return false;
@@ -296,15 +294,8 @@ static bool config_open(void *arg, struct leader *leader, struct err *err)
 {
     struct config_publisher *p = arg;
     const struct consumer_options options = {.kafka = p->kafka};
-    int32_t partitions;
-    if (p->ends == NULL && !consumer_new(&p->ends, &options, err))
-        return false;
-    bool there = consumer_partition_count(p->ends, REGISTRY, &partitions, err) &&
-                 consumer_partition_count(p->ends, PRICES, &partitions, err);
-    if (!there)
-        err->fate = FATE_RETRY; /* whoever made it anew may still be at it */
-    return there && check_generation(p, leader->pg, err) &&
-           pg_session_script(leader->pg, "LISTEN spend_config", err);
+    return (p->ends != NULL || consumer_new(&p->ends, &options, err)) &&
+           check_generation(p, leader->pg, err) && pg_session_script(leader->pg, "LISTEN spend_config", err);
 }
 
 static bool config_turn(void *arg, struct leader *leader, bool *more, struct err *err)

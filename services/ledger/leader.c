@@ -130,7 +130,7 @@ bool leader_run(const struct leader_job *job, struct err *err)
         log_warn("job_waits", LOG_STR("job", job->name), LOG_STR("code", err_code_name(err->code)),
                  LOG_ERR(err), LOG_END);
         ok = err->fate == FATE_RETRY || err->code == ERR_KAFKA || err->code == ERR_STATE ||
-             err->code == ERR_TIMEOUT;
+             err->code == ERR_TIMEOUT || err->code == ERR_NOT_FOUND; /* a topic that is being made anew */
         (void)worker_back_off(&tries);
     }
     step_down(&r);

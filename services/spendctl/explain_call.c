@@ -79,7 +79,9 @@ static void tell_request(const json_t *call)
                    ledger_text(call, "model_replied"), ledger_text(call, "provider"),
                    ledger_text(call, "service_tier"), ledger_number(call, "upstream_status"));
     else
-        table_fact("reply", "none came");
+        table_fact("reply", strcmp(ledger_text(call, "outcome"), "unknown") == 0
+                                ? "not known: ingest was cut off"
+                                : "none came");
     table_fact("outcome", "%s; usage is %s", ledger_text(call, "outcome"), ledger_text(call, "quality"));
     tell_account(call);
     table_fact("task", "%s", ledger_text(call, "task"));

@@ -129,7 +129,8 @@ static json_t *ask(const char *method, const char *path, struct strview body, bo
                                          .body = body};
     struct http_client *client = http_client_new();
     if (client == NULL || !http_client_send(client, &request, &reply, &err)) {
-        say(client == NULL ? "out of memory" : err.text, "is the ledger running at SPEND_LEDGER_URL?");
+        say(client == NULL ? "out of memory" : err.text,
+            "is the ledger running at SPEND_LEDGER_URL? after deploy/local/up: . .local/env");
         http_client_free(client);
         return NULL;
     }

@@ -26,8 +26,10 @@ class Config:
     def __init__(self, brokers):
         self.producer = Producer({"bootstrap.servers": brokers, "enable.idempotence": True, "linger.ms": 0})
         self.price_version = 0
+        self.told = 0  # records on spend.registry
 
     def send(self, topic, key, value, **headers):
+        self.told += topic == "spend.registry"
         self.producer.produce(topic, value, key, headers=headers)
         assert self.producer.flush(30) == 0
 
@@ -300,9 +302,12 @@ def test_configuration_that_went_out_whole_again_is_read_from_its_beginning(benc
     assert "went out whole again (generation 2 after 1): start again" in service.log()
     # what was told before the start is part of what is read
     (call,) = bench.callers.send(build.call([f"account_id={acme}"]))
-    bench.attributor()
+    again = bench.attributor()
     bench.judge()
     assert bench.of(call)[call["call_id"]][0][0] == "spend.attributed"
+    # .. but read twice: the topic might have been made anew while it was read
+    told = again.metrics()['spend_attributor_config_records_total{topic="spend.registry"}']
+    assert told >= 2 * bench.config.told
 
 
 def test_malformed_records_keep_their_bytes_and_hold_up_nobody(bench):

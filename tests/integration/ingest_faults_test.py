@@ -324,7 +324,8 @@ def test_a_damaged_journal_is_not_continued_nor_beaten_closed_but_set_aside(stac
     metrics = ingest.metrics()
     told = {"record": metrics["spend_ingest_journal_skipped_bytes_total"] > 0,
             "header": metrics["spend_ingest_journal_damaged_total"] == 1,
-            "power": f"ev=journal_set_aside instance={old.name} next_seq_found=3 cut=yes" in ingest.log()}
+            "power": f"ev=journal_recovered instance={old.name} own=no finished=0 open=2 skipped=0 damaged=0 cut=yes boot=1 next_seq=3"
+                     in ingest.log()}
     assert told[damage] and metrics["spend_ingest_journals_set_aside"] == 1
     ingest.restart()
     assert ingest.log().count("ev=journal_set_aside") == 1

@@ -429,7 +429,7 @@ def test_the_watermark_never_passes_a_fact_that_is_not_there_yet(bench):
 def test_a_configured_fact_is_out_at_once_with_a_watermark_that_covers_it(bench):
     ledger = bench.stack.services["ledger"]
     ledger.stop()
-    ledger.start(env={"SPEND_CONFIG_HEARTBEAT": "20s"})  # the least that a fact would wait for, unless it is sent at once
+    ledger.start(env={"SPEND_CONFIG_HEARTBEAT": "20s"})  # so long a fact waits, but for the first, unless it is sent at once
     registry = Tail(bench.stack.brokers, ("spend.registry",))
     for _ in range(3):
         name = bench.account()

@@ -12,7 +12,7 @@ settings_load() {
     for name in $(compgen -e | grep '^SPEND_' | grep -vxE "$WIRED"); do
         line=$(printf '%s=%q' "$name" "${!name}")
         grep -qxF "$line" "$given" && continue
-        ! process_lives ingest || say "$name: what already runs keeps its setting until down and up"
+        ! process_lives ingest || say "$name: what already runs keeps its setting; to have it count: down, then up with it again"
         sed -i "/^$name=/d" "$given"
         echo "$line" >>"$given"
     done

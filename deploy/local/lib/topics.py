@@ -47,9 +47,9 @@ def create(admin, missing, definitions, replication):
     print(f"topics: created {', '.join(t['name'] for t in missing)}")
 
 
-def align(admin, present, definitions, replication):
-    """Sets what differs, and only that. True: something did."""
-    wanted = {t["name"]: settings(t, definitions, replication) for t in present}
+def align(admin, present, definitions, there):
+    """Sets what differs, and only that. True: something did. A topic keeps the replicas that it has."""
+    wanted = {t["name"]: settings(t, definitions, len(there[t["name"]].partitions[0].replicas)) for t in present}
     asked = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in wanted]
     changes = []
     for resource, answer in admin.describe_configs(asked, request_timeout=TIMEOUT_S).items():
@@ -80,7 +80,7 @@ def align_all(admin, there, definitions, replication):
     present = [t for t in definitions["topics"] if t["name"] in there]
     if missing:
         create(admin, missing, definitions, replication)
-    if not (present and align(admin, present, definitions, replication)) and not missing:
+    if not (present and align(admin, present, definitions, there)) and not missing:
         print("topics: all are there and set as they should be: nothing to do")
 
 

@@ -26,13 +26,14 @@ const struct dead_reason_row dead_reasons[DEAD_REASON_COUNT] = {
                        .remedy =
                            "Let tags, task, conversation and key name one account: the calls to come are "
                            "billed. This one stays in suspense."},
-    [DEAD_UNPRICED] = {.name = "unpriced",
-                       .topic = "spend.dlq.unpriced",
-                       .account = "~suspense/unpriced",
-                       .meaning = "No price covers the model or the usage of the call.",
-                       .remedy =
-                           "Import prices or give the model an alias: the calls to come are billed. This one "
-                           "has no amount."},
+    [DEAD_UNPRICED] =
+        {.name = "unpriced",
+         .topic = "spend.dlq.unpriced",
+         .account = "~suspense/unpriced",
+         .meaning = "No price covers the model or the usage of the call.",
+         .remedy = "If its usage is known, import prices or give the model an alias: the calls to come "
+                   "are billed. Without usage no price helps (docs/ingest.md: which replies are read). "
+                   "This one has no amount."},
     [DEAD_MALFORMED] =
         {.name = "malformed",
          .topic = "spend.dlq.malformed",
