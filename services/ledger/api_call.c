@@ -10,8 +10,8 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#define FEMTOS_PER_USD 1000000000000000LL
-#define AMOUNT_BYTES   64
+#define ATTOS_PER_USD 1000000000000000000LL /* a femto in RATE_PER_MAX parts */
+#define AMOUNT_BYTES  64
 
 static const char call_sql[] =
     "SELECT j.json::text, c.reason, c.raw_nanos, c.price_version, c.price_key, c.provider, c.service_tier, "
@@ -35,12 +35,12 @@ enum column {
     COL_USAGE,
 };
 
-/* units x femtos as exact decimal USD. */
-static struct strview exact_usd(int128 femtos, char out[AMOUNT_BYTES])
+/* attos (1e-18) as exact decimal USD. */
+static struct strview exact_usd(int128 attos, char out[AMOUNT_BYTES])
 {
-    int64_t whole = (int64_t)(femtos / FEMTOS_PER_USD);
-    int64_t part = (int64_t)(femtos % FEMTOS_PER_USD);
-    size_t end = (size_t)snprintf(out, AMOUNT_BYTES, "%" PRId64 ".%015" PRId64, whole, part);
+    int64_t whole = (int64_t)(attos / ATTOS_PER_USD);
+    int64_t part = (int64_t)(attos % ATTOS_PER_USD);
+    size_t end = (size_t)snprintf(out, AMOUNT_BYTES, "%" PRId64 ".%018" PRId64, whole, part);
     while (out[end - 1] == '0')
         end--;
     if (out[end - 1] == '.')
@@ -57,9 +57,9 @@ static void view_line(struct json_write *w, const struct rate_line *line)
     json_write_key(w, "units");
     json_write_i64(w, line->units);
     json_write_key(w, "price");
-    json_write_sv(w, exact_usd(line->femtos, text));
+    json_write_sv(w, exact_usd((int128)line->femtos * (RATE_PER_MAX / line->per), text));
     json_write_key(w, "amount");
-    json_write_sv(w, exact_usd((int128)line->units * line->femtos, text));
+    json_write_sv(w, exact_usd((int128)line->units * line->femtos * (RATE_PER_MAX / line->per), text));
     json_write_key(w, "rate");
     json_write_str(w, line->rate_name);
     json_write_key(w, "assumed");

@@ -7,7 +7,7 @@
 #include "price_import.h"
 #include "price_store.h"
 #include "registry_rows.h"
-#include "spend/rater.h"
+#include "spend/price_key.h"
 
 #define SOURCE_BYTES 200
 
@@ -178,8 +178,8 @@ static const struct price_entry *find_entry(const struct price_book *book, struc
 {
     const struct price_entry *entry = sv_is_null(alias) ? NULL : price_book_find(book, alias);
     if ((entry == NULL || entry->rate_count == 0) && !sv_is_null(alias))
-        entry = rater_find_entry(book, SV_NULL, alias);
-    return entry != NULL ? entry : rater_find_entry(book, SV_NULL, model);
+        entry = price_key_find(book, OPERATION_CHAT, SV_NULL, alias);
+    return entry != NULL ? entry : price_key_find(book, OPERATION_CHAT, SV_NULL, model);
 }
 
 static bool find_book(struct api_request *r, int64_t now, const struct price_book **book, struct err *err)

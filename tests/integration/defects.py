@@ -57,12 +57,11 @@ DEFECTS = (
         "services/ingest/tag_capture.c", "return metadata_read(r, value, TAG_ORIGIN_LITELLM_METADATA);",
         "return json_scan_skip(&r->scan, value, NULL);")),
     Defect("float_money", frozenset({"attributed", "bill", "balance"}), Change(
-        "services/common/spend/rater.c", "    return money_from_femtos(sum, &out->raw_nanos) || overflow(err);\n",
+        "services/common/spend/rater.c", "    out->raw_nanos = (int64_t)nanos;\n",
         "    double usd = 0;\n"
         "    for (size_t i = 0; i < out->line_count; i++)\n"
         "        usd += (double)out->lines[i].units * ((double)out->lines[i].femtos / 1e15);\n"
-        "    out->raw_nanos = (int64_t)(usd * 1e9);\n"
-        "    return true;\n")),
+        "    out->raw_nanos = (int64_t)(usd * 1e9);\n")),
     Defect("dead_letter_lost", frozenset({"lost"}), Change(
         "services/attributor/attribute_loop.c", "if (!record_send(l, item, &decision, err))",
         "if (decision.verdict != DECIDE_UNTAGGED && !record_send(l, item, &decision, err))")),
@@ -75,8 +74,8 @@ DEFECTS = (
         "(!money_mark_up(row->raw_nanos.v, markup_ppm, &row->billed_nanos.v) ||\n"
         "                                !money_mark_up(row->billed_nanos.v, markup_ppm, &row->billed_nanos.v))")),
     Defect("cached_tokens_at_full_price", frozenset({"attributed", "bill", "balance"}), Change(
-        "services/common/spend/rater.c", "{USAGE_CACHE_READ, PRICE_CACHE_READ, PRICES, true}",
-        "{USAGE_CACHE_READ, PRICE_INPUT, PRICES, true}")),
+        "services/common/spend/rater.c", "{USAGE_CACHE_READ, SIDE_IN, {PRICE_CACHE_READ, PRICES}, true, 1}",
+        "{USAGE_CACHE_READ, SIDE_IN, {PRICE_INPUT, PRICES}, true, 1}")),
 )
 # The same scenario with everything that provokes a defect, and none built in: the oracle must agree.
 CONTROL = Defect("none", frozenset(), after_the_compare_and_set(CRASH), frozenset({"crashes", "refusals"}))

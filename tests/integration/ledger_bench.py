@@ -10,7 +10,7 @@ import psycopg
 from confluent_kafka import Producer
 from psycopg.rows import dict_row
 
-from oracle import avro, build, fold, money, postgres
+from oracle import avro, build, fold, money, postgres, rater
 from oracle.kafka import Tail
 from stack import Stack, wait_until
 
@@ -28,7 +28,7 @@ def attributed(call, account, raw, **fields):
     made = {
         "call": call, "hash": fold.call_hash(call), "origin": START, "account_id": account, "task_id": None,
         "conversation_id": None, "user": None, "team": None, "route": "tag", "redrive": None, "raw_nanos": raw,
-        "rating": "exact", "price_version": 1, "price_key": "gpt-4o", "rater_version": 1,
+        "rating": "exact", "price_version": 1, "price_key": "gpt-4o", "rater_version": rater.RATER_VERSION,
         "config_watermark": build.now_us()}
     assert fields.keys() <= made.keys(), fields.keys() - made.keys()
     return {**made, **fields}
@@ -40,7 +40,7 @@ def dead(call, reason, raw, **fields):
         "kind": "call", "reason": reason, "detail": f"it is {reason}", "call_id": call["call_id"],
         "original": avro.CALL.encode(call), "origin": START, "first_seen": call["admitted_at"], "attempts": 1, "call": call,
         "hash": fold.call_hash(call), "raw_nanos": raw, "estimated": False, "price_version": raw and 1,
-        "rater_version": 1, "redrive": None}
+        "rater_version": rater.RATER_VERSION, "redrive": None}
     assert fields.keys() <= made.keys(), fields.keys() - made.keys()
     return {**made, **fields}
 

@@ -180,10 +180,12 @@ def test_a_version_counts_by_its_start_and_by_when_it_was_recorded():
     ("openai/gpt-4o", {"input": 2}, {}, (5000, "exact")),
     ("tiers", {"input": 1000}, {"service_tier": "flex"}, (500, "exact")),
     ("tiers", {"input": 1000}, {"service_tier": "flex", "provider": "azure"}, (1000, "exact")),
+    ("tiers", {"input": 3, "output": 1}, {"service_tier": "batch", "provider": "azure"}, (2, "assumed")),
     ("tiers", {"input": 200_000}, {}, (200_000, "exact")),
     ("tiers", {"input": 150_001, "cache_read": 50_000, "output": 1}, {}, (150_001 * 3 + 0 + 5, "assumed")),
     ("halves", {"input": 1}, {}, (0, "exact")), ("halves", {"input": 3}, {}, (2, "exact")), ("halves", {"input": 5}, {}, (2, "exact")),
-    ("gpt-4o", {"audio_in": 1}, {}, None), ("mystery", {"input": 1}, {}, None), ("gpt-4o", {}, {}, None),
+    ("gpt-4o", {"audio_in": 1}, {}, (0, "assumed")), ("gpt-4o", {"audio_out": 1}, {}, (10_000, "exact")),
+    ("gpt-4o", {"images": 1}, {}, None), ("gpt-4o", {"characters": 1}, {}, None), ("mystery", {"input": 1}, {}, None), ("gpt-4o", {}, {}, None),
     ("gpt-4o", {}, {"outcome": "failed"}, (0, "free")), ("gpt-4o", {}, {"outcome": "rejected"}, (0, "free")),
     ("gpt-4o", {"input": 2**63 - 1, "output": 2**63 - 1}, {}, None),
 ])

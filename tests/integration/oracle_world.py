@@ -113,7 +113,7 @@ class Spendline:
         reason = reason or ("unpriced" if rated["raw"] is None else None)
         base = {"call": {**call, "tags": named["tags"]}, "hash": fold.call_hash(call), "raw_nanos": rated["raw"],
                 "origin": dict(zip(("topic", "partition", "offset"), record.where, strict=True)),
-                "price_version": rated["price_version"], "rater_version": 1, "redrive": None}
+                "price_version": rated["price_version"], "rater_version": rater.RATER_VERSION, "redrive": None}
         if reason:
             return f"spend.dlq.{reason}", record.key, {
                 **base, "kind": "call", "reason": reason, "detail": "", "call_id": call["call_id"], "original": record.value,

@@ -4,29 +4,33 @@ import re
 
 from . import money
 
-RATER_VERSION = 1
-TEXT = ("input", "cache_read", "cache_write_5m", "cache_write_1h", "output", "reasoning")
-CLASSES = (*TEXT, "audio_in", "audio_out", "image_in", "image_out", "images", "characters", "seconds_milli", "requests")
-PROMPT = ("input", "cache_read", "cache_write_5m", "cache_write_1h")
-INPUT, OUTPUT = "input_cost_per_token", "output_cost_per_token"
+RATER_VERSION = 2
+PROMPT = ("input", "cache_read", "cache_write_5m", "cache_write_1h", "audio_in", "image_in")
+REPLY = ("output", "reasoning", "audio_out", "image_out")
+CLASSES = ("input", "cache_read", "cache_write_5m", "cache_write_1h", "output", "reasoning", "audio_in", "audio_out", "image_in",
+           "image_out", "images", "characters", "seconds_milli", "requests")
+INPUT, OUTPUT, CACHED = "input_cost_per_token", "output_cost_per_token", "cache_read_input_token_cost"
+WRITTEN, REASONED, IMAGE_OUT = "cache_creation_input_token_cost", "output_cost_per_reasoning_token", "output_cost_per_image_token"
 THRESHOLD = re.compile(r"input_cost_per_token_above_(\d+)k_tokens\Z", re.ASCII)
 THRESHOLDS = (128, 200, 272)
-# LiteLLM does not read this one threshold, and these providers have no service tiers.
-IGNORED_THRESHOLD = 256
-UNTIERED = {"anthropic", "azure", "azure_ai", "deepseek"}
-FLAT = {"databricks", "fireworks_ai"}
-SIZES = ((4, "together-ai-up-to-4b"), (8, "together-ai-4.1b-8b"), (21, "together-ai-8.1b-21b"),
-         (41, "together-ai-21.1b-41b"), (80, "together-ai-41.1b-80b"), (110, "together-ai-81.1b-110b"))
+IGNORED_THRESHOLD = 256  # LiteLLM does not read this one
+VARIED = {INPUT, OUTPUT, CACHED, WRITTEN}  # LiteLLM reads these by threshold and tier
+UNTIERED = {"anthropic", "azure", "azure_ai", "deepseek", "xai", "databricks", "fireworks_ai", "perplexity", "dashscope"}
+FLAT = {"databricks", "fireworks_ai", "perplexity"}
+BILLIONS = ((4, "together-ai-up-to-4b"), (8, "together-ai-4.1b-8b"), (21, "together-ai-8.1b-21b"),
+            (41, "together-ai-21.1b-41b"), (80, "together-ai-41.1b-80b"), (110, "together-ai-81.1b-110b"))
+MILLIONS = ((150, "together-ai-embedding-up-to-150m"), (350, "together-ai-embedding-151m-to-350m"))
 OTHER_UNITS = ("_per_second", "_per_image", "_per_character", "_per_pixel", "_per_query", "_per_page")
-# usage class -> (its price, has that price variants by threshold and tier, the price that stands in, free without one)
+# usage class -> its prices, of which the first that is there counts
 PRICES = {
-    "input": (INPUT, True, None, False),
-    "cache_read": ("cache_read_input_token_cost", True, None, True),
-    "cache_write_5m": ("cache_creation_input_token_cost", True, None, True),
-    "cache_write_1h": ("cache_creation_input_token_cost_above_1hr", False, None, True),
-    "output": (OUTPUT, True, None, False),
-    "reasoning": ("output_cost_per_reasoning_token", False, OUTPUT, False),
+    "input": (INPUT,), "cache_read": (CACHED,), "cache_write_5m": (WRITTEN,), "cache_write_1h": (WRITTEN + "_above_1hr",),
+    "audio_in": ("input_cost_per_audio_token",), "image_in": ("input_cost_per_image_token", "plain " + INPUT),
+    "output": (OUTPUT,), "reasoning": (REASONED, OUTPUT), "audio_out": ("output_cost_per_audio_token", OUTPUT),
+    "image_out": (IMAGE_OUT, OUTPUT), "images": ("output_cost_per_image", "input_cost_per_image", "input_cost_per_pixel"),
+    "characters": ("input_cost_per_character",), "seconds_milli": ("output_cost_per_second", "input_cost_per_second"),
+    "requests": ("input_cost_per_query",),
 }
+NEVER_FREE = {"images", "characters"}
 
 
 class Book:
@@ -62,8 +66,8 @@ def provider_prefix(provider):
     return "bedrock" if provider == "bedrock_converse" else provider
 
 
-def find_entry(book, provider, model):
-    """The entry of the first key that exists; one without any price prices nothing."""
+def find_entry(book, operation, provider, model):
+    """The entry of the first key that exists, also of one without any price."""
     if not model:
         return None
     provider = provider_prefix(provider or "")
@@ -71,17 +75,14 @@ def find_entry(book, provider, model):
     if provider:
         names.insert(0, f"{provider}/{model}")
     if provider == "together_ai":
-        names.insert(0, _size_key(model))
-    for name in names:
-        entry = book.entries.get(name) if name else None
-        if entry:
-            return entry if entry.rates else None
-    return None
+        names.insert(0, _size_key(operation, model))
+    return next((book.entries[name] for name in names if name and name in book.entries), None)
 
 
-def _size_key(model):
-    match = re.search(r"(\d+)[bB]", model, re.ASCII)
-    return next((key for most, key in SIZES if match and int(match[1]) <= most), None)
+def _size_key(operation, model):
+    sizes, letter = (MILLIONS, "m") if operation == "embeddings" else (BILLIONS, "b")
+    match = re.search(rf"(\d+){letter}", model, re.ASCII | re.IGNORECASE)
+    return next((key for most, key in sizes if match and int(match[1]) <= most), None)
 
 
 def rate(call, registry, prices, deadline):
@@ -104,88 +105,166 @@ def rate(call, registry, prices, deadline):
 def _priced(model, call, registry, book, deadline):
     """(entry, did the alias fail): the alias's entry, else the model's own."""
     alias = registry.find("model", model, call["admitted_at"], deadline) if model else None
+
+    def find(name):
+        return find_entry(book, call["operation"], call["provider"], name)
+
     if not (alias and alias["price_key"]):
-        return find_entry(book, call["provider"], model), False
-    entry = book.entries.get(alias["price_key"])
-    if not (entry and entry.rates):
-        entry = find_entry(book, call["provider"], alias["price_key"])
-    return (entry, False) if entry else (find_entry(book, call["provider"], model), True)
+        return find(model), False
+    entry = book.entries.get(alias["price_key"]) or find(alias["price_key"])
+    return (entry, False) if entry else (find(model), True)
+
+
+class Unpriced(Exception):
+    pass
 
 
 def rate_with(call, book, entry, assumed=False):
     """Applies one entry. The classes are disjoint; the sum is rounded once."""
-    usage = {c: call["usage"][c] or 0 for c in CLASSES}
-    provider = provider_prefix(call["provider"] or entry.provider or "")
-    prompt = sum(usage[c] for c in PROMPT)
-
-    def unpriced(why):
-        return _result(None, book=book, entry=entry, why=why)
-
-    if prompt > money.MAX:
-        return unpriced("overflow")
-    for name in CLASSES:
-        if name not in TEXT and usage[name] > 0:
-            return unpriced(f"no price rule for {name}")
-    if any(name.startswith("tiered_pricing.") for name in entry.rates):
-        return unpriced("no price rule for tiered_pricing")
-    over = [int(m[1]) for m in map(THRESHOLD.match, entry.rates) if m and 0 < int(m[1]) * 1000 < prompt]
-    if set(over) - {*THRESHOLDS, IGNORED_THRESHOLD}:
-        return unpriced("no rule for a threshold")
-    assumed = assumed or IGNORED_THRESHOLD in over
-    above = max((n for n in over if n != IGNORED_THRESHOLD), default=None)
-    tier = _tier(call, provider)
-    femtos, lines = 0, 0
-    for name in TEXT:
-        if usage[name] == 0:
-            continue
-        price, free = _price(entry, name, provider, above, tier)
-        if price is None and not free:
-            return unpriced(f"no price for {name}")
-        assumed = assumed or price is None
-        femtos += usage[name] * (price or 0)
-        lines += 1
-    assumed = assumed or _ignored(entry, usage, above, tier)
     try:
-        raw = money.from_femtos(femtos)
-    except money.MoneyError:
-        return unpriced("overflow")
-    if raw == 0 and lines and _charges_otherwise(entry):
-        return unpriced("the entry charges by another unit")
-    return _result(raw, "assumed" if assumed else "exact", book, entry)
+        rating = _Rating(call, entry)
+        raw = money.half_even(rating.thousandths(), 1000 * money.FEMTO_PER_NANO)
+    except Unpriced as why:
+        return _result(None, book=book, entry=entry, why=str(why))
+    if raw > money.MAX:
+        return _result(None, book=book, entry=entry, why="overflow")
+    guessed = assumed or rating.assumed or (raw == 0 and rating.used and _charges_otherwise(entry))
+    return _result(raw, "assumed" if guessed else "exact", book, entry)
 
 
-def _tier(call, provider):
-    tier = (call["service_tier"] or "").lower()
-    return tier if tier in ("flex", "priority") and provider not in UNTIERED else None
+class _Rating:
+    """One entry applied to one call."""
+
+    def __init__(self, call, entry):
+        self.entry, self.rates, self.assumed = entry, entry.rates, False
+        self.usage = {c: call["usage"][c] or 0 for c in CLASSES}
+        self.used = any(self.usage.values())
+        self.provider = provider_prefix(call["provider"] or entry.provider or "")
+        tier = (call["service_tier"] or "").lower()
+        self.batch = tier == "batch"
+        self.tier = tier if tier in ("flex", "priority") and self.provider not in UNTIERED else None
+        self.prompt, self.reply = (sum(self.usage[c] for c in side) for side in (PROMPT, REPLY))
+        if max(self.prompt, self.reply) > money.MAX:
+            raise Unpriced("overflow")
+        self.vertex = (self.provider == "vertex_ai" and not self.batch
+                       and not {f"{INPUT}_above_128k_tokens", f"{OUTPUT}_above_128k_tokens"}.isdisjoint(self.rates))
+        self.above_in = self.above_out = None
+        if self.vertex:
+            self.tier = None
+            self.above_in, self.above_out = (128 if n > 128000 else None for n in (self.prompt, self.reply))
+        elif not self.batch and self.provider not in FLAT | {"dashscope"}:
+            self.above_in = self.above_out = self._threshold()
+
+    def _threshold(self):
+        over = [int(m[1]) for m in map(THRESHOLD.match, self.rates) if m and 0 < int(m[1]) * 1000 < self.prompt]
+        if set(over) - {*THRESHOLDS, IGNORED_THRESHOLD}:
+            raise Unpriced("no rule for a threshold")
+        self.assumed |= IGNORED_THRESHOLD in over
+        return max((n for n in over if n != IGNORED_THRESHOLD), default=None)
+
+    def thousandths(self):
+        """The cost in thousandths of a femto: a second's price is for 1,000 units, half a price for 2."""
+        tiers = self._tiers() if self.provider == "dashscope" and not self.batch else None
+        total = sum(self._class(c) for c in CLASSES if c not in PROMPT + REPLY or not tiers)
+        if tiers:
+            total = self._by_ranges(tiers)
+        if self.provider == "perplexity" and not self.batch:
+            total += 1000 * self.usage["reasoning"] * self.rates.get(REASONED, 0)
+        self._ignored()
+        return total
+
+    def _class(self, name):
+        units = self.usage[name]
+        if not units:
+            return 0
+        for price in self._prices(name):
+            if price == "input_cost_per_pixel":
+                pixels = _pixels(self.entry.key)
+                if pixels and price in self.rates and pixels * self.rates[price] <= money.MAX:
+                    return 1000 * units * pixels * self.rates[price]
+                continue
+            femtos, parts = self._rate(price, name)
+            if femtos is not None:
+                return units * femtos * (1 if name == "seconds_milli" else 1000 // parts)
+        if name in NEVER_FREE:
+            raise Unpriced(f"no price for {name}")
+        self.assumed = True
+        return 0
+
+    def _prices(self, name):
+        if name not in PROMPT + REPLY:
+            return PRICES[name]
+        side = (INPUT,) if name in PROMPT else (OUTPUT,)
+        if self.batch:
+            return PRICES[name] if name == "cache_read" and f"{INPUT}_batches" not in self.rates else side
+        if self.vertex or self.provider in FLAT or (self.provider == "xai" and name in REPLY):
+            return side
+        if self.provider == "dashscope":
+            return (CACHED, INPUT) if name == "cache_read" else PRICES[name] if name == "reasoning" else side
+        return PRICES[name]
+
+    def _rate(self, price, name):
+        """(femtos or None, parts that the price is divided into)."""
+        if price.startswith("plain "):
+            price, variants = price[6:], []
+        else:
+            above = self.above_in if name in PROMPT else self.above_out if name in REPLY else None
+            variants = [f"{price}_above_{above}k_tokens"] if above else []
+            variants += [f"{price}_{self.tier}"] if self.tier else []
+            variants += [f"{price}_batches"] if self.batch else []
+        for variant in variants if price in VARIED else []:
+            if variant in self.rates:
+                return self.rates[variant], 1
+        femtos = self.rates.get(price)
+        if price == OUTPUT and not femtos and IMAGE_OUT in self.rates:
+            return self.rates[IMAGE_OUT], 1
+        if femtos is not None and self.batch and name in PROMPT + REPLY:
+            self.assumed = True
+            return femtos, 2
+        return femtos, 1
+
+    def _tiers(self):
+        """[(where the range begins, its prices)]."""
+        tiers = {}
+        for name, femtos in self.rates.items():
+            if name.startswith("tiered_pricing."):
+                match = re.match(r"tiered_pricing\.from_(\d+)\.(.+)\Z", name, re.ASCII)
+                if not match:
+                    raise Unpriced("tiered_pricing that cannot be read")
+                tiers.setdefault(int(match[1]), {})[match[2]] = femtos
+        return sorted(tiers.items())
+
+    def _by_ranges(self, tiers):
+        cached, reasoning = self.usage["cache_read"], self.usage["reasoning"]
+        femtos = 0
+        for units, own, other in ((self.prompt - cached, INPUT, INPUT), (cached, CACHED, INPUT),
+                                  (self.reply - reasoning, OUTPUT, OUTPUT), (reasoning, REASONED, OUTPUT)):
+            ends = [start for start, _ in tiers[1:]] + [units]
+            begin = 0
+            for (_, prices), end in zip(tiers, ends):
+                end = min(end, units)
+                if end > begin:
+                    self.assumed |= not prices.get(own) and other not in prices
+                    femtos += (end - begin) * (prices.get(own) or prices.get(other, 0))
+                    begin = end
+        return 1000 * femtos
+
+    def _ignored(self):
+        """Prices that the file has and LiteLLM does not read: billed without, and said."""
+        longest = WRITTEN + "_above_1hr_above_200k_tokens"
+        self.assumed |= (
+            (self.tier == "priority" and self.above_in in (200, 272)
+             and f"{INPUT}_above_{self.above_in}k_tokens_priority" in self.rates)
+            or (self.above_in == 200 and self.usage["cache_write_1h"] > 0 and longest in self.rates)
+            or self.rates.get("input_cost_per_request", 0) > 0)
 
 
-def _price(entry, name, provider, above, tier):
-    """(femtos or None, may it be free)."""
-    own, variants, stand_in, free = PRICES[name]
-    if provider in FLAT:
-        own, variants = (OUTPUT if name in ("output", "reasoning") else INPUT), True
-    if free and provider == "dashscope":
-        stand_in = INPUT
-    price = _variant(entry, own, above, tier) if variants else entry.rates.get(own)
-    if price is None and stand_in:
-        price = _variant(entry, stand_in, above, tier)
-    return price, free
-
-
-def _variant(entry, base, above, tier):
-    names = [f"{base}_above_{above}k_tokens"] if above else []
-    names += [f"{base}_{tier}"] if tier else []
-    return next((entry.rates[name] for name in (*names, base) if name in entry.rates), None)
-
-
-def _ignored(entry, usage, above, tier):
-    """Prices that the file has and LiteLLM does not read: billed without, and said."""
-    if tier == "priority" and above in (200, 272) and f"{INPUT}_above_{above}k_tokens_priority" in entry.rates:
-        return True
-    longest = "cache_creation_input_token_cost_above_1hr_above_200k_tokens"
-    if above == 200 and usage["cache_write_1h"] > 0 and longest in entry.rates:
-        return True
-    return entry.rates.get("input_cost_per_request", 0) > 0
+def _pixels(key):
+    for part in key.split("/"):
+        match = re.fullmatch(r"(\d{1,5})-x-(\d{1,5})", part, re.ASCII)
+        if match and 0 < int(match[1]) <= 32767 and 0 < int(match[2]) <= 32767:
+            return int(match[1]) * int(match[2])
+    return 0
 
 
 def _charges_otherwise(entry):
@@ -213,7 +292,7 @@ def import_book(document, version=1, effective_from=0, recorded_at=0):
 
 def _numbers(value, path, priced=False):
     """(path, text) of every price: a number whose name, or a name above it, holds cost."""
-    items = value.items() if isinstance(value, dict) else enumerate(value)
+    items = value.items() if isinstance(value, dict) else ((_item_name(i, item), item) for i, item in enumerate(value))
     for name, item in items:
         where = f"{path}.{name}" if path else str(name)
         is_price = priced or "cost" in str(name)
@@ -222,3 +301,11 @@ def _numbers(value, path, priced=False):
                 yield from _numbers(item, where, is_price)
         elif is_price and isinstance(item, str):
             yield where, item
+
+
+def _item_name(place, item):
+    """An item with a range of numbers is named by where that begins."""
+    start = item.get("range") if isinstance(item, dict) else None
+    if isinstance(start, list) and start and isinstance(start[0], str):
+        return f"from_{money.parse_decimal(start[0], 0)[0]}"
+    return str(place)

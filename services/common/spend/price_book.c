@@ -2,10 +2,12 @@
  * price_book: reads a LiteLLM price file strictly, in one pass, with every price as decimal text.
  * A price is a number whose field name holds "cost", at the top of an entry, or inside an object or array
  * whose name holds "cost" or "pricing"; such a nested price is named by its path
- * ("tiered_pricing.0.input_cost_per_token"). docs/prices.md.
+ * ("search_context_cost_per_query.search_context_size_low"), one of a range of tokens by where that begins
+ * ("tiered_pricing.from_32000.input_cost_per_token"). docs/prices.md.
  */
 #include "spend/price_book.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -130,6 +132,29 @@ static bool path_put(struct import *im, size_t at, struct strview name)
     return true;
 }
 
+/* An item of an array is named by its place, one with a `range` of numbers by where that begins. scan: a copy
+ * to look ahead with. */
+static struct strview item_name(struct json_scan scan, const struct json_value *item, size_t place, char *out,
+                                size_t size)
+{
+    struct json_value key;
+    struct json_value v;
+    int64_t from = -1;
+    struct err ignored;
+    while (item->kind == JSON_KIND_OBJECT && json_scan_member(&scan, &key, &v)) {
+        struct json_scan inside = scan;
+        struct json_value first;
+        if (v.kind == JSON_KIND_ARRAY && json_scan_text_is(&key, SV_LIT("range")) &&
+            json_scan_item(&inside, &first) && first.kind == JSON_KIND_NUMBER &&
+            !money_parse_decimal(first.raw, 0, &from, NULL, &ignored))
+            from = -1;
+        if (!json_scan_skip(&scan, &v, NULL))
+            break;
+    }
+    int len = from >= 0 ? snprintf(out, size, "from_%" PRId64, from) : snprintf(out, size, "%zu", place);
+    return sv_of_bytes(out, (size_t)len);
+}
+
 static bool take_nested(struct import *im, const struct json_value *container, bool all, int depth);
 
 /* The value whose name was put into the path. `all`: every number counts, whatever its name. */
@@ -159,7 +184,7 @@ static bool take_nested(struct import *im, const struct json_value *container, b
     if (depth == NEST_MAX)
         return refuse(im, "prices nested too deep");
     for (size_t i = 0;; i++) {
-        char digits[24];
+        char room[32];
         struct strview name = SV_NULL;
         if (container->kind == JSON_KIND_OBJECT) {
             if (!json_scan_member(&im->scan, &key, &v))
@@ -169,7 +194,7 @@ static bool take_nested(struct import *im, const struct json_value *container, b
         } else {
             if (!json_scan_item(&im->scan, &v))
                 break;
-            name = sv_of_bytes(digits, (size_t)snprintf(digits, sizeof digits, "%zu", i));
+            name = item_name(im->scan, &v, i, room, sizeof room);
         }
         if (!path_put(im, at, name) || !take_value(im, name, &v, all, depth + 1))
             return false;

@@ -159,9 +159,9 @@ static void test_the_real_file_keeps_what_a_price_needs(void **state)
     assert_true(price_entry_rate(e, SV_LIT("input_cost_per_token"), &femtos));
     assert_int_equal(femtos, 2500000000);
     e = price_book_find(book, SV_LIT("dashscope/qwen3-max"));
-    assert_true(price_entry_rate(e, SV_LIT("tiered_pricing.1.input_cost_per_token"), &femtos));
+    assert_true(price_entry_rate(e, SV_LIT("tiered_pricing.from_32000.input_cost_per_token"), &femtos));
     assert_int_equal(femtos, 2400000000);
-    assert_false(price_entry_rate(e, SV_LIT("tiered_pricing.1.range.1"), &femtos));
+    assert_false(price_entry_rate(e, SV_LIT("tiered_pricing.from_32000.range.1"), &femtos));
     assert_true(was_noted(report.skipped, report.skipped_count, SV_LIT("github_copilot/gpt-4.1"), SV_NULL));
     assert_non_null(price_book_find(book, SV_LIT("github_copilot/gpt-4.1"))); /* without price, but there */
     price_book_free(book);

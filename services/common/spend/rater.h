@@ -9,7 +9,7 @@
 #include "spend/price_book.h"
 #include "spend/registry.h"
 
-#define RATER_VERSION 1
+#define RATER_VERSION 2
 
 enum rate_verdict {
     RATE_OK,       /* raw_nanos holds */
@@ -17,10 +17,15 @@ enum rate_verdict {
 };
 
 /* One line of a bill, for explain. */
+#define RATE_LINES_MAX 48   /* ranges of four kinds of tokens, and a class each */
+#define RATE_PER_MAX   1000 /* a multiple of every `per` */
+
+/* units x femtos / per. */
 struct rate_line {
     enum usage_class usage_class;
     int64_t units;
-    int64_t femtos;        /* per unit */
+    int64_t femtos;        /* for `per` units */
+    int64_t per;           /* 1; 1000: a second's price and milliseconds; 2: half of a price */
     const char *rate_name; /* of the price file; static */
     bool assumed;
 };
@@ -31,7 +36,7 @@ struct rate_result {
     enum spend_rating rating;
     int64_t price_version;    /* 0 = no book was needed or there */
     struct strview price_key; /* view into the book */
-    struct rate_line lines[USAGE_COUNT];
+    struct rate_line lines[RATE_LINES_MAX];
     size_t line_count;
     char detail[LIMIT_DETAIL_BYTES]; /* why unpriced, or what was assumed */
 };
@@ -48,9 +53,5 @@ bool rater_rate(const struct spend_call *call, const struct registry *registry,
 /* The same against one given entry and book: for vectors and rebills. */
 bool rater_rate_with(const struct spend_call *call, const struct price_book *book,
                      const struct price_entry *entry, struct rate_result *out, struct err *err) NODISCARD;
-/* "provider/model", "model", model after its first '/': the look-up order. NULL: no entry with a usable
- * price. */
-const struct price_entry *rater_find_entry(const struct price_book *book, struct strview provider,
-                                           struct strview model);
 
 #endif

@@ -1,0 +1,122 @@
+/*
+ * price_key: LiteLLM's look-up order.
+ */
+#include "spend/price_key.h"
+
+#include <string.h>
+
+struct strview price_key_provider(struct strview provider)
+{
+    if (sv_starts_with(provider, SV_LIT("vertex_ai-")))
+        return SV_LIT("vertex_ai");
+    if (sv_eq(provider, SV_LIT("bedrock_converse")))
+        return SV_LIT("bedrock");
+    return provider;
+}
+
+static bool is_digit(char c)
+{
+    return c >= '0' && c <= '9';
+}
+
+/* The first number directly before the letter, as 70 in "llama-3-70B"; -1: none. */
+static int64_t size_in(struct strview model, char letter)
+{
+    for (size_t i = 0; i < model.len; i++) {
+        size_t end = i;
+        while (end < model.len && is_digit(model.ptr[end]))
+            end++;
+        int64_t n;
+        if (end > i && end < model.len && (model.ptr[end] | 0x20) == letter &&
+            sv_to_i64(sv_of_bytes(model.ptr + i, end - i), &n))
+            return n;
+        if (end > i)
+            i = end;
+    }
+    return -1;
+}
+
+/* together_ai charges by size. NULL: by its own entry. */
+static const struct price_entry *find_by_size(const struct price_book *book, enum spend_operation operation,
+                                              struct strview model)
+{
+    static const struct {
+        char letter;
+        int64_t up_to;
+        const char *key;
+    } sizes[] = {{'b', 4, "together-ai-up-to-4b"},
+                 {'b', 8, "together-ai-4.1b-8b"},
+                 {'b', 21, "together-ai-8.1b-21b"},
+                 {'b', 41, "together-ai-21.1b-41b"},
+                 {'b', 80, "together-ai-41.1b-80b"},
+                 {'b', 110, "together-ai-81.1b-110b"},
+                 {'m', 150, "together-ai-embedding-up-to-150m"},
+                 {'m', 350, "together-ai-embedding-151m-to-350m"}};
+    char letter = operation == OPERATION_EMBEDDINGS ? 'm' : 'b';
+    int64_t size = size_in(model, letter);
+    for (size_t i = 0; size >= 0 && i < sizeof sizes / sizeof sizes[0]; i++) {
+        if (sizes[i].letter == letter && size <= sizes[i].up_to)
+            return price_book_find(book, sv_of(sizes[i].key));
+    }
+    return NULL;
+}
+
+static const struct price_entry *find_joined(const struct price_book *book, struct strview provider,
+                                             struct strview model)
+{
+    char key[2 * LIMIT_TEXT_BYTES + 2];
+    if (sv_is_empty(provider) || provider.len > LIMIT_TEXT_BYTES || model.len > LIMIT_TEXT_BYTES)
+        return NULL;
+    memcpy(key, provider.ptr, provider.len);
+    key[provider.len] = '/';
+    memcpy(key + provider.len + 1, model.ptr, model.len);
+    return price_book_find(book, sv_of_bytes(key, provider.len + 1 + model.len));
+}
+
+const struct price_entry *price_key_find(const struct price_book *book, enum spend_operation operation,
+                                         struct strview provider, struct strview model)
+{
+    if (sv_is_empty(model))
+        return NULL;
+    const struct price_entry *entry = NULL;
+    struct strview tail;
+    provider = price_key_provider(provider);
+    (void)sv_cut(model, '/', &tail);
+    if (sv_eq(provider, SV_LIT("together_ai")))
+        entry = find_by_size(book, operation, model);
+    if (entry == NULL)
+        entry = find_joined(book, provider, model);
+    if (entry == NULL)
+        entry = price_book_find(book, model);
+    if (entry == NULL && !sv_is_empty(tail))
+        entry = price_book_find(book, tail);
+    return entry;
+}
+
+/* "1024-x-1792" -> 1835008; 0: it is no size. */
+static int64_t pixels_of(struct strview segment)
+{
+    struct strview cross = SV_LIT("-x-");
+    int64_t height;
+    int64_t width;
+    for (size_t i = 1; i + cross.len < segment.len; i++) {
+        if (sv_eq(sv_of_bytes(segment.ptr + i, cross.len), cross))
+            return sv_to_i64(sv_of_bytes(segment.ptr, i), &height) && height > 0 && height <= INT16_MAX &&
+                           sv_to_i64(sv_of_bytes(segment.ptr + i + cross.len, segment.len - i - cross.len),
+                                     &width) &&
+                           width > 0 && width <= INT16_MAX
+                       ? height * width
+                       : 0;
+    }
+    return 0;
+}
+
+int64_t price_key_pixels(struct strview key)
+{
+    while (!sv_is_empty(key)) {
+        int64_t pixels = pixels_of(sv_cut(key, '/', &key));
+        if (pixels > 0)
+            return pixels;
+    }
+    return 0;
+}

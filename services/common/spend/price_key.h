@@ -1,0 +1,23 @@
+/*
+ * price_key: which entry of a price book is a model's. Pure; docs/prices.md says the order.
+ */
+#ifndef SPEND_SPEND_PRICE_KEY_H
+#define SPEND_SPEND_PRICE_KEY_H
+
+#include "spend/price_book.h"
+
+/* The name that prices and rules are under: LiteLLM has sub-names for routes to a provider. */
+struct strview price_key_provider(struct strview provider);
+
+/*
+ * "provider/model", "model", model after its first '/': the first that exists, also when it holds no price,
+ * since another's price behind it would be a guess. together_ai's are found by the size in the model's name.
+ * provider may be null. NULL: no entry.
+ */
+const struct price_entry *price_key_find(const struct price_book *book, enum spend_operation operation,
+                                         struct strview provider, struct strview model);
+
+/* Pixels of one image, from a key like "hd/1024-x-1792/dall-e-3"; 0: it names no size. */
+int64_t price_key_pixels(struct strview key);
+
+#endif

@@ -1,0 +1,117 @@
+/*
+ * price_key: the order of the look-up, as a table over a small book.
+ */
+#include "spend/price_key.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static const char small_book[] =
+    "{\"m\": {}, \"plain\": {}, \"openai/m\": {}, \"subs/m\": {}, \"bedrock/b\": {},"
+    "\"vertex_ai/g\": {}, \"together-ai-up-to-4b\": {}, \"together-ai-41.1b-80b\": {},"
+    "\"together-ai-embedding-up-to-150m\": {}, \"together_ai/llama-405b\": {}}";
+
+static int set_up(void **state)
+{
+    struct price_book *book = NULL;
+    struct price_import report;
+    struct err err = {0};
+    if (!price_book_parse(&book, SV_LIT(small_book), &report, &err))
+        fail_msg("%s", err.text);
+    *state = book;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    price_book_free(*state);
+    return 0;
+}
+
+static void test_look_up_order(void **state)
+{
+    static const struct {
+        const char *provider;
+        const char *model;
+        const char *key; /* NULL: none */
+    } rows[] = {
+        {NULL, "m", "m"},
+        {"openai", "m", "openai/m"},
+        {"other", "m", "m"},
+        {NULL, "openai/m", "openai/m"},
+        {NULL, "azure/m", "m"},
+        {NULL, "a/openai/m", "openai/m"},
+        {NULL, "a/b/m", NULL},
+        {"bedrock_converse", "b", "bedrock/b"},
+        {"vertex_ai-language-models", "g", "vertex_ai/g"},
+        {NULL, "g", NULL},
+        {NULL, "M", NULL},
+        {NULL, "", NULL},
+        {NULL, NULL, NULL},
+        {NULL, "m/", NULL},
+        {"subs", "m", "subs/m"}, /* it has no price: the other m's is not its */
+        {"together_ai", "x/gemma-2b-it", "together-ai-up-to-4b"},
+        {"together_ai", "m-70B-chat", "together-ai-41.1b-80b"},
+        {"together_ai", "llama-405b", "together_ai/llama-405b"},
+        {"together_ai", "v3-70b", "together-ai-41.1b-80b"},
+        {"together_ai", "plain", "plain"},
+        {"together_ai", "x-8b", NULL}, /* no such size in this book, no such model either */
+        {NULL, "m-70b-chat", NULL},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        const struct price_entry *e =
+            price_key_find(*state, OPERATION_CHAT, sv_of(rows[i].provider), sv_of(rows[i].model));
+        if ((e == NULL) != (rows[i].key == NULL) || (e != NULL && !sv_eq(e->key, sv_of(rows[i].key))))
+            fail_msg("row %zu: got " SV_FMT, i, e == NULL ? 4 : (int)e->key.len,
+                     e == NULL ? "none" : e->key.ptr);
+    }
+    const struct price_entry *embedding =
+        price_key_find(*state, OPERATION_EMBEDDINGS, SV_LIT("together_ai"), SV_LIT("bert-80M-2b"));
+    assert_true(sv_eq(embedding->key, SV_LIT("together-ai-embedding-up-to-150m")));
+}
+
+static void test_names_of_any_length_are_looked_up(void **state)
+{
+    char long_text[2000];
+    memset(long_text, 'x', sizeof long_text);
+    struct strview v = sv_of_bytes(long_text, sizeof long_text);
+    assert_null(price_key_find(*state, OPERATION_CHAT, v, SV_LIT("none")));
+    assert_null(price_key_find(*state, OPERATION_CHAT, SV_LIT("openai"), v));
+}
+
+static void test_pixels_of_a_key(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *key;
+        int64_t pixels;
+    } rows[] = {
+        {"1024-x-1024/dall-e-2", 1048576},
+        {"azure/hd/1024-x-1792/dall-e-3", 1024 * 1792},
+        {"dall-e-3", 0},
+        {"0-x-5/a", 0},
+        {"-5-x-5/a", 0},
+        {"5-x-/a", 0},
+        {"-x-5/a", 0},
+        {"40000-x-40000/a", 0},
+        {"a-x-b/5-x-6", 30},
+        {"", 0},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        assert_int_equal(price_key_pixels(sv_of(rows[i].key)), rows[i].pixels);
+}
+
+#define CASE(t) cmocka_unit_test_setup_teardown(t, set_up, tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        CASE(test_look_up_order),
+        CASE(test_names_of_any_length_are_looked_up),
+        cmocka_unit_test(test_pixels_of_a_key),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
