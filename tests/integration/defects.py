@@ -57,11 +57,12 @@ DEFECTS = (
         "services/ingest/tag_capture.c", "return metadata_read(r, value, TAG_ORIGIN_LITELLM_METADATA);",
         "return json_scan_skip(&r->scan, value, NULL);")),
     Defect("float_money", frozenset({"attributed", "bill", "balance"}), Change(
-        "services/common/spend/rater.c", "    out->raw_nanos = (int64_t)nanos;\n",
+        "services/common/spend/rater.c", "    return money_from_femtos(sum, RATE_PER_MAX, &out->raw_nanos) || overflow(err);\n",
         "    double usd = 0;\n"
         "    for (size_t i = 0; i < out->line_count; i++)\n"
         "        usd += (double)out->lines[i].units * ((double)out->lines[i].femtos / 1e15);\n"
-        "    out->raw_nanos = (int64_t)(usd * 1e9);\n")),
+        "    out->raw_nanos = (int64_t)(usd * 1e9);\n"
+        "    return true;\n")),
     Defect("dead_letter_lost", frozenset({"lost"}), Change(
         "services/attributor/attribute_loop.c", "if (!record_send(l, item, &decision, err))",
         "if (decision.verdict != DECIDE_UNTAGGED && !record_send(l, item, &decision, err))")),

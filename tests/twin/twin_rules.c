@@ -191,7 +191,7 @@ void twin_money(struct twin *t)
     bool ok = false;
     switch (t->words[1].ptr[0]) {
     case 'f':
-        ok = money_from_femtos((int128)twin_number(t, 2) * twin_number(t, 3), &out);
+        ok = money_from_femtos((int128)twin_number(t, 2) * twin_number(t, 3), 1, &out);
         break;
     case 'm':
         ok = money_mark_up(twin_number(t, 2), twin_number(t, 3), &out);

@@ -42,9 +42,9 @@ int128 money_div_half_even(int128 n, int128 d)
     return n < 0 ? quotient - 1 : quotient + 1;
 }
 
-bool money_from_femtos(int128 femtos, int64_t *nanos)
+bool money_from_femtos(int128 sum, int64_t parts, int64_t *nanos)
 {
-    return fit(money_div_half_even(femtos, FEMTOS_PER_NANO), nanos);
+    return fit(money_div_half_even(sum, (int128)FEMTOS_PER_NANO * parts), nanos);
 }
 
 bool money_mark_up(int64_t raw_nanos, int64_t markup_ppm, int64_t *billed_nanos)

@@ -21,8 +21,9 @@ bool money_sub(int64_t a, int64_t b, int64_t *out) NODISCARD;
 /* n / d, halves to the even neighbour, both signs right. d > 0. */
 int128 money_div_half_even(int128 n, int128 d);
 
-/* Femtos (units x rate, summed) to nanos, rounded half-even once. */
-bool money_from_femtos(int128 femtos, int64_t *nanos) NODISCARD;
+/* The sum of units x rate, in femtos of `parts` parts each (1, or 1,000 for milliseconds at a second's
+ * price), to nanos: rounded half-even once. parts > 0. */
+bool money_from_femtos(int128 sum, int64_t parts, int64_t *nanos) NODISCARD;
 
 /* half-even(raw x markup_ppm / 1,000,000), once. markup_ppm >= 0. */
 bool money_mark_up(int64_t raw_nanos, int64_t markup_ppm, int64_t *billed_nanos) NODISCARD;

@@ -104,15 +104,17 @@ static void test_femtos_become_nanos_once(void **state)
 {
     (void)state;
     int64_t nanos = 0;
-    assert_true(money_from_femtos((int128)150000 * 1000, &nanos)); /* 1000 tokens at 0.15 USD a million */
+    assert_true(money_from_femtos((int128)150000 * 1000, 1, &nanos)); /* 1000 tokens at 0.15 USD a million */
     assert_int_equal(nanos, 150);
-    assert_true(money_from_femtos(500000, &nanos));
+    assert_true(money_from_femtos(500000, 1, &nanos));
     assert_int_equal(nanos, 0);
-    assert_true(money_from_femtos(1500000, &nanos));
+    assert_true(money_from_femtos(1500000, 1, &nanos));
     assert_int_equal(nanos, 2);
-    assert_true(money_from_femtos((int128)INT64_MAX * 1000000 + 499999, &nanos));
+    assert_true(money_from_femtos((int128)INT64_MAX * 1000000 + 499999, 1, &nanos));
     assert_int_equal(nanos, INT64_MAX);
-    assert_false(money_from_femtos((int128)INT64_MAX * 1000000 + 500000, &nanos));
+    assert_false(money_from_femtos((int128)INT64_MAX * 1000000 + 500000, 1, &nanos));
+    assert_true(money_from_femtos(2500000000, 1000, &nanos)); /* 2.5 nanos in thousandths of a femto */
+    assert_int_equal(nanos, 2);
 }
 
 static void test_mark_up_rounds_once_and_refuses_overflow(void **state)

@@ -350,6 +350,7 @@ static bool price_classes(struct rating *r, enum side first, enum usage_class *m
             *missing = rule->usage_class;
             if (!rule->free_without)
                 return false;
+            assert(rule->prices[0] < PRICES);
             line.rate_name = price_names[rule->prices[0]][PLAIN];
             line.assumed = true;
         }
@@ -458,9 +459,7 @@ static bool lines_sum(struct rate_result *out, struct err *err)
             __builtin_add_overflow(sum, cost, &sum))
             return overflow(err);
     }
-    int128 nanos = money_div_half_even(sum, (int128)FEMTOS_PER_NANO * RATE_PER_MAX);
-    out->raw_nanos = (int64_t)nanos;
-    return nanos <= INT64_MAX || overflow(err);
+    return money_from_femtos(sum, RATE_PER_MAX, &out->raw_nanos) || overflow(err);
 }
 
 /* *out was begun. */
