@@ -7,7 +7,7 @@
 #ifndef SPEND_INGEST_DELIVERY_H
 #define SPEND_INGEST_DELIVERY_H
 
-#include "ingest/journal.h"
+#include "journal/journal.h"
 #include "kafka/producer.h"
 #include "spend/instance.h"
 

@@ -10,10 +10,10 @@
 #include "base/sha256.h"
 #include "ingest/delivery.h"
 #include "ingest/ingest_options.h"
-#include "ingest/journal.h"
 #include "ingest/reply_watch.h"
 #include "ingest/route.h"
 #include "ingest/upstream.h"
+#include "journal/journal.h"
 
 struct client;
 struct exchange;

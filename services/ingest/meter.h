@@ -65,19 +65,12 @@
     X(RECOVERED_FINISHED, COUNTER, "spend_ingest_recovered_total", "state", "finished",                      \
       "calls found in a journal after a crash")                                                              \
     X(RECOVERED_OPEN, COUNTER, "spend_ingest_recovered_total", "state", "open", "")                          \
-    X(CALL_LEFT, COUNTER, "spend_ingest_unfinished_total", NULL, NULL,                                       \
-      "calls whose record could not be written at once: tried again until it is")                            \
     X(JOURNAL_SKIPPED, COUNTER, "spend_ingest_journal_skipped_bytes_total", NULL, NULL,                      \
       "journal bytes that could not be read")                                                                \
     X(JOURNAL_DAMAGED, COUNTER, "spend_ingest_journal_damaged_total", NULL, NULL,                            \
       "journal segments whose header is damaged")                                                            \
-    X(JOURNAL_MOVED, COUNTER, "spend_ingest_journal_moved_total", NULL, NULL,                                \
-      "records moved forward so that an old segment could go")                                               \
     X(JOURNALS_SET_ASIDE, GAUGE, "spend_ingest_journals_set_aside", NULL, NULL,                              \
       "damaged journals, kept as .damaged or about to be: calls may be lost (alarm on it)")                  \
-    X(JOURNAL_UNDELIVERED, GAUGE, "spend_ingest_journal_undelivered", NULL, NULL,                            \
-      "calls in the journal without Kafka's report")                                                         \
-    X(JOURNAL_BYTES, GAUGE, "spend_ingest_journal_bytes", NULL, NULL, "bytes of journal segments on disk")   \
     X(DELIVERY_RETRIED, COUNTER, "spend_ingest_delivery_retried_total", NULL, NULL,                          \
       "records produced again after a failed report")                                                        \
     X(PRODUCER_REPLACED, COUNTER, "spend_ingest_producer_replaced_total", NULL, NULL,                        \

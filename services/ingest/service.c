@@ -201,6 +201,7 @@ bool service_run(const struct ingest_options *options, struct err *err)
     health_ready("accepting", false, "starting");
     descriptors_raise();
     meter_open();
+    journal_metrics_open();
     s.loop = health_loop_start("ingest", LOOP_AGE_US);
     bool ok = parts_open(&s, err);
     if (ok) {

@@ -11,10 +11,10 @@ FILE_LINES = 600
 FUNCTION_LINES = 70
 SERVICES = ("ingest", "attributor", "ledger", "spendctl")
 # lines that are neither blank nor comment, of .c and .h, without tests: small is a promise
-BUDGETS = {"ingest": 6500, "attributor": 1500, "ledger": 7000, "common": 9200, "spendctl": 2500}
+BUDGETS = {"ingest": 6500, "attributor": 1500, "ledger": 7000, "common": 10300, "spendctl": 2500}
 # room -> the rooms it may include; a service may include every room of common
 ROOMS = {"base": ("base",), "spend": ("base", "spend"), "run": ("base", "spend", "run"),
-         "kafka": ("base", "spend", "kafka")}
+         "kafka": ("base", "spend", "kafka"), "journal": ("base", "journal")}
 # library header -> where alone it may be included
 LIBRARIES = {
     r"librdkafka/": r"services/common/kafka/",
@@ -44,14 +44,14 @@ def includes(path):
 
 
 def room(path):
-    """base, spend, run, kafka, or the service's name."""
+    """base, spend, run, kafka, journal, or the service's name."""
     parts = path.split("/")
     return parts[2] if parts[1] == "common" else parts[1]
 
 
 def included_room(name):
     """The room an include of ours points into, None for a system header or the file's own folder."""
-    match = re.match(r"(?:common/)?(base|spend|run|kafka)/|(ingest|attributor|ledger|spendctl)/", name)
+    match = re.match(r"(?:common/)?(base|spend|run|kafka|journal)/|(ingest|attributor|ledger|spendctl)/", name)
     return match and (match.group(1) or match.group(2))
 
 

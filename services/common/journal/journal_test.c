@@ -2,7 +2,7 @@
  * journal: what a crash may leave, at every byte of the last record; and that nothing is lost or forked by
  * it.
  */
-#include "ingest/journal.h"
+#include "journal/journal.h"
 
 #include <dirent.h>
 #include <fcntl.h>

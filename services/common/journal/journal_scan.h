@@ -6,7 +6,7 @@
 #ifndef SPEND_INGEST_JOURNAL_SCAN_H
 #define SPEND_INGEST_JOURNAL_SCAN_H
 
-#include "ingest/journal.h"
+#include "journal/journal.h"
 
 /* The newest record of one call. */
 struct scan_call {

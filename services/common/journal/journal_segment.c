@@ -3,9 +3,9 @@
  * is a header's checksum: a killed process leaves either the whole or none. A machine that dies may tear
  * pages: the checksum tells.
  */
-#include "ingest/journal_segment.h"
+#include "journal/journal_segment.h"
 
-#include "ingest/crc32c.h"
+#include "journal/crc32c.h"
 
 #include <assert.h>
 #include <errno.h>

@@ -8,7 +8,7 @@
 #ifndef SPEND_INGEST_JOURNAL_H
 #define SPEND_INGEST_JOURNAL_H
 
-#include "ingest/journal_segment.h"
+#include "journal/journal_segment.h"
 
 struct journal;
 
@@ -45,6 +45,9 @@ struct journal_found {
     size_t damaged;  /* segments whose header is damaged */
     bool cut;        /* the machine stopped while it was in use: what was not written then is lost, unseen */
 };
+
+/* Registers what all journals of the process count: once, before any is opened. */
+void journal_metrics_open(void);
 
 /* A new directory, boot 1, seq from 1. */
 bool journal_create(struct journal **out, const struct journal_options *o, int64_t utc_us,

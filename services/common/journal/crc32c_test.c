@@ -1,4 +1,4 @@
-#include "ingest/crc32c.h"
+#include "journal/crc32c.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

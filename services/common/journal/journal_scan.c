@@ -1,7 +1,7 @@
 /*
  * journal_scan: every record into one array, sorted by (seq, segment, offset); the last one of a seq decides.
  */
-#include "ingest/journal_scan.h"
+#include "journal/journal_scan.h"
 
 #include "base/log.h"
 

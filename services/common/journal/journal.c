@@ -3,14 +3,14 @@
  * stands in it and no older one is left, so a `delivered` always outlives the records it settles. A call that
  * stays open for long would pin every segment after its own: its record is moved forward instead.
  */
-#include "ingest/journal.h"
+#include "journal/journal.h"
 
 #include "base/clock.h"
 #include "base/limits.h"
 #include "base/log.h"
-#include "ingest/journal_lock.h"
-#include "ingest/journal_scan.h"
-#include "ingest/meter.h"
+#include "base/metrics.h"
+#include "journal/journal_lock.h"
+#include "journal/journal_scan.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -47,6 +47,29 @@ struct journal {
     bool damaged; /* no segment goes: each start is to see the damage */
 };
 
+/* Of all journals of the process; NULL until journal_metrics_open. */
+static struct {
+    struct metric *bytes, *undelivered, *moved, *unfinished;
+} told;
+
+void journal_metrics_open(void)
+{
+    told.bytes = metric_gauge("spend_ingest_journal_bytes", "bytes of journal segments on disk", NULL, NULL);
+    told.undelivered = metric_gauge("spend_ingest_journal_undelivered",
+                                    "calls in the journal without Kafka's report", NULL, NULL);
+    told.moved = metric_counter("spend_ingest_journal_moved_total",
+                                "records moved forward so that an old segment could go", NULL, NULL);
+    told.unfinished = metric_counter(
+        "spend_ingest_unfinished_total",
+        "calls whose record could not be written at once: tried again until it is", NULL, NULL);
+}
+
+static void tell(struct metric *m, int64_t n)
+{
+    if (m != NULL)
+        metric_add(m, n);
+}
+
 static size_t record_max(void)
 {
     return segment_record_size(LIMIT_CALL_BYTES);
@@ -72,7 +95,7 @@ static bool segment_add(struct journal *j, struct err *err)
     *(j->newest == NULL ? &j->oldest : &j->newest->newer) = s;
     j->newest = s;
     j->segments++;
-    meter_add(METER_JOURNAL_BYTES, (int64_t)s->size);
+    tell(told.bytes, (int64_t)s->size);
     return true;
 }
 
@@ -119,7 +142,7 @@ static void segments_release(struct journal *j)
         struct segment *s = j->oldest;
         j->oldest = s->newer;
         j->segments--;
-        meter_add(METER_JOURNAL_BYTES, -(int64_t)s->size);
+        tell(told.bytes, -(int64_t)s->size);
         segment_unlink(j->dir_fd, s);
         segment_free(s);
     }
@@ -150,7 +173,7 @@ static void compact(struct journal *j)
         struct segment *where = NULL;
         size_t offset = record_append(j, &record, &where);
         call_move(call, where, offset);
-        meter_add(METER_JOURNAL_MOVED, 1);
+        tell(told.moved, 1);
     }
     segments_release(j);
 }
@@ -167,7 +190,7 @@ static struct journal_call *call_add(struct journal *j, uint64_t seq, const stru
     *(j->last == NULL ? &j->first : &j->last->newer) = call;
     j->last = call;
     j->undelivered++;
-    meter_add(METER_JOURNAL_UNDELIVERED, 1);
+    tell(told.undelivered, 1);
     return call;
 }
 
@@ -188,7 +211,7 @@ static void call_drop(struct journal_call *call)
     *(call->newer == NULL ? &j->last : &call->newer->older) = call->older;
     j->undelivered--;
     j->reserved -= call->reserved;
-    meter_add(METER_JOURNAL_UNDELIVERED, -1);
+    tell(told.undelivered, -1);
     call_move(call, NULL, 0);
     free(call);
 }
@@ -253,7 +276,7 @@ bool journal_finish(struct journal_call *call, struct strview bytes, struct err 
 void journal_leave(struct journal_call *call, struct strview bytes)
 {
     assert(!call->finished && !call->left);
-    meter_add(METER_CALL_LEFT, 1);
+    tell(told.unfinished, 1);
     call->left = true;
     call->home->left++;
     call->left_len = bytes.len;
@@ -372,7 +395,7 @@ static bool scan_take(struct journal *j, struct journal_scan *scan, struct err *
     j->next_seq = scan->next_seq;
     j->next_number = scan->last_number + 1;
     for (const struct segment *s = j->oldest; s != NULL; s = s->newer)
-        meter_add(METER_JOURNAL_BYTES, (int64_t)s->size);
+        tell(told.bytes, (int64_t)s->size);
     for (size_t i = 0; i < scan->count; i++) {
         struct journal_call *call = call_add(j, scan->call[i].seq, &scan->call[i].call_id);
         if (call == NULL)
@@ -461,7 +484,7 @@ void journal_free(struct journal *j)
     while (j->oldest != NULL) {
         struct segment *s = j->oldest;
         j->oldest = s->newer;
-        meter_add(METER_JOURNAL_BYTES, -(int64_t)s->size);
+        tell(told.bytes, -(int64_t)s->size);
         segment_free(s);
     }
     if (j->dir_fd >= 0)

@@ -2,7 +2,7 @@
  * journal_lock: two lines, the boot's id and the state with next_seq. All states are of one length, so that
  * one write replaces the other; what a longer id of another boot leaves behind them is not read.
  */
-#include "ingest/journal_lock.h"
+#include "journal/journal_lock.h"
 
 #include "base/strview.h"
 

@@ -1,7 +1,7 @@
 /*
  * crc32c: the instruction takes 8 bytes a step; the table one.
  */
-#include "ingest/crc32c.h"
+#include "journal/crc32c.h"
 
 #include <string.h>
 
