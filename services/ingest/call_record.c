@@ -34,12 +34,6 @@ static void usage_estimate(struct spend_call *call, uint64_t request_text, uint6
     call->quality = QUALITY_ESTIMATED;
 }
 
-/* Only operations whose usage is read are estimated: the others are loud as `unpriced`. */
-static bool is_estimable(enum spend_operation operation)
-{
-    return usage_map(operation).count > 0;
-}
-
 bool call_record_start(const struct call_start *start, const struct tag_capture *capture, struct arena *a,
                        struct spend_call *out)
 {
@@ -62,8 +56,11 @@ bool call_record_start(const struct call_start *start, const struct tag_capture 
         .quality = QUALITY_UNKNOWN,
         .request_bytes = (int64_t)start->request_bytes,
     };
-    if (is_estimable(start->operation))
+    if (usage_is_text(start->operation))
         usage_estimate(out, capture->text_bytes, 0);
+    out->usage.units[USAGE_CHARACTERS] = capture->characters;
+    if (capture->characters.has)
+        out->quality = QUALITY_ESTIMATED;
     return tags_copy(capture, a, out) && arena_dup(a, tag_capture_text(start->path), &out->path) &&
            arena_dup(a, capture->model, &out->model_requested) &&
            arena_dup(a, capture->key_hash, &out->key_hash) &&
@@ -103,7 +100,12 @@ static void usage_reported(struct spend_call *call, const struct usage_reader *r
                            const struct call_end *end, uint64_t reply_text)
 {
     usage_reader_result(reader, &call->usage);
+    if (usage_is_empty(&call->usage))
+        return;
     call->quality = end->reply_whole ? QUALITY_FINAL : QUALITY_PARTIAL;
+    bool paid = end->outcome != OUTCOME_FAILED || end->estimate_failed;
+    if (reader->output_is_first && paid && text_tokens(reply_text) > call->usage.units[USAGE_OUTPUT].v)
+        side_estimate(call, USAGE_OUTPUT, reply_text);
     if (reader->input_unreadable)
         side_estimate(call, USAGE_INPUT, end->request_text);
     if (reader->output_unreadable)
@@ -131,9 +133,10 @@ void call_record_end(struct spend_call *call, const struct call_end *end, const 
     uint64_t reply_text = reply_watch_text(watch);
     bool ended_well = end->outcome == OUTCOME_COMPLETED || end->outcome == OUTCOME_ABORTED;
     bool broke_after_output = end->outcome == OUTCOME_FAILED && reply_text > 0 && end->estimate_failed;
-    if (reader->has_usage)
+    bool spoken = call->operation == OPERATION_SPEECH && ended_well; /* its text, as it came, is charged */
+    if (reader->has_usage || spoken)
         usage_reported(call, reader, end, reply_text);
-    else if (is_estimable(call->operation) && (ended_well || broke_after_output))
+    else if (usage_is_text(call->operation) && (ended_well || broke_after_output))
         usage_estimate(call, end->request_text, reply_text);
 }
 
@@ -171,10 +174,9 @@ bool call_record_recover(struct strview head, uint64_t reply_text, bool estimate
     struct spend_call call;
     if (!avro_decode_spend_call(head, a, &call, err))
         return err_wrap(err, "an open call's head");
-    if (!estimate && is_estimable(call.operation)) {
-        call.usage = (struct usage){0};
-        call.usage.units[USAGE_INPUT] = OPT_I64(0);
-        call.usage.units[USAGE_OUTPUT] = OPT_I64(0);
+    if (!estimate) {
+        for (int c = 0; c < USAGE_COUNT; c++)
+            call.usage.units[c].v = 0;
         call.quality = QUALITY_UNKNOWN;
     } else if (call.usage.units[USAGE_OUTPUT].has) {
         call.usage.units[USAGE_OUTPUT] = OPT_I64(text_tokens(reply_text));

@@ -23,9 +23,8 @@ static struct tag_capture capture;
 static struct spend_call call;
 static struct reply_watch watch;
 
-static int set_up(void **state)
+static int set_up_for(enum spend_operation operation, const char *body)
 {
-    (void)state;
     static struct http_headers headers;
     enum err_code code;
     arena_init(&memory, 1 << 20);
@@ -35,17 +34,26 @@ static int set_up(void **state)
                                .seq = 7,
                                .received_at = 1795421624000000,
                                .admitted_at = 1795421624000005,
-                               .operation = OPERATION_CHAT,
+                               .operation = operation,
                                .path = SV_LIT("/v1/chat/completions"),
                                .upstream = "up:1",
-                               .request_bytes = sizeof REQUEST - 1};
+                               .request_bytes = strlen(body)};
     start.call_id = uuid_v7(start.received_at);
     assert_null(http_headers_parse(SV_LIT("Authorization: Bearer sk-1\r\n"), &headers, &code));
-    struct capture_source from = {.headers = &headers, .body = SV_LIT(REQUEST), .litellm = true};
+    struct capture_source from = {
+        .headers = &headers, .body = sv_of(body), .litellm = true, .operation = operation};
     assert_true(tag_capture_read(&capture, &from, sha, &scratch));
     assert_true(call_record_start(&start, &capture, &memory, &call));
-    reply_watch_init(&watch, OPERATION_CHAT, &scratch);
+    reply_watch_init(&watch, operation, SV_NULL, &scratch);
+    if (capture.characters.has)
+        usage_reader_note(&watch.reader, USAGE_PATH_CHARACTERS, capture.characters.v);
     return 0;
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    return set_up_for(OPERATION_CHAT, REQUEST);
 }
 
 static int tear_down(void **state)
@@ -253,6 +261,59 @@ static void test_what_a_crash_left_open_is_unknown_with_an_estimate_or_zero(void
     assert_int_equal(found.usage.units[USAGE_OUTPUT].v, 0);
 }
 
+#define MESSAGE_START                                                                                        \
+    "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":100,"  \
+    "\"output_tokens\":1}}}\n\ndata: "                                                                       \
+    "{\"type\":\"content_block_delta\",\"delta\":{\"text\":\"0123456789abc\"}}\n\n"
+
+/* A stream's first event tells one token of output: what came after it is estimated when the stream broke
+ * off. */
+static void test_messages_cut_in_the_middle_pay_for_what_came(void **state)
+{
+    (void)state;
+    (void)set_up_for(OPERATION_MESSAGES, "{\"model\":\"claude\"}");
+    reply(OK_SSE, MESSAGE_START);
+    end(OUTCOME_ABORTED, false, false);
+    assert_usage(100, 4, QUALITY_ESTIMATED);
+    end(OUTCOME_FAILED, false, true);
+    assert_usage(100, 4, QUALITY_ESTIMATED);
+    end(OUTCOME_FAILED, false, false);
+    assert_usage(100, 1, QUALITY_PARTIAL);
+}
+
+static void test_speech_is_paid_by_the_characters_of_its_text(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *body;
+        const char *head;
+        enum spend_outcome outcome;
+        int64_t characters;
+        enum spend_quality quality;
+    } rows[] = {
+        {"{\"input\":\"h\\u00e9llo there\"}", "Content-Type: audio/mpeg\r\n", OUTCOME_COMPLETED, 10,
+         QUALITY_FINAL},
+        {"{\"input\":\"hello there\"}", "", OUTCOME_ABORTED, 10, QUALITY_FINAL},
+        {"{\"input\":\"hello there\"}", "Content-Type: audio/mpeg\r\n", OUTCOME_FAILED, -1, QUALITY_UNKNOWN},
+        {"{\"input\":7}", "Content-Type: audio/mpeg\r\n", OUTCOME_COMPLETED, -1, QUALITY_UNKNOWN},
+        {"not JSON", "Content-Type: audio/mpeg\r\n", OUTCOME_COMPLETED, -1, QUALITY_UNKNOWN},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        char head[128];
+        (void)snprintf(head, sizeof head, "HTTP/1.1 200 OK\r\n%s\r\n", rows[i].head);
+        (void)set_up_for(OPERATION_SPEECH, rows[i].body);
+        struct opt_i64 started = call.usage.units[USAGE_CHARACTERS];
+        assert_int_equal(started.has, capture.characters.has);
+        reply(head, "ID3...");
+        end(rows[i].outcome, true, false);
+        struct opt_i64 found = call.usage.units[USAGE_CHARACTERS];
+        assert_int_equal(found.has ? found.v : -1, rows[i].characters);
+        assert_usage(-1, -1, rows[i].quality);
+        (void)tear_down(NULL);
+    }
+    (void)set_up_for(OPERATION_SPEECH, rows[0].body);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -273,6 +334,8 @@ int main(void)
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_an_encoded_reply_is_estimated_by_its_bytes, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_costs_text_that_is_no_number_is_left_out, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_messages_cut_in_the_middle_pay_for_what_came, NULL, tear_down),
+        cmocka_unit_test_setup_teardown(test_speech_is_paid_by_the_characters_of_its_text, NULL, tear_down),
         cmocka_unit_test_setup_teardown(test_what_a_crash_left_open_is_unknown_with_an_estimate_or_zero,
                                         set_up, tear_down),
     };

@@ -133,14 +133,16 @@ static bool call_open(struct exchange *x, const struct http_request_head *head, 
     *why = no_memory;
     arena_reset(&g->scratch);
     x->is_call = true;
-    reply_watch_init(&x->watch, route->operation, &g->scratch);
-    struct capture_source from = {&head->headers, head->target, body, g->litellm};
+    reply_watch_init(&x->watch, route->operation, sv_of(route->provider), &g->scratch);
+    struct capture_source from = {&head->headers, head->target, body, g->litellm, route->operation};
     if (!tag_capture_read(g->capture, &from, g->sha, &g->scratch) ||
         !call_record_start(&start, g->capture, &x->arena, &x->call) ||
         !arena_dup(&x->arena, g->capture->stamp, &x->stamp))
         return false;
     uuid_format(&start.call_id, x->call_id);
     x->request_text = g->capture->text_bytes;
+    if (g->capture->characters.has)
+        usage_reader_note(&x->watch.reader, USAGE_PATH_CHARACTERS, g->capture->characters.v);
     struct body_edit edit = {.needed = false};
     bool chat = route->operation == OPERATION_CHAT || route->operation == OPERATION_COMPLETION;
     if (g->include_usage && chat && g->capture->stream)

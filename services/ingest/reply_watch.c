@@ -5,13 +5,14 @@
 
 #include "ingest/meter.h"
 
-void reply_watch_init(struct reply_watch *w, enum spend_operation operation, struct arena *scratch)
+void reply_watch_init(struct reply_watch *w, enum spend_operation operation, struct strview provider,
+                      struct arena *scratch)
 {
     w->mode = WATCH_NOTHING;
     w->scratch = scratch;
     w->unread = false;
     w->bytes = 0;
-    usage_reader_init(&w->reader, operation);
+    usage_reader_init(&w->reader, operation, provider);
     buffer_init(&w->body, 0);
 }
 
@@ -51,7 +52,7 @@ void reply_watch_begin(struct reply_watch *w, const struct reply_head *head,
     if (is_media(type, SV_LIT("text/event-stream"))) {
         w->mode = WATCH_SSE;
         stream_filter_init(&w->filter, &w->reader, w->scratch, limits->sse_event_bytes, filters);
-    } else {
+    } else if (!sv_starts_with(type, SV_LIT("audio/"))) { /* speech: what it costs is known by its text */
         w->mode = WATCH_JSON;
         buffer_init(&w->body, limits->reply_bytes);
     }

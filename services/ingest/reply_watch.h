@@ -26,7 +26,8 @@ struct watch_limits {
     size_t sse_event_bytes;
 };
 
-void reply_watch_init(struct reply_watch *w, enum spend_operation operation, struct arena *scratch);
+void reply_watch_init(struct reply_watch *w, enum spend_operation operation, struct strview provider,
+                      struct arena *scratch);
 void reply_watch_free(struct reply_watch *w);
 /* The head is there. filters: take the usage chunk out of a stream. */
 void reply_watch_begin(struct reply_watch *w, const struct reply_head *head,

@@ -17,6 +17,7 @@ static void on_event(void *arg, const struct sse_event *event)
         } else {
             struct usage_seen seen = usage_reader_feed(f->reader, event->data, f->scratch);
             arena_reset(f->scratch);
+            f->done = f->done || seen.last;
             f->dropping = f->filters && seen.parsed && seen.usage && seen.choices_idle;
             meter_add(METER_USAGE_REMOVED, f->dropping ? 1 : 0);
         }

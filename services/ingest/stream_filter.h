@@ -16,7 +16,7 @@ struct stream_filter {
     bool filters;
     bool dropping; /* the event that goes on was taken out */
     bool failed;
-    bool done; /* data: [DONE] was seen */
+    bool done; /* data: [DONE] was seen, or the event that ends a stream without one */
     size_t events;
     struct buffer *out; /* during a feed */
 };

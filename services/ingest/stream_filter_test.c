@@ -21,7 +21,7 @@ static void run(struct strview text, size_t step, bool filters, struct buffer *o
     struct arena scratch;
     arena_init(&scratch, 1 << 20);
     buffer_init(out, 1 << 20);
-    usage_reader_init(reader, OPERATION_CHAT);
+    usage_reader_init(reader, OPERATION_CHAT, SV_NULL);
     stream_filter_init(&f, reader, &scratch, 4096, filters);
     for (size_t at = 0; at < text.len; at += step)
         assert_true(stream_filter_feed(

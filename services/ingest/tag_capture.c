@@ -15,6 +15,7 @@ static const struct strview logs_header = SV_INIT("x-litellm-spend-logs-metadata
 
 struct body_reader {
     struct json_scan scan;
+    enum spend_operation operation;
     struct tag_capture *out;
     struct arena *scratch;
     struct strview user;
@@ -244,6 +245,14 @@ static bool scalar_text(struct body_reader *r, const struct json_value *value, s
     return json_scan_skip(&r->scan, value, NULL);
 }
 
+static void speech_read(struct body_reader *r, const struct json_value *value)
+{
+    struct strview text;
+    r->out->characters.has = value->kind == JSON_KIND_STRING && string_of(r, value, &text);
+    if (r->out->characters.has)
+        r->out->characters.v = text_characters(text);
+}
+
 static bool member_read(struct body_reader *r, const struct json_value *key, const struct json_value *value)
 {
     struct tag_capture *out = r->out;
@@ -265,6 +274,8 @@ static bool member_read(struct body_reader *r, const struct json_value *key, con
     }
     if (json_scan_text_is(key, SV_LIT("stream_options")))
         return stream_ask_read(&out->ask, &r->scan, value);
+    if (r->operation == OPERATION_SPEECH && json_scan_text_is(key, SV_LIT("input")))
+        speech_read(r, value);
     return text_count(&r->scan, key, value, &out->text_bytes);
 }
 
@@ -294,6 +305,7 @@ static void body_drop(struct body_reader *r, const struct http_headers *headers)
     struct tag_capture *out = r->out;
     out->body_unparsed = true;
     out->ask = (struct stream_ask){.has_root = false};
+    out->characters.has = false;
     if (r->scan.err.code == ERR_FULL) {
         tag_refuse(&out->tags);
         if (r->has_user)
@@ -359,13 +371,14 @@ bool tag_capture_read(struct tag_capture *out, const struct capture_source *from
     tag_set_init(&out->tags);
     out->body_unparsed = out->stream = false;
     out->text_bytes = 0;
+    out->characters = (struct opt_i64){.has = false};
     out->ask = (struct stream_ask){.has_root = false};
     out->model = SV_NULL;
     out->user_agent = tag_capture_text(http_header_last(headers, SV_LIT("user-agent")));
     out->logs_metadata = logs_of_header(from);
     out->logs_metadata_of_header = !sv_is_null(out->logs_metadata);
     headers_read(out, headers);
-    struct body_reader r = {.out = out, .scratch = scratch};
+    struct body_reader r = {.operation = from->operation, .out = out, .scratch = scratch};
     json_scan_init(&r.scan, body, LIMIT_JSON_DEPTH);
     r.scan.lax = true;
     if (body_read(&r)) {

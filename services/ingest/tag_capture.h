@@ -21,7 +21,8 @@ struct tag_capture {
     bool logs_metadata_of_header; /* it is the caller's own header */
     struct strview key_hash;      /* null without a key */
     struct strview user_agent;
-    uint64_t text_bytes; /* of prompts, for estimates */
+    uint64_t text_bytes;       /* of prompts, for estimates */
+    struct opt_i64 characters; /* that speech is charged by */
     struct stream_ask ask;
 };
 
@@ -31,6 +32,7 @@ struct capture_source {
     struct strview target; /* path and query */
     struct strview body;
     bool litellm; /* the upstream is LiteLLM: read key and model as it does */
+    enum spend_operation operation;
 };
 
 /* scratch: for unescaping, may be reset as soon as the record is made. false: out of memory. */

@@ -75,6 +75,29 @@ bool text_count(struct json_scan *s, const struct json_value *key, const struct 
     return count(s, value, key != NULL && is_text_key(key), bytes);
 }
 
+/* What Python's str.isspace says of one character. */
+static bool is_blank(uint32_t c)
+{
+    return (c >= 9 && c <= 13) || (c >= 28 && c <= 32) || c == 0x85 || c == 0xa0 || c == 0x1680 ||
+           (c >= 0x2000 && c <= 0x200a) || c == 0x2028 || c == 0x2029 || c == 0x202f || c == 0x205f ||
+           c == 0x3000;
+}
+
+int64_t text_characters(struct strview text)
+{
+    int64_t count = 0;
+    for (size_t i = 0; i < text.len;) {
+        uint8_t lead = (uint8_t)text.ptr[i];
+        size_t len = lead < 0x80 ? 1 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
+        uint32_t c = lead < 0x80 ? lead : lead & (0xffU >> (len + 1));
+        for (size_t k = 1; k < len && i + k < text.len; k++)
+            c = c << 6 | ((uint8_t)text.ptr[i + k] & 0x3f);
+        count += is_blank(c) ? 0 : 1;
+        i += len;
+    }
+    return count;
+}
+
 int64_t text_tokens(uint64_t bytes)
 {
     return (int64_t)((bytes + 3) / 4);

@@ -3,6 +3,8 @@
  */
 #include "ingest/usage_map.h"
 
+#include "base/money.h"
+
 /* OpenAI's chat and legacy completions; LiteLLM adds the cache fields for Anthropic models, contained in
  * prompt_tokens. */
 static const struct usage_row chat[] = {
@@ -11,8 +13,12 @@ static const struct usage_row chat[] = {
     {"total_tokens", USAGE_ROLE_TOTAL, USAGE_COUNT},
     {"cache_read_input_tokens", USAGE_ROLE_IN_PART, USAGE_CACHE_READ},
     {"prompt_tokens_details.cached_tokens", USAGE_ROLE_IN_PART, USAGE_CACHE_READ},
-    {"cache_creation_input_tokens", USAGE_ROLE_IN_PART, USAGE_CACHE_WRITE_5M},
-    {"prompt_tokens_details.cache_creation_tokens", USAGE_ROLE_IN_PART, USAGE_CACHE_WRITE_5M},
+    {"cache_creation_input_tokens", USAGE_ROLE_WRITTEN, USAGE_CACHE_WRITE_5M},
+    {"prompt_tokens_details.cache_creation_tokens", USAGE_ROLE_WRITTEN, USAGE_CACHE_WRITE_5M},
+    {"prompt_tokens_details.cache_creation_token_details.ephemeral_5m_input_tokens", USAGE_ROLE_IN_PART,
+     USAGE_CACHE_WRITE_5M},
+    {"prompt_tokens_details.cache_creation_token_details.ephemeral_1h_input_tokens", USAGE_ROLE_IN_PART,
+     USAGE_CACHE_WRITE_1H},
     {"prompt_tokens_details.audio_tokens", USAGE_ROLE_IN_PART, USAGE_AUDIO_IN},
     {"prompt_tokens_details.image_tokens", USAGE_ROLE_IN_PART, USAGE_IMAGE_IN},
     {"completion_tokens_details.reasoning_tokens", USAGE_ROLE_OUT_PART, USAGE_REASONING},
@@ -25,52 +31,106 @@ static const struct usage_row responses[] = {
     {"output_tokens", USAGE_ROLE_OUT_TOTAL, USAGE_OUTPUT},
     {"total_tokens", USAGE_ROLE_TOTAL, USAGE_COUNT},
     {"input_tokens_details.cached_tokens", USAGE_ROLE_IN_PART, USAGE_CACHE_READ},
+    {"input_tokens_details.audio_tokens", USAGE_ROLE_IN_PART, USAGE_AUDIO_IN},
     {"output_tokens_details.reasoning_tokens", USAGE_ROLE_OUT_PART, USAGE_REASONING},
+    {"output_tokens_details.audio_tokens", USAGE_ROLE_OUT_PART, USAGE_AUDIO_OUT},
+};
+
+/* Anthropic's: input_tokens holds no cached and no written ones. */
+static const struct usage_row messages[] = {
+    {"input_tokens", USAGE_ROLE_CLASS, USAGE_INPUT},
+    {"output_tokens", USAGE_ROLE_OUT_TOTAL, USAGE_OUTPUT},
+    {"cache_read_input_tokens", USAGE_ROLE_IN_PART, USAGE_CACHE_READ},
+    {"cache_creation_input_tokens", USAGE_ROLE_WRITTEN, USAGE_CACHE_WRITE_5M},
+    {"cache_creation.ephemeral_5m_input_tokens", USAGE_ROLE_IN_PART, USAGE_CACHE_WRITE_5M},
+    {"cache_creation.ephemeral_1h_input_tokens", USAGE_ROLE_IN_PART, USAGE_CACHE_WRITE_1H},
 };
 
 static const struct usage_row embeddings[] = {
     {"prompt_tokens", USAGE_ROLE_IN_TOTAL, USAGE_INPUT},
     {"total_tokens", USAGE_ROLE_TOTAL, USAGE_COUNT},
+    {"prompt_tokens_details.image_tokens", USAGE_ROLE_IN_PART, USAGE_IMAGE_IN},
+    {"prompt_tokens_details.audio_tokens", USAGE_ROLE_IN_PART, USAGE_AUDIO_IN},
 };
 
-#define TABLE(rows) ((struct usage_table){(rows), sizeof(rows) / sizeof((rows)[0])})
+/* Within `usage`, or Cohere's `meta`. */
+static const struct usage_row rerank[] = {
+    {"total_tokens", USAGE_ROLE_CLASS, USAGE_INPUT},
+    {"billed_units.total_tokens", USAGE_ROLE_CLASS, USAGE_INPUT},
+    {"billed_units.search_units", USAGE_ROLE_CLASS, USAGE_REQUESTS},
+};
 
-struct usage_table usage_map(enum spend_operation operation)
-{
-    switch (operation) {
-    case OPERATION_CHAT:
-    case OPERATION_COMPLETION:
-        return TABLE(chat);
-    case OPERATION_RESPONSES:
-        return TABLE(responses);
-    case OPERATION_EMBEDDINGS:
-        return TABLE(embeddings);
-    case OPERATION_MESSAGES:
-    case OPERATION_RERANK:
-    case OPERATION_IMAGE:
-    case OPERATION_SPEECH:
-    case OPERATION_TRANSCRIPTION:
-    case OPERATION_BATCH:
-    case OPERATION_FINE_TUNE:
-    case OPERATION_OTHER:
-    case OPERATION_COUNT:
-        break;
+/* `data`: how many images came. LiteLLM writes zeros where a provider reported no tokens. */
+static const struct usage_row images[] = {
+    {"input_tokens", USAGE_ROLE_IN_TOTAL, USAGE_INPUT},
+    {"output_tokens", USAGE_ROLE_OUT_TOTAL, USAGE_OUTPUT},
+    {"total_tokens", USAGE_ROLE_TOTAL, USAGE_COUNT},
+    {"input_tokens_details.image_tokens", USAGE_ROLE_IN_PART, USAGE_IMAGE_IN},
+    {"output_tokens_details.image_tokens", USAGE_ROLE_OUT_PART, USAGE_IMAGE_OUT},
+    {USAGE_PATH_DATA, USAGE_ROLE_ELSE, USAGE_IMAGES},
+};
+
+static const struct usage_row speech[] = {
+    {"input_tokens", USAGE_ROLE_IN_TOTAL, USAGE_INPUT},
+    {"output_tokens", USAGE_ROLE_OUT_TOTAL, USAGE_AUDIO_OUT},
+    {"total_tokens", USAGE_ROLE_TOTAL, USAGE_COUNT},
+    {USAGE_PATH_CHARACTERS, USAGE_ROLE_ELSE, USAGE_CHARACTERS},
+};
+
+/* `duration` stands at the root of the reply. */
+static const struct usage_row transcription[] = {
+    {"input_tokens", USAGE_ROLE_IN_TOTAL, USAGE_INPUT},
+    {"output_tokens", USAGE_ROLE_OUT_TOTAL, USAGE_OUTPUT},
+    {"total_tokens", USAGE_ROLE_TOTAL, USAGE_COUNT},
+    {"input_token_details.audio_tokens", USAGE_ROLE_IN_PART, USAGE_AUDIO_IN},
+    {USAGE_PATH_DURATION, USAGE_ROLE_ELSE, USAGE_SECONDS_MILLI},
+    {"seconds", USAGE_ROLE_ELSE, USAGE_SECONDS_MILLI},
+};
+
+#define TABLE(rows)                                                                                          \
+    {                                                                                                        \
+        (rows), sizeof(rows) / sizeof((rows)[0]), false                                                      \
     }
-    return (struct usage_table){NULL, 0};
+
+static const struct usage_table tables[OPERATION_COUNT] = {
+    [OPERATION_CHAT] = TABLE(chat),
+    [OPERATION_COMPLETION] = TABLE(chat),
+    [OPERATION_RESPONSES] = TABLE(responses),
+    [OPERATION_MESSAGES] = TABLE(messages),
+    [OPERATION_EMBEDDINGS] = TABLE(embeddings),
+    [OPERATION_RERANK] = TABLE(rerank),
+    [OPERATION_IMAGE] = TABLE(images),
+    [OPERATION_SPEECH] = TABLE(speech),
+    [OPERATION_TRANSCRIPTION] = TABLE(transcription),
+};
+
+struct usage_table usage_map(enum spend_operation operation, struct strview provider)
+{
+    struct usage_table table = tables[operation];
+    table.reasoning_beside = sv_eq(provider, SV_LIT("xai"));
+    return table;
 }
+
+bool usage_is_text(enum spend_operation operation)
+{
+    return operation == OPERATION_CHAT || operation == OPERATION_COMPLETION ||
+           operation == OPERATION_RESPONSES || operation == OPERATION_MESSAGES ||
+           operation == OPERATION_EMBEDDINGS;
+}
+
+struct total {
+    struct opt_i64 value;
+    enum usage_class class;
+    int64_t parts;
+};
 
 struct totals {
-    struct opt_i64 in;
-    struct opt_i64 out;
+    struct total in;
+    struct total out;
     struct opt_i64 all;
-    int64_t in_parts;
-    int64_t out_parts;
+    struct opt_i64 written; /* cache writes of every kind */
+    bool mismatch;
 };
-
-static bool is_part(enum usage_role role)
-{
-    return role == USAGE_ROLE_IN_PART || role == USAGE_ROLE_OUT_PART;
-}
 
 /* The row is overridden: a later row of its class has a value too. */
 static bool is_overridden(const struct usage_table *table, const struct opt_i64 *value, size_t at)
@@ -81,51 +141,111 @@ static bool is_overridden(const struct usage_table *table, const struct opt_i64 
     return false;
 }
 
-static bool residual(struct opt_i64 total, int64_t parts, struct opt_i64 *out)
+static void part_add(struct totals *sum, struct total *total, int64_t units)
 {
-    if (!total.has)
-        return true;
-    int64_t rest = 0;
-    if (__builtin_sub_overflow(total.v, parts, &rest))
-        rest = -1;
-    *out = OPT_I64(rest < 0 ? 0 : rest);
-    return rest >= 0;
+    if (__builtin_add_overflow(total->parts, units, &total->parts))
+        sum->mismatch = true;
 }
 
-static void totals_read(const struct usage_table *table, const struct opt_i64 *value, struct usage *out,
-                        struct totals *sum, bool *mismatch)
+static void row_take(const struct usage_row *row, struct opt_i64 value, struct usage *out, struct totals *sum)
 {
-    for (size_t i = 0; i < table->count; i++) {
-        const struct usage_row *row = &table->row[i];
-        if (!value[i].has || is_overridden(table, value, i))
-            continue;
-        if (row->role == USAGE_ROLE_IN_TOTAL)
-            sum->in = value[i];
-        else if (row->role == USAGE_ROLE_OUT_TOTAL)
-            sum->out = value[i];
-        else if (row->role == USAGE_ROLE_TOTAL)
-            sum->all = value[i];
-        else
-            out->units[row->class] = value[i];
-        int64_t *parts = row->role == USAGE_ROLE_IN_PART ? &sum->in_parts : &sum->out_parts;
-        if (is_part(row->role) && __builtin_add_overflow(*parts, value[i].v, parts))
-            *mismatch = true;
+    switch (row->role) {
+    case USAGE_ROLE_IN_TOTAL:
+        sum->in.value = value;
+        sum->in.class = row->class;
+        break;
+    case USAGE_ROLE_OUT_TOTAL:
+        sum->out.value = value;
+        sum->out.class = row->class;
+        break;
+    case USAGE_ROLE_TOTAL:
+        sum->all = value;
+        break;
+    case USAGE_ROLE_IN_PART:
+    case USAGE_ROLE_OUT_PART:
+    case USAGE_ROLE_CLASS:
+        out->units[row->class] = value;
+        if (row->role != USAGE_ROLE_CLASS)
+            part_add(sum, row->role == USAGE_ROLE_IN_PART ? &sum->in : &sum->out, value.v);
+        break;
+    case USAGE_ROLE_WRITTEN: /* before: it is known of all rows */
+    case USAGE_ROLE_ELSE:    /* last */
+        break;
     }
+}
+
+/* What was written for five minutes is what is left of all that was written. */
+static void written_split(struct usage *out, struct totals *sum)
+{
+    struct opt_i64 *minutes = &out->units[USAGE_CACHE_WRITE_5M];
+    int64_t hour = out->units[USAGE_CACHE_WRITE_1H].has ? out->units[USAGE_CACHE_WRITE_1H].v : 0;
+    int64_t rest;
+    if (!sum->written.has)
+        return;
+    if (__builtin_sub_overflow(sum->written.v, hour, &rest) || rest < 0)
+        rest = 0;
+    sum->mismatch = sum->mismatch || sum->written.v < hour || (minutes->has && minutes->v != rest);
+    if (minutes->has && minutes->v >= rest)
+        return;
+    part_add(sum, &sum->in, rest - (minutes->has ? minutes->v : 0));
+    *minutes = OPT_I64(rest);
+}
+
+/* Some count reasoning beside the output; their own sum says so. */
+static bool is_beside(const struct usage_table *table, const struct usage *usage, const struct totals *sum)
+{
+    struct opt_i64 reasoning = usage->units[USAGE_REASONING];
+    int128 both = (int128)sum->in.value.v + sum->out.value.v;
+    if (!reasoning.has || !sum->out.value.has)
+        return false;
+    return table->reasoning_beside ||
+           (sum->all.has && sum->in.value.has && both != sum->all.v && both + reasoning.v == sum->all.v);
+}
+
+static void total_split(struct total *total, struct usage *out, bool *mismatch)
+{
+    int64_t rest = 0;
+    if (!total->value.has)
+        return;
+    if (__builtin_sub_overflow(total->value.v, total->parts, &rest) || rest < 0) {
+        *mismatch = true;
+        rest = 0;
+    }
+    out->units[total->class] = OPT_I64(rest);
+}
+
+static void else_take(const struct usage_table *table, const struct opt_i64 *value, struct usage *out)
+{
+    for (int c = 0; c < USAGE_COUNT; c++)
+        if (out->units[c].has && out->units[c].v > 0)
+            return;
+    for (size_t i = 0; i < table->count; i++)
+        if (table->row[i].role == USAGE_ROLE_ELSE && value[i].has)
+            out->units[table->row[i].class] = value[i];
 }
 
 void usage_resolve(const struct usage_table *table, const struct opt_i64 *value, struct usage *out,
                    bool *mismatch)
 {
-    *out = (struct usage){0};
-    *mismatch = false;
     struct totals sum = {0};
-    totals_read(table, value, out, &sum, mismatch);
-    if (!residual(sum.in, sum.in_parts, &out->units[USAGE_INPUT]))
-        *mismatch = true;
-    if (!residual(sum.out, sum.out_parts, &out->units[USAGE_OUTPUT]))
-        *mismatch = true;
-    int64_t both = 0;
-    if (sum.all.has && sum.in.has &&
-        (__builtin_add_overflow(sum.in.v, sum.out.has ? sum.out.v : 0, &both) || both != sum.all.v))
-        *mismatch = true;
+    *out = (struct usage){0};
+    for (size_t i = 0; i < table->count; i++) {
+        if (!value[i].has)
+            continue;
+        if (table->row[i].role == USAGE_ROLE_WRITTEN)
+            sum.written = value[i];
+        else if (!is_overridden(table, value, i))
+            row_take(&table->row[i], value[i], out, &sum);
+    }
+    written_split(out, &sum);
+    bool beside = is_beside(table, out, &sum);
+    int64_t reasoning = beside ? out->units[USAGE_REASONING].v : 0;
+    sum.out.parts -= reasoning;
+    int128 both = (int128)sum.in.value.v + sum.out.value.v;
+    if (sum.all.has && sum.in.value.has && both != sum.all.v && both + reasoning != sum.all.v)
+        sum.mismatch = true;
+    total_split(&sum.in, out, &sum.mismatch);
+    total_split(&sum.out, out, &sum.mismatch);
+    else_take(table, value, out);
+    *mismatch = sum.mismatch;
 }

@@ -1,29 +1,33 @@
 /*
  * usage_reader: one pass. usage, model and service_tier stand at the root, or in `response` (responses) or
- * `message` (messages). A number that is no non-negative integer is left null and counted; a total that is
- * none is noted.
+ * `message` (messages), the tier also in the usage object (Anthropic). A number that is no non-negative
+ * integer is left null and counted; a total that is none is noted.
  */
 #include "ingest/usage_reader.h"
 
+#include "base/money.h"
 #include "ingest/meter.h"
 #include "ingest/text_count.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#define PATH_ROOM 128
+#define PATH_ROOM   128
+#define PATH_LEVELS 2 /* objects within a usage object */
 
 struct feed {
     struct usage_reader *r;
     struct json_scan scan;
     struct arena *scratch;
     struct usage_seen seen;
+    bool in_message; /* Anthropic's message_start */
 };
 
-void usage_reader_init(struct usage_reader *r, enum spend_operation operation)
+void usage_reader_init(struct usage_reader *r, enum spend_operation operation, struct strview provider)
 {
     memset(r, 0, offsetof(struct usage_reader, model_room));
-    r->table = usage_map(operation);
+    r->operation = operation;
+    r->table = usage_map(operation, provider);
 }
 
 void usage_reader_free(struct usage_reader *r)
@@ -62,28 +66,53 @@ static bool number_read(const struct json_value *v, int64_t *out)
     return true;
 }
 
-static void readable_note(struct usage_reader *r, enum usage_role role, bool readable)
+/* Seconds may have a fraction; kept to the millisecond. */
+static bool seconds_read(const struct json_value *v, int64_t *milli)
 {
-    if (role == USAGE_ROLE_IN_TOTAL)
-        r->input_unreadable = !readable;
-    else if (role == USAGE_ROLE_OUT_TOTAL)
-        r->output_unreadable = !readable;
+    struct err ignored;
+    return v->kind == JSON_KIND_NUMBER && money_parse_decimal(v->raw, 3, milli, NULL, &ignored) &&
+           *milli >= 0;
 }
 
-static void number_keep(struct usage_reader *r, const char *path, size_t len, const struct json_value *v)
+static void readable_note(struct feed *f, const struct usage_row *row, bool readable)
+{
+    if (row->role == USAGE_ROLE_OUT_TOTAL) {
+        f->r->output_unreadable = !readable;
+        f->r->output_is_first = f->in_message;
+    } else if (row->class == USAGE_INPUT) {
+        f->r->input_unreadable = !readable;
+    }
+}
+
+static const struct usage_row *row_find(struct usage_reader *r, struct strview path, struct opt_i64 **value)
 {
     for (size_t i = 0; i < r->table.count; i++) {
-        if (strlen(r->table.row[i].path) != len || memcmp(r->table.row[i].path, path, len) != 0)
-            continue;
-        int64_t n = 0;
-        if (v->kind == JSON_KIND_NULL)
-            continue;
-        bool readable = number_read(v, &n);
-        r->value[i] = (struct opt_i64){.has = readable, .v = n};
-        r->has_usage = r->has_usage || readable;
-        readable_note(r, r->table.row[i].role, readable);
-        meter_add(METER_USAGE_UNREADABLE, readable ? 0 : 1);
+        *value = &r->value[i];
+        if (sv_eq(path, sv_of(r->table.row[i].path)))
+            return &r->table.row[i];
     }
+    return NULL;
+}
+
+static void number_keep(struct feed *f, struct strview path, const struct json_value *v)
+{
+    struct opt_i64 *value;
+    const struct usage_row *row = row_find(f->r, path, &value);
+    int64_t n = 0;
+    if (row == NULL || v->kind == JSON_KIND_NULL)
+        return;
+    bool readable = row->class == USAGE_SECONDS_MILLI ? seconds_read(v, &n) : number_read(v, &n);
+    *value = (struct opt_i64){.has = readable, .v = n};
+    f->r->has_usage = f->r->has_usage || readable;
+    readable_note(f, row, readable);
+    meter_add(METER_USAGE_UNREADABLE, readable ? 0 : 1);
+}
+
+void usage_reader_note(struct usage_reader *r, const char *path, int64_t units)
+{
+    struct opt_i64 *value;
+    if (row_find(r, sv_of(path), &value) != NULL)
+        *value = OPT_I64(units);
 }
 
 /* The members of the usage object, or of one object within it (prefix "prompt_tokens_details."). */
@@ -96,14 +125,16 @@ static bool usage_members(struct feed *f, char *path, size_t prefix, int depth)
         bool fits = len + 1 < PATH_ROOM;
         if (fits)
             memcpy(path + prefix, key.raw.ptr, key.raw.len);
-        if (fits && value.kind == JSON_KIND_OBJECT && depth == 0) {
+        if (fits && value.kind == JSON_KIND_OBJECT && depth < PATH_LEVELS) {
             path[len] = '.';
             if (!usage_members(f, path, len + 1, depth + 1))
                 return false;
             continue;
         }
         if (fits && value.kind != JSON_KIND_OBJECT && value.kind != JSON_KIND_ARRAY)
-            number_keep(f->r, path, len, &value);
+            number_keep(f, (struct strview){path, len}, &value);
+        if (depth == 0 && json_scan_text_is(&key, SV_LIT("service_tier")))
+            text_keep(&value, f->scratch, f->r->tier_room, sizeof f->r->tier_room, &f->r->service_tier);
         if (!json_scan_skip(&f->scan, &value, NULL))
             return false;
     }
@@ -171,6 +202,46 @@ static bool choices_read(struct feed *f, const struct json_value *value)
     return !f->scan.failed;
 }
 
+/* How many images came. */
+static bool data_count(struct feed *f)
+{
+    struct json_value item;
+    int64_t count = 0;
+    for (; json_scan_item(&f->scan, &item); count++)
+        if (!json_scan_skip(&f->scan, &item, NULL))
+            return false;
+    usage_reader_note(f->r, USAGE_PATH_DATA, count);
+    f->r->has_usage = true;
+    return !f->scan.failed;
+}
+
+/* The last event of a stream that has no [DONE]. */
+static bool is_last(const struct json_value *type)
+{
+    static const struct strview last[] = {SV_INIT("message_stop"), SV_INIT("response.completed"),
+                                          SV_INIT("response.incomplete"), SV_INIT("response.failed")};
+    for (size_t i = 0; i < sizeof last / sizeof last[0]; i++)
+        if (type->kind == JSON_KIND_STRING && json_scan_text_is(type, last[i]))
+            return true;
+    return false;
+}
+
+/* What stands only at the root, and is none of what may stand deeper as well. */
+static bool root_read(struct feed *f, const struct json_value *key, const struct json_value *value)
+{
+    enum spend_operation operation = f->r->operation;
+    if (operation == OPERATION_RERANK && json_scan_text_is(key, SV_LIT("meta")))
+        return usage_read(f, value);
+    if (operation == OPERATION_IMAGE && value->kind == JSON_KIND_ARRAY &&
+        json_scan_text_is(key, SV_LIT("data")))
+        return data_count(f);
+    if (operation == OPERATION_TRANSCRIPTION && json_scan_text_is(key, SV_LIT("duration")))
+        number_keep(f, SV_LIT(USAGE_PATH_DURATION), value);
+    if (json_scan_text_is(key, SV_LIT("type")))
+        f->seen.last = is_last(value);
+    return text_count(&f->scan, key, value, &f->r->text_bytes);
+}
+
 static bool member_read(struct feed *f, const struct json_value *key, const struct json_value *value,
                         bool root);
 
@@ -196,13 +267,16 @@ static bool member_read(struct feed *f, const struct json_value *key, const stru
         text_keep(value, f->scratch, r->model_room, sizeof r->model_room, &r->model);
     } else if (json_scan_text_is(key, SV_LIT("service_tier"))) {
         text_keep(value, f->scratch, r->tier_room, sizeof r->tier_room, &r->service_tier);
-    } else if (root && json_scan_text_is(key, SV_LIT("error"))) {
+    } else if (json_scan_text_is(key, SV_LIT("error"))) { /* also that of a response */
         r->has_error = r->has_error || value->kind == JSON_KIND_OBJECT || value->kind == JSON_KIND_STRING;
     } else if (root && value->kind == JSON_KIND_OBJECT &&
                (json_scan_text_is(key, SV_LIT("response")) || json_scan_text_is(key, SV_LIT("message")))) {
-        return members_read(f, false);
+        f->in_message = json_scan_text_is(key, SV_LIT("message"));
+        bool ok = members_read(f, false);
+        f->in_message = false;
+        return ok;
     } else if (root) {
-        return text_count(&f->scan, key, value, &r->text_bytes);
+        return root_read(f, key, value);
     }
     return json_scan_skip(&f->scan, value, NULL);
 }

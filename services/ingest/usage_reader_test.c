@@ -15,7 +15,7 @@ static void read_all(enum spend_operation operation, const char *const *texts, s
                      struct usage *out)
 {
     arena_init(&scratch, 1 << 20);
-    usage_reader_init(r, operation);
+    usage_reader_init(r, operation, SV_NULL);
     for (; *texts != NULL; texts++)
         (void)usage_reader_feed(r, sv_of(*texts), &scratch);
     usage_reader_result(r, out);
@@ -88,6 +88,111 @@ static void test_other_shapes_that_share_the_table(void **state)
     check(OPERATION_EMBEDDINGS, "{\"usage\":{\"prompt_tokens\":8,\"total_tokens\":8}}",
           UNITS(8, -1, -1, -1, -1, -1, -1, -1));
     check(OPERATION_OTHER, "{\"usage\":{\"prompt_tokens\":8}}", UNITS(-1, -1, -1, -1, -1, -1, -1, -1));
+}
+
+#define OTHER_UNITS(a, b, c, d, e, f)                                                                        \
+    ((const int64_t[USAGE_COUNT]){a, -1, -1, -1, -1, -1, -1, -1, b, c, d, e, f, -1})
+
+static void test_numbers_outside_a_usage_object(void **state)
+{
+    (void)state;
+    check(OPERATION_IMAGE, "{\"created\":1,\"data\":[{\"url\":\"a\"},{\"b64_json\":\"AAAA\"}]}",
+          OTHER_UNITS(-1, -1, -1, 2, -1, -1));
+    check(OPERATION_IMAGE,
+          "{\"data\":[{}],\"usage\":{\"input_tokens\":0,\"output_tokens\":0,\"total_tokens\":0}}",
+          ((const int64_t[USAGE_COUNT]){0, -1, -1, -1, 0, -1, -1, -1, -1, -1, 1, -1, -1, -1}));
+    check(OPERATION_TRANSCRIPTION, "{\"text\":\"hi\",\"duration\":7.2345}",
+          OTHER_UNITS(-1, -1, -1, -1, -1, 7234));
+    check(OPERATION_TRANSCRIPTION, "{\"usage\":{\"type\":\"duration\",\"seconds\":8}}",
+          OTHER_UNITS(-1, -1, -1, -1, -1, 8000));
+    check(OPERATION_TRANSCRIPTION, "{\"duration\":-7}", OTHER_UNITS(-1, -1, -1, -1, -1, -1));
+    check(OPERATION_TRANSCRIPTION, "{\"duration\":\"english\"}", OTHER_UNITS(-1, -1, -1, -1, -1, -1));
+    check(OPERATION_RERANK,
+          "{\"results\":[{\"index\":0}],\"meta\":{\"api_version\":{\"version\":\"2\"},\"billed_units\":"
+          "{\"search_units\":1.0}}}",
+          ((const int64_t[USAGE_COUNT]){-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, 1}));
+    check(OPERATION_CHAT, "{\"data\":[1,2],\"duration\":5,\"meta\":{\"billed_units\":{\"search_units\":1}}}",
+          UNITS(-1, -1, -1, -1, -1, -1, -1, -1));
+}
+
+#define START                                                                                                \
+    "{\"type\":\"message_start\",\"message\":{\"model\":\"claude\",\"usage\":{\"input_tokens\":100,\"cache_" \
+    "creation_input_tokens\":30,\"cache_read_input_tokens\":500,\"output_tokens\":1,\"service_tier\":"       \
+    "\"batch\",\"cache_creation\":{\"ephemeral_5m_input_tokens\":30,\"ephemeral_1h_input_tokens\":0}}}}"
+#define TEXT "{\"type\":\"content_block_delta\",\"delta\":{\"type\":\"text_delta\",\"text\":\"hello\"}}"
+#define DELTA                                                                                                \
+    "{\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\"},\"usage\":{\"output_tokens\":40}}"
+#define STOP "{\"type\":\"message_stop\"}"
+
+static void test_messages_are_read_from_their_first_event_to_their_last(void **state)
+{
+    (void)state;
+    const char *const texts[] = {START, TEXT, DELTA, STOP, NULL};
+    struct usage_reader r;
+    struct usage out;
+    read_all(OPERATION_MESSAGES, texts, &r, &out);
+    assert_int_equal(out.units[USAGE_INPUT].v, 100);
+    assert_int_equal(out.units[USAGE_CACHE_READ].v, 500);
+    assert_int_equal(out.units[USAGE_CACHE_WRITE_5M].v, 30);
+    assert_int_equal(out.units[USAGE_CACHE_WRITE_1H].v, 0);
+    assert_int_equal(out.units[USAGE_OUTPUT].v, 40);
+    assert_false(r.output_is_first);
+    assert_int_equal(r.text_bytes, 5);
+    assert_true(sv_eq(r.model, SV_LIT("claude")));
+    assert_true(sv_eq(r.service_tier, SV_LIT("batch")));
+    usage_reader_free(&r);
+    const char *const cut[] = {START, TEXT, NULL};
+    read_all(OPERATION_MESSAGES, cut, &r, &out);
+    assert_int_equal(out.units[USAGE_OUTPUT].v, 1);
+    assert_true(r.output_is_first);
+    usage_reader_free(&r);
+}
+
+static void test_the_last_event_of_a_stream_without_done(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        bool last;
+    } rows[] = {{STOP, true},
+                {DELTA, false},
+                {"{\"type\":\"response.completed\",\"response\":{\"usage\":null}}", true},
+                {"{\"type\":\"response.incomplete\"}", true},
+                {"{\"type\":\"response.failed\",\"response\":{\"error\":{\"code\":\"x\"}}}", true},
+                {"{\"type\":\"response.created\"}", false},
+                {"{\"type\":7}", false},
+                {"{\"response\":{\"type\":\"message_stop\"}}", false}};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct usage_reader r;
+        arena_init(&scratch, 1 << 20);
+        usage_reader_init(&r, OPERATION_RESPONSES, SV_NULL);
+        assert_int_equal(usage_reader_feed(&r, sv_of(rows[i].text), &scratch).last, rows[i].last);
+        assert_int_equal(r.has_error, i == 4);
+        arena_free(&scratch);
+        usage_reader_free(&r);
+    }
+}
+
+static void test_characters_are_counted_as_litellm_does(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        int64_t count;
+    } rows[] = {{"", 0},
+                {"hello there", 10},
+                {" \t\n\r\v\f\x1c\x1f", 0},
+                {"caf\xc3\xa9", 4},
+                {"\xe6\x97\xa5\xe6\x9c\xac", 2},
+                {"\xf0\x9f\x98\x80", 1},
+                {"a\xc2\xa0"
+                 "b\xe2\x80\x83"
+                 "c\xe3\x80\x80"
+                 "d\xc2\x85",
+                 4},
+                {"\xe2\x80\x8b", 1} /* a zero-width space is none */};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        assert_int_equal(text_characters(sv_of(rows[i].text)), rows[i].count);
 }
 
 static void test_numbers_that_are_none_stay_null(void **state)
@@ -211,7 +316,7 @@ static void test_sums_that_do_not_agree_are_seen_and_the_numbers_kept(void **sta
                 {10, 5, 16, 4, true, 6},
                 {10, 5, 15, 11, true, 0},
                 {10, 5, 15, 10, false, 0}};
-    struct usage_table table = usage_map(OPERATION_CHAT);
+    struct usage_table table = usage_map(OPERATION_CHAT, SV_NULL);
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         struct opt_i64 value[USAGE_ROWS_MAX] = {0};
         for (size_t k = 0; k < table.count; k++) {
@@ -340,7 +445,7 @@ static void test_broken_json_is_said_to_be(void **state)
     (void)state;
     struct usage_reader r;
     arena_init(&scratch, 1 << 20);
-    usage_reader_init(&r, OPERATION_CHAT);
+    usage_reader_init(&r, OPERATION_CHAT, SV_NULL);
     assert_false(usage_reader_feed(&r, SV_LIT("{\"usage\":{\"prompt_tokens\":1}"), &scratch).parsed);
     assert_false(usage_reader_feed(&r, SV_LIT(""), &scratch).parsed);
     assert_true(usage_reader_feed(&r, SV_LIT("[1]"), &scratch).parsed);
@@ -355,6 +460,10 @@ int main(void)
         cmocka_unit_test(test_missing_is_null_and_zero_is_zero),
         cmocka_unit_test(test_cache_writes_that_litellm_adds_are_no_plain_input),
         cmocka_unit_test(test_other_shapes_that_share_the_table),
+        cmocka_unit_test(test_numbers_outside_a_usage_object),
+        cmocka_unit_test(test_messages_are_read_from_their_first_event_to_their_last),
+        cmocka_unit_test(test_the_last_event_of_a_stream_without_done),
+        cmocka_unit_test(test_characters_are_counted_as_litellm_does),
         cmocka_unit_test(test_numbers_that_are_none_stay_null),
         cmocka_unit_test(test_whole_numbers_written_as_decimals_are_read),
         cmocka_unit_test(test_a_total_that_cannot_be_read_is_noted_until_one_can),
