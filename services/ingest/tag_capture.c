@@ -1,10 +1,11 @@
 /*
- * tag_capture: one pass over the headers, one over the body. A body that turns out to be no JSON gives
- * nothing: its tags are dropped again and those of the headers stand alone. Read as Python reads it, so that
- * no upstream understands what we do not.
+ * tag_capture: one pass over the headers, one over the body. A body that turns out to be neither JSON nor a
+ * form gives nothing: its tags are dropped again and those of the headers stand alone. Read as Python reads
+ * it, so that no upstream understands what we do not.
  */
 #include "ingest/tag_capture.h"
 
+#include "ingest/form_scan.h"
 #include "ingest/meter.h"
 #include "ingest/route.h"
 #include "ingest/text_count.h"
@@ -39,7 +40,7 @@ static size_t control_find(struct strview v)
 
 struct strview tag_capture_text(struct strview v)
 {
-    if (sv_is_null(v))
+    if (v.ptr == NULL)
         return v;
     struct strview cut = {v.ptr, v.len > LIMIT_TEXT_BYTES ? LIMIT_TEXT_BYTES : v.len};
     cut.len = sv_utf8_prefix(cut);
@@ -279,11 +280,13 @@ static bool member_read(struct body_reader *r, const struct json_value *key, con
     return text_count(&r->scan, key, value, &out->text_bytes);
 }
 
-static bool body_read(struct body_reader *r)
+static bool body_read(struct body_reader *r, struct strview body)
 {
     struct json_value root;
     struct json_value key;
     struct json_value value;
+    json_scan_init(&r->scan, body, LIMIT_JSON_DEPTH);
+    r->scan.lax = true;
     if (!json_scan_value(&r->scan, &root))
         return false;
     if (root.kind != JSON_KIND_OBJECT)
@@ -294,6 +297,52 @@ static bool body_read(struct body_reader *r)
         if (!member_read(r, &key, &value))
             return false;
     return !r->scan.failed && json_scan_end(&r->scan);
+}
+
+/* A form's metadata: JSON in a text. */
+static void metadata_text(struct body_reader *r, struct strview text, enum tag_origin origin)
+{
+    struct json_value root;
+    struct tag_set before = r->out->tags;
+    json_scan_init(&r->scan, text, LIMIT_JSON_DEPTH);
+    r->scan.lax = true;
+    if (!json_scan_value(&r->scan, &root) || root.kind != JSON_KIND_OBJECT ||
+        !metadata_read(r, &root, origin) || !json_scan_end(&r->scan))
+        r->out->tags = before; /* no JSON: it says nothing */
+}
+
+static void field_read(struct body_reader *r, const struct form_field *field)
+{
+    struct tag_capture *out = r->out;
+    if (sv_eq(field->name, SV_LIT("tags")))
+        tag_set_add_list(&out->tags, field->value, TAG_ORIGIN_ROOT);
+    else if (sv_eq(field->name, SV_LIT("tags[]")))
+        tag_set_add_item(&out->tags, field->value, TAG_ORIGIN_ROOT);
+    else if (sv_eq(field->name, SV_LIT("metadata")))
+        metadata_text(r, field->value, TAG_ORIGIN_METADATA);
+    else if (sv_eq(field->name, SV_LIT("litellm_metadata")))
+        metadata_text(r, field->value, TAG_ORIGIN_LITELLM_METADATA);
+    else if (sv_eq(field->name, SV_LIT("model")))
+        out->model = field->value;
+    else if (sv_eq(field->name, SV_LIT("stream")))
+        out->stream = sv_eq_nocase(field->value, SV_LIT("true"));
+    else if (sv_eq(field->name, SV_LIT("user"))) {
+        r->has_user = true;
+        r->user = field->value;
+    } else if (sv_eq(field->name, SV_LIT("prompt")))
+        out->text_bytes += field->value.len;
+}
+
+/* false: it is no form, or a broken one. */
+static bool form_read(struct body_reader *r, struct strview content_type, struct strview body)
+{
+    struct form_scan scan;
+    struct form_field field;
+    if (!form_scan_init(&scan, content_type, body))
+        return false;
+    while (form_scan_next(&scan, &field))
+        field_read(r, &field);
+    return !scan.failed;
 }
 
 /*
@@ -379,9 +428,7 @@ bool tag_capture_read(struct tag_capture *out, const struct capture_source *from
     out->logs_metadata_of_header = !sv_is_null(out->logs_metadata);
     headers_read(out, headers);
     struct body_reader r = {.operation = from->operation, .out = out, .scratch = scratch};
-    json_scan_init(&r.scan, body, LIMIT_JSON_DEPTH);
-    r.scan.lax = true;
-    if (body_read(&r)) {
+    if (form_read(&r, http_header_last(headers, SV_LIT("content-type")), body) || body_read(&r, body)) {
         if (r.has_user)
             tag_set_add_user(&out->tags, r.user, scratch);
         if (!out->logs_metadata_of_header)

@@ -48,6 +48,33 @@ static void test_every_place_gives_its_tags_as_a_union(void **state)
     assert_false(capture.body_unparsed);
 }
 
+#define FORM              "Content-Type: multipart/form-data; boundary=B\r\n"
+#define PART(name, value) "--B\r\nContent-Disposition: form-data; name=\"" name "\"\r\n\r\n" value "\r\n"
+
+static void test_a_form_tells_what_a_body_of_json_would(void **state)
+{
+    (void)state;
+    read_request("x-litellm-tags: h1\r\n" FORM,
+                 PART("model", "whisper-1") PART("stream", "true") PART("tags", "r1, r2")
+                     PART("tags[]", "a,b")
+                         PART("metadata", "{\"tags\":[\"m1\"],\"spend_logs_metadata\":{\"x\":1}}")
+                             PART("litellm_metadata", "{\"tags\":[\"l1\"]}") PART("user", "bob")
+                                 PART("prompt", "12345") "--B--\r\n");
+    assert_tags("h1@1|r1@2|r2@2|a,b@2|m1@4|l1@8|end_user=bob@16|");
+    assert_false(capture.body_unparsed);
+    assert_true(capture.stream);
+    assert_true(sv_eq(capture.model, SV_LIT("whisper-1")));
+    assert_true(sv_eq(capture.logs_metadata, SV_LIT("{\"x\":1}")));
+    assert_int_equal(capture.text_bytes, 5);
+    /* metadata that is no JSON says nothing, a form that breaks off neither */
+    read_request(FORM, PART("metadata", "{\"tags\":[\"m1\"]} x") PART("tags", "r1") "--B--\r\n");
+    assert_tags("r1@2|");
+    read_request("x-litellm-tags: h1\r\n" FORM, PART("model", "whisper-1") PART("tags", "r1") "--B");
+    assert_tags("h1@1|");
+    assert_true(capture.body_unparsed);
+    assert_true(sv_is_null(capture.model));
+}
+
 static void test_strings_split_on_commas_and_array_items_do_not(void **state)
 {
     (void)state;
@@ -388,6 +415,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_place_gives_its_tags_as_a_union),
+        cmocka_unit_test(test_a_form_tells_what_a_body_of_json_would),
         cmocka_unit_test(test_strings_split_on_commas_and_array_items_do_not),
         cmocka_unit_test(test_tags_of_duplicate_keys_are_united_and_other_fields_are_the_last),
         cmocka_unit_test(test_escaped_keys_and_values_are_compared_unescaped),
