@@ -97,7 +97,8 @@ static bool compare(struct api_request *r, struct price_import_draft *draft, int
     if (!in_force(r, wanted, stands, &newest, err) ||
         !in_force(r, wanted < soonest ? soonest : wanted, &still, &newest, err))
         return false;
-    price_import_compare(draft, *stands, newest);
+    if (!price_import_compare(draft, *stands, newest, err))
+        return false;
     draft->same = draft->same && still == *stands;
     return true;
 }

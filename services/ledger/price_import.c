@@ -21,11 +21,13 @@ bool price_import_read(struct price_import_draft *draft, struct strview file, st
     return err_set(err, ERR_INVALID, FATE_DEAD_LETTER, "price file: no entry of it has a price");
 }
 
-void price_import_compare(struct price_import_draft *draft, const struct price_book *stands, int64_t newest)
+bool price_import_compare(struct price_import_draft *draft, const struct price_book *stands, int64_t newest,
+                          struct err *err)
 {
     draft->before = newest;
     draft->same = stands != NULL && sv_eq(stands->sha256, draft->book->sha256);
-    price_book_diff(stands, draft->book, &draft->diff);
+    return price_diff_make(stands, draft->book, &draft->book->arena, &draft->diff) ||
+           err_set(err, ERR_MEMORY, FATE_DEAD_LETTER, "price file: out of memory, or too large");
 }
 
 void price_import_free(struct price_import_draft *draft)
@@ -58,11 +60,44 @@ static void view_notes(struct json_write *w, const char *key, const struct price
     json_write_close(w, ']');
 }
 
+/* Prices in femto-USD a unit, as decimal text of USD; null: new, or gone. */
+static void view_price(struct json_write *w, const char *key, struct opt_i64 femtos)
+{
+    char text[MONEY_TEXT_MAX];
+    json_write_key(w, key);
+    if (femtos.has)
+        json_write_sv(w, sv_of_bytes(text, money_format_scaled(femtos.v, RATE_SCALE, text)));
+    else
+        json_write_null(w);
+}
+
+static void view_changes(struct json_write *w, const struct price_diff *diff)
+{
+    json_write_key(w, "changes");
+    json_write_open(w, '[');
+    for (size_t i = 0; i < diff->change_count; i++) {
+        const struct price_change *change = &diff->changes[i];
+        json_write_open(w, '{');
+        json_write_key(w, "key");
+        json_write_sv(w, change->key);
+        json_write_key(w, "what");
+        json_write_str(w, !sv_is_null(change->name) ? "changed" : change->is_new ? "added" : "removed");
+        json_write_key(w, "name");
+        json_write_sv(w, change->name);
+        view_price(w, "from", change->from);
+        view_price(w, "to", change->to);
+        json_write_close(w, '}');
+    }
+    json_write_close(w, ']');
+    view_count(w, "changes_left_out", diff->left_out);
+}
+
 void price_import_view(struct json_write *w, const struct price_import_draft *draft)
 {
     view_count(w, "added", draft->diff.added);
     view_count(w, "changed", draft->diff.changed);
     view_count(w, "removed", draft->diff.removed);
+    view_changes(w, &draft->diff);
     view_notes(w, "rounded", draft->report.rounded, draft->report.rounded_count);
     view_notes(w, "skipped", draft->report.skipped, draft->report.skipped_count);
 }

@@ -8,7 +8,7 @@
 
 #include "base/json_write.h"
 #include "config_write.h"
-#include "spend/price_book.h"
+#include "spend/price_diff.h"
 
 struct price_import_draft {
     struct price_book *book; /* version, times and source are set by price_import_put */
@@ -22,7 +22,8 @@ struct price_import_draft {
 bool price_import_read(struct price_import_draft *draft, struct strview file, struct err *err) NODISCARD;
 /* Compares with the book that it would take over from, NULL when there is none. newest: the version before.
  */
-void price_import_compare(struct price_import_draft *draft, const struct price_book *stands, int64_t newest);
+bool price_import_compare(struct price_import_draft *draft, const struct price_book *stands, int64_t newest,
+                          struct err *err) NODISCARD;
 void price_import_free(struct price_import_draft *draft);
 
 /* Inside the transaction of `stamp`: rows, audit, outbox. Sets the book's version, times and source. */
@@ -30,7 +31,7 @@ bool price_import_put(struct pg_session *pg, struct price_import_draft *draft,
                       const struct config_stamp *stamp, int64_t effective_from, struct strview source,
                       const char *actor, struct err *err) NODISCARD;
 
-/* Members added, changed, removed, rounded, skipped, into an open object. */
+/* Members added, changed, removed, changes, changes_left_out, rounded, skipped, into an open object. */
 void price_import_view(struct json_write *w, const struct price_import_draft *draft);
 
 #endif

@@ -68,10 +68,8 @@ static bool put_first(struct pg_session *pg, struct price_import_draft *draft, b
     pg_rows_free(rows);
     if (!*loaded)
         return true;
-    if (!price_import_read(draft, price_file(), err))
-        return false;
-    price_import_compare(draft, NULL, 0);
-    return price_import_put(pg, draft, &stamp, 0, SV_LIT(PRICE_FILE_SOURCE), "migrate", err) &&
+    return price_import_read(draft, price_file(), err) && price_import_compare(draft, NULL, 0, err) &&
+           price_import_put(pg, draft, &stamp, 0, SV_LIT(PRICE_FILE_SOURCE), "migrate", err) &&
            pg_session_commit(pg, err);
 }
 

@@ -14,6 +14,7 @@
 
 #define LIMIT_DEFAULT 100
 #define NOTES_SHOWN   10
+#define CHANGES_SHOWN 40
 
 /* The whole file; "-" is standard input. false: said. */
 static bool read_file(const char *name, struct buffer *out)
@@ -58,6 +59,27 @@ static void print_notes(const json_t *notes, const char *what)
         puts("  .. --json shows all");
 }
 
+static void print_changes(const json_t *report)
+{
+    struct table t;
+    size_t i;
+    const json_t *change;
+    const json_t *changes = json_object_get(report, "changes");
+    if (json_array_size(changes) == 0)
+        return;
+    puts("");
+    table_begin(&t, "entry", "what", "price", ">USD a unit before", ">after", NULL);
+    json_array_foreach(changes, i, change)
+    {
+        if (i < CHANGES_SHOWN)
+            table_row(&t, ledger_text(change, "key"), ledger_text(change, "what"),
+                      ledger_text(change, "name"), ledger_text(change, "from"), ledger_text(change, "to"));
+    }
+    table_end(&t);
+    if (json_array_size(changes) > CHANGES_SHOWN)
+        puts("  .. --json shows up to 1,000");
+}
+
 static int print_import(const struct invocation *in, json_t *report)
 {
     if (in->json)
@@ -74,9 +96,11 @@ static int print_import(const struct invocation *in, json_t *report)
     table_fact("added", "%" PRId64, ledger_number(report, "added"));
     table_fact("changed", "%" PRId64, ledger_number(report, "changed"));
     table_fact("removed", "%" PRId64, ledger_number(report, "removed"));
+    print_changes(report);
     print_notes(json_object_get(report, "rounded"), "prices rounded to a femto-USD");
-    print_notes(json_object_get(report, "skipped"),
-                "entries without a price (calls at them are unpriced), or that are no entries");
+    print_notes(
+        json_object_get(report, "skipped"),
+        "entries without a price (calls at them are free, and said to be assumed), or that are no entries");
     json_decref(report);
     return EXIT_FINE;
 }

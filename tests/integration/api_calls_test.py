@@ -150,6 +150,11 @@ def test_a_price_file_becomes_the_next_book_once(bench, api):
     status, dry = api("POST", "/v1/prices?dry_run=true", body)
     assert (status, dry["dry_run"], dry["version"], dry["added"], dry["changed"], dry["removed"]) == (
         200, True, before + 1, 1, 1, 1)
+    assert dry["changes"] == [
+        {"key": "brand-new", "what": "added", "name": None, "from": None, "to": None},
+        {"key": "gpt-4o", "what": "changed", "name": "input_cost_per_token", "from": "0.0000025", "to": "0.000003"},
+        {"key": "gpt-4o-mini", "what": "removed", "name": None, "from": None, "to": None}]
+    assert dry["changes_left_out"] == 0
     assert len(api("GET", "/v1/prices")[1]["items"]) == before
     status, made = api("POST", "/v1/prices?source=mine.json", body)
     assert (status, made["version"], made["added"], made["changed"], made["removed"]) == (200, before + 1, 1, 1, 1)

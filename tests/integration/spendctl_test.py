@@ -197,7 +197,9 @@ def test_prices_are_shown_imported_and_listed(bench, ctl, tmp_path):
     prices["gpt-4o"]["input_cost_per_token"] = 4e-06
     mine = tmp_path / "mine.json"
     mine.write_text(json.dumps(prices))
-    assert "Nothing was changed" in fine(ctl("prices", "import", str(mine), "--dry-run"))
+    out = fine(ctl("prices", "import", str(mine), "--dry-run"))
+    assert "Nothing was changed" in out
+    assert ["gpt-4o", "changed", "input_cost_per_token", "0.0000025", "0.000004"] in rows(out)
     out = fine(ctl("prices", "import", str(mine)))
     assert "Price book 2 holds from" in out and ["changed", "1"] in rows(out)
     assert "already: nothing changes" in fine(ctl("prices", "import", "-", stdin=mine.read_bytes()))

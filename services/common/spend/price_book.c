@@ -15,7 +15,6 @@
 #include "base/json_scan.h"
 #include "base/money.h"
 
-#define RATE_SCALE       15                 /* femto-USD */
 #define BOOK_ARENA_BYTES ((size_t)64 << 20) /* an 8 MiB file's texts, rates and notes fit many times */
 #define PATH_BYTES       256                /* a nested price's name */
 #define NEST_MAX         8                  /* levels below an entry where prices are looked for */
@@ -366,34 +365,4 @@ bool price_entry_rate(const struct price_entry *e, struct strview name, int64_t 
         return false;
     *femtos = hit->femtos;
     return true;
-}
-
-static bool rates_equal(const struct price_entry *a, const struct price_entry *b)
-{
-    if (a->rate_count != b->rate_count)
-        return false;
-    for (size_t i = 0; i < a->rate_count; i++) {
-        if (compare_rates(&a->rates[i], &b->rates[i]) != 0 || a->rates[i].femtos != b->rates[i].femtos)
-            return false;
-    }
-    return true;
-}
-
-void price_book_diff(const struct price_book *from, const struct price_book *to, struct price_diff *out)
-{
-    size_t from_count = from == NULL ? 0 : from->entry_count;
-    size_t i = 0;
-    size_t k = 0;
-    *out = (struct price_diff){0};
-    while (i < from_count && k < to->entry_count) {
-        int order = compare_entries(&from->entries[i], &to->entries[k]);
-        if (order == 0)
-            out->changed += !rates_equal(&from->entries[i], &to->entries[k]);
-        out->removed += order < 0;
-        out->added += order > 0;
-        i += order <= 0;
-        k += order >= 0;
-    }
-    out->removed += from_count - i;
-    out->added += to->entry_count - k;
 }

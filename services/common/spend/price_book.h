@@ -7,6 +7,8 @@
 
 #include "spend/spend_call.h"
 
+#define RATE_SCALE 15 /* decimals of a rate: femto-USD */
+
 struct price_rate {
     struct strview name; /* the price file's own: "input_cost_per_token" */
     int64_t femtos;
@@ -56,12 +58,6 @@ void price_book_free(struct price_book *b); /* NULL allowed */
 
 const struct price_entry *price_book_find(const struct price_book *b, struct strview key);
 bool price_entry_rate(const struct price_entry *e, struct strview name, int64_t *femtos);
-
-/* Added, changed (any rate) and removed entries from `from` (NULL = empty) to `to`. */
-struct price_diff {
-    size_t added, changed, removed;
-};
-void price_book_diff(const struct price_book *from, const struct price_book *to, struct price_diff *out);
 
 /* Books by valid time. Owns the books put in. */
 struct price_list;

@@ -278,35 +278,6 @@ static void test_an_empty_file_is_an_empty_book(void **state)
     price_book_free(NULL);
 }
 
-static void assert_diff(const char *from, const char *to, size_t added, size_t changed, size_t removed)
-{
-    struct price_import report;
-    struct price_book *a = from == NULL ? NULL : parse(sv_of(from), &report);
-    struct price_book *b = parse(sv_of(to), &report);
-    struct price_diff diff;
-    price_book_diff(a, b, &diff);
-    assert_int_equal(diff.added, added);
-    assert_int_equal(diff.changed, changed);
-    assert_int_equal(diff.removed, removed);
-    price_book_free(a);
-    price_book_free(b);
-}
-
-static void test_diff_counts_entries(void **state)
-{
-    (void)state;
-    static const char one[] = "{\"b\": {\"x_cost\": 1}, \"d\": {\"x_cost\": 1, \"y_cost\": 2}}";
-    assert_diff(NULL, one, 2, 0, 0);
-    assert_diff(one, "{}", 0, 0, 2);
-    assert_diff("{}", one, 2, 0, 0);
-    assert_diff(one, one, 0, 0, 0);
-    assert_diff(one, "{\"a\": {}, \"b\": {\"x_cost\": 1}, \"c\": {}, \"e\": {}}", 3, 0, 1);
-    assert_diff(one, "{\"b\": {\"x_cost\": 2}, \"d\": {\"x_cost\": 1, \"z_cost\": 2}}", 0, 2, 0);
-    assert_diff(one, "{\"b\": {\"x_cost\": 1, \"y_cost\": 0}, \"d\": {\"x_cost\": 1}}", 0, 2, 0);
-    assert_diff(one, "{\"b\": {\"x_cost\": 1, \"max_tokens\": 9}, \"d\": {\"y_cost\": 2, \"x_cost\": 1.0}}",
-                0, 0, 0);
-}
-
 /* Cut anywhere, the real file's beginning is refused and leaks nothing (asan). */
 static void test_a_file_cut_at_any_byte_is_refused(void **state)
 {
@@ -331,7 +302,6 @@ int main(void)
         cmocka_unit_test(test_a_name_too_long_for_its_place_is_refused),
         cmocka_unit_test(test_what_is_a_price_and_what_is_not),
         cmocka_unit_test(test_an_empty_file_is_an_empty_book),
-        cmocka_unit_test(test_diff_counts_entries),
         cmocka_unit_test(test_a_file_cut_at_any_byte_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
