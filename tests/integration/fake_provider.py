@@ -13,7 +13,8 @@ sets the tokens it reports (without it: a quarter of the text's bytes in, 16 out
     model=NAME     reply with another model's name            tier=NAME   reply with a service tier
     ref=NAME       nothing; it stands in the log, as the whole order does
 
-POST ../chat/completions, plain and SSE (a usage chunk only if stream_options.include_usage asks for it); GET ../models;
+POST ../chat/completions, plain and SSE (a usage chunk only if stream_options.include_usage asks for it); the other operations as
+fake_shapes.py writes them, their order a body's or a form's `fake`, or what any of their texts says; GET ../models;
 POST /callbacks takes LiteLLM's generic_api callbacks and writes one line each to --callbacks. Any other path echoes the
 request's body (?chunked=N: in chunks of N bytes; ?status=N: with that status).
 
@@ -31,6 +32,8 @@ import sys
 import time
 import uuid
 from urllib.parse import parse_qs, urlsplit
+
+import fake_shapes
 
 HEAD_BYTES = 64 * 1024
 BODY_BYTES = 64 * 1024 * 1024
@@ -109,6 +112,27 @@ def read_order(document, text):
     return order
 
 
+def texts_of(value):
+    """Every text in a document, wherever it stands."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (dict, list)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from texts_of(item)
+
+
+def form_fields(request):
+    """The fields of a multipart form that are no files."""
+    boundary = re.search(r'boundary="?([^";]+)', request.header("content-type"))[1].encode()
+    fields = {}
+    for part in request.body.split(b"--" + boundary)[1:-1]:
+        head, _, value = part.partition(b"\r\n\r\n")
+        name = re.search(rb'name="([^"]*)"', head)[1].decode()
+        if b"filename" not in head:
+            fields[name] = value[:-2].decode()
+    return fields
+
+
 def usage_of(order, text):
     prompt = int(order.get("prompt", -(-len(text.encode()) // 4)))
     completion = int(order.get("completion", 16))
@@ -161,6 +185,8 @@ class Provider:
     async def answer(self, request, writer):
         if request.path.endswith("/chat/completions") and request.method == "POST":
             await self.chat(request, writer)
+        elif request.method == "POST" and (shape := fake_shapes.find(request.path)) and "fake:" in request.body.decode("latin-1"):
+            self.shape(shape, request, writer)
         elif request.path.endswith("/models") and request.method == "GET":
             models = [{"id": name, "object": "model", "owned_by": "fake"} for name in ("gpt-4o", "gpt-4o-mini")]
             self.send_json(writer, 200, {"object": "list", "data": models})
@@ -199,6 +225,29 @@ class Provider:
             self.send_head(writer, status, fields + [("Content-Length", len(request.body))])
             if request.method != "HEAD":
                 writer.write(request.body)
+
+    def shape(self, shape, request, writer):
+        form = "multipart/form-data" in (request.header("content-type") or "")
+        document = form_fields(request) if form else json.loads(request.body)
+        order = read_order({}, "\n".join(texts_of(document)))
+        self.count += 1
+        answer = shape(document, order, self.count)
+        events = answer.stream() if str(document.get("stream")).lower() == "true" else None
+        if "status" in order:
+            kind, body = "application/json", b'{"error": {"message": "fake error", "type": "fake_error"}}'
+        elif events is None:
+            kind, body = answer.plain()
+        else:
+            kind = "text/event-stream; charset=utf-8"
+            body = b"".join(fake_shapes.sse(*event) for event in events)
+            body += f"data: {answer.done}\n\n".encode() if answer.done else b""
+        status = int(order.get("status", 200))
+        self.log(request, kind=shape.__name__.lower(), status=status, outcome="finished", model=answer.model, order=order,
+                 tags_seen=tags_seen(document), stream=events is not None, reply_sha256=hashlib.sha256(body).hexdigest())
+        self.send_head(writer, status, [("Content-Type", kind), ("Content-Length", len(body)), ("x-request-id", f"req_{self.count}")])
+        step = int(order.get("split", 0)) or max(1, len(body))
+        for at in range(0, len(body), step):
+            writer.write(body[at:at + step])
 
     async def chat(self, request, writer):
         try:
