@@ -115,10 +115,10 @@ static void test_numbers_outside_a_usage_object(void **state)
           UNITS(-1, -1, -1, -1, -1, -1, -1, -1));
 }
 
-#define START                                                                                                \
-    "{\"type\":\"message_start\",\"message\":{\"model\":\"claude\",\"usage\":{\"input_tokens\":100,\"cache_" \
-    "creation_input_tokens\":30,\"cache_read_input_tokens\":500,\"output_tokens\":1,\"service_tier\":"       \
-    "\"batch\",\"cache_creation\":{\"ephemeral_5m_input_tokens\":30,\"ephemeral_1h_input_tokens\":0}}}}"
+static const char start[] =
+    "{\"type\":\"message_start\",\"message\":{\"model\":\"claude\",\"usage\":{\"input_tokens\":100,\"cache_"
+    "creation_input_tokens\":30,\"cache_read_input_tokens\":500,\"output_tokens\":1,\"service_tier\":"
+    "\"batch\",\"cache_creation\":{\"ephemeral_5m_input_tokens\":30,\"ephemeral_1h_input_tokens\":0}}}}";
 #define TEXT "{\"type\":\"content_block_delta\",\"delta\":{\"type\":\"text_delta\",\"text\":\"hello\"}}"
 #define DELTA                                                                                                \
     "{\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\"},\"usage\":{\"output_tokens\":40}}"
@@ -127,7 +127,7 @@ static void test_numbers_outside_a_usage_object(void **state)
 static void test_messages_are_read_from_their_first_event_to_their_last(void **state)
 {
     (void)state;
-    const char *const texts[] = {START, TEXT, DELTA, STOP, NULL};
+    const char *const texts[] = {start, TEXT, DELTA, STOP, NULL};
     struct usage_reader r;
     struct usage out;
     read_all(OPERATION_MESSAGES, texts, &r, &out);
@@ -141,7 +141,7 @@ static void test_messages_are_read_from_their_first_event_to_their_last(void **s
     assert_true(sv_eq(r.model, SV_LIT("claude")));
     assert_true(sv_eq(r.service_tier, SV_LIT("batch")));
     usage_reader_free(&r);
-    const char *const cut[] = {START, TEXT, NULL};
+    const char *const cut[] = {start, TEXT, NULL};
     read_all(OPERATION_MESSAGES, cut, &r, &out);
     assert_int_equal(out.units[USAGE_OUTPUT].v, 1);
     assert_true(r.output_is_first);
