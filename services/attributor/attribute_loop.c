@@ -43,6 +43,7 @@ struct loop_metrics {
     struct metric *watermark;
     struct metric *config_lag;
     struct metric *left_out;
+    struct metric *assumed;
     struct metric *delay;
     struct metric *started_over;
 };
@@ -82,6 +83,9 @@ static void metrics_open(struct loop_metrics *m)
         "spend_attributor_left_out_bytes_total",
         "bytes of usage objects, key tags and overlong originals that had no room in their output", NULL,
         NULL);
+    m->assumed =
+        metric_counter("spend_attributor_assumed_total",
+                       "calls attributed at a cost that is assumed in part (docs/prices.md)", NULL, NULL);
     m->started_over = metric_counter("spend_attributor_started_over_total",
                                      "times the group member and the producer were made anew", NULL, NULL);
     m->delay = metric_histogram_us("spend_attributor_delay_seconds",
@@ -238,6 +242,7 @@ static bool item_decide(struct loop *l, struct pending_item *item, struct decisi
         return false;
     item->known_by = decision->known_by;
     item->verdict = decision->verdict;
+    item->assumed = decision->assumed;
     item->left_out = decision->left_out;
     return true;
 }
@@ -289,6 +294,7 @@ static void batch_count(struct loop *l)
         if (!item->is_sent)
             continue;
         metric_add(l->metrics.decided[item->verdict], 1);
+        metric_add(l->metrics.assumed, item->assumed ? 1 : 0);
         metric_add(l->metrics.left_out, (int64_t)item->left_out);
         metric_observe_us(l->metrics.delay, now_us - item->message.timestamp_us);
     }

@@ -242,6 +242,7 @@ static bool attributed_call(struct decider *d, const struct decide_record *recor
     a->rater_version = RATER_VERSION;
     a->config_watermark = config->watermark;
     out->verdict = DECIDE_ATTRIBUTED;
+    out->assumed = a->rating == RATING_ASSUMED;
     out->topic = DECIDE_TOPIC_ATTRIBUTED;
     out->type = "spend.attributed_call";
     out->key = named->account_id;

@@ -47,6 +47,7 @@ struct decision {
     struct strview key;    /* account_id, or the key as it came */
     struct strview value;  /* in the decider's memory, until its next decision */
     struct strview detail; /* of a dead letter, for the log; lives as long as value */
+    bool assumed;    /* the rater charged nothing for something it has no price for, or took another's */
     size_t left_out; /* bytes of the provider's usage object and of tags that the output had no room for */
 };
 

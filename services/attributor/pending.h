@@ -15,6 +15,7 @@ struct pending_item {
     /* in the transaction under way */
     bool is_sent;
     enum decide_verdict verdict;
+    bool assumed;
     size_t left_out;
 };
 

@@ -100,6 +100,11 @@ static void usage_reported(struct spend_call *call, const struct usage_reader *r
                            const struct call_end *end, uint64_t reply_text)
 {
     usage_reader_result(reader, &call->usage);
+    bool no_sides = !call->usage.units[USAGE_INPUT].has && !call->usage.units[USAGE_OUTPUT].has;
+    if (no_sides && usage_is_text(call->operation)) { /* details of nothing */
+        usage_estimate(call, end->request_text, reply_text);
+        return;
+    }
     if (usage_is_empty(&call->usage))
         return;
     call->quality = end->reply_whole ? QUALITY_FINAL : QUALITY_PARTIAL;
@@ -128,6 +133,9 @@ void call_record_end(struct spend_call *call, const struct call_end *end, const 
     if (!sv_is_null(end->stamp) && (sv_is_empty(end->stamp) || sv_eq(end->stamp, call->model_replied)))
         call->model_replied = SV_NULL; /* it may be but the request's own word, sent back */
     call->service_tier = tag_capture_text(reader->service_tier);
+    if (sv_eq_nocase(call->service_tier,
+                     SV_LIT("batch"))) /* no batch is answered at once: its price is not ours */
+        call->service_tier = SV_NULL;
     call->usage = (struct usage){0};
     call->quality = QUALITY_UNKNOWN;
     uint64_t reply_text = reply_watch_text(watch);
@@ -174,9 +182,10 @@ bool call_record_recover(struct strview head, uint64_t reply_text, bool estimate
     struct spend_call call;
     if (!avro_decode_spend_call(head, a, &call, err))
         return err_wrap(err, "an open call's head");
-    if (!estimate) {
-        for (int c = 0; c < USAGE_COUNT; c++)
-            call.usage.units[c].v = 0;
+    if (!estimate && usage_map(call.operation, SV_NULL).count > 0) {
+        call.usage = (struct usage){0};
+        call.usage.units[USAGE_INPUT] = OPT_I64(0);
+        call.usage.units[USAGE_OUTPUT] = OPT_I64(0);
         call.quality = QUALITY_UNKNOWN;
     } else if (call.usage.units[USAGE_OUTPUT].has) {
         call.usage.units[USAGE_OUTPUT] = OPT_I64(text_tokens(reply_text));

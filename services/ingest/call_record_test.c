@@ -279,6 +279,25 @@ static void test_messages_cut_in_the_middle_pay_for_what_came(void **state)
     assert_usage(100, 4, QUALITY_ESTIMATED);
     end(OUTCOME_FAILED, false, false);
     assert_usage(100, 1, QUALITY_PARTIAL);
+    (void)tear_down(NULL);
+    /* LiteLLM's first event of another provider's stream is all zeros */
+    (void)set_up_for(OPERATION_MESSAGES, "{\"model\":\"m\",\"messages\":[{\"content\":\"0123456789\"}]}");
+    reply(OK_SSE,
+          "data: "
+          "{\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":0,\"output_tokens\":0}}}\n\n"
+          "data: {\"type\":\"content_block_delta\",\"delta\":{\"text\":\"0123456789abc\"}}\n\n");
+    end(OUTCOME_ABORTED, false, false);
+    assert_usage(3, 4, QUALITY_ESTIMATED);
+}
+
+static void test_usage_that_tells_no_side_is_estimated(void **state)
+{
+    (void)state;
+    reply(OK_JSON, "{\"usage\":{\"prompt_tokens_details\":{\"cached_tokens\":0},\"total_tokens\":5},"
+                   "\"choices\":[{\"message\":{\"content\":\"12345\"}}],\"service_tier\":\"Batch\"}");
+    end(OUTCOME_COMPLETED, true, false);
+    assert_usage(3, 2, QUALITY_ESTIMATED);
+    assert_true(sv_is_null(call.service_tier)); /* nobody answers a batch at once */
 }
 
 static void test_speech_is_paid_by_the_characters_of_its_text(void **state)
@@ -294,6 +313,7 @@ static void test_speech_is_paid_by_the_characters_of_its_text(void **state)
         {"{\"input\":\"h\\u00e9llo there\"}", "Content-Type: audio/mpeg\r\n", OUTCOME_COMPLETED, 10,
          QUALITY_FINAL},
         {"{\"input\":\"hello there\"}", "", OUTCOME_ABORTED, 10, QUALITY_FINAL},
+        {"{\"input\":\"hello\\u0000\"}", "", OUTCOME_COMPLETED, 6, QUALITY_FINAL},
         {"{\"input\":\"hello there\"}", "Content-Type: audio/mpeg\r\n", OUTCOME_FAILED, -1, QUALITY_UNKNOWN},
         {"{\"input\":7}", "Content-Type: audio/mpeg\r\n", OUTCOME_COMPLETED, -1, QUALITY_UNKNOWN},
         {"not JSON", "Content-Type: audio/mpeg\r\n", OUTCOME_COMPLETED, -1, QUALITY_UNKNOWN},
@@ -336,6 +356,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_costs_text_that_is_no_number_is_left_out, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_messages_cut_in_the_middle_pay_for_what_came, NULL, tear_down),
         cmocka_unit_test_setup_teardown(test_speech_is_paid_by_the_characters_of_its_text, NULL, tear_down),
+        cmocka_unit_test_setup_teardown(test_usage_that_tells_no_side_is_estimated, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_what_a_crash_left_open_is_unknown_with_an_estimate_or_zero,
                                         set_up, tear_down),
     };

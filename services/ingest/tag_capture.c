@@ -248,10 +248,9 @@ static bool scalar_text(struct body_reader *r, const struct json_value *value, s
 
 static void speech_read(struct body_reader *r, const struct json_value *value)
 {
-    struct strview text;
-    r->out->characters.has = value->kind == JSON_KIND_STRING && string_of(r, value, &text);
+    r->out->characters.has = value->kind == JSON_KIND_STRING;
     if (r->out->characters.has)
-        r->out->characters.v = text_characters(text);
+        r->out->characters.v = text_characters(value);
 }
 
 static bool member_read(struct body_reader *r, const struct json_value *key, const struct json_value *value)
@@ -334,15 +333,25 @@ static void field_read(struct body_reader *r, const struct form_field *field)
 }
 
 /* false: it is no form, or a broken one. */
-static bool form_read(struct body_reader *r, struct strview content_type, struct strview body)
+static bool form_read(struct body_reader *r, const struct http_headers *headers, struct strview body)
 {
     struct form_scan scan;
     struct form_field field;
-    if (!form_scan_init(&scan, content_type, body))
+    size_t types = 0;
+    for (size_t i = 0; i < headers->count; i++)
+        types += sv_eq_nocase(headers->item[i].name, SV_LIT("content-type")) ? 1 : 0;
+    if (types != 1 || !form_scan_init(&scan, http_header_last(headers, SV_LIT("content-type")), body))
         return false;
     while (form_scan_next(&scan, &field))
         field_read(r, &field);
-    return !scan.failed;
+    if (!scan.failed)
+        return true;
+    tag_set_init(&r->out->tags); /* it said nothing */
+    headers_read(r->out, headers);
+    r->out->model = SV_NULL;
+    r->out->stream = r->has_user = false;
+    r->out->text_bytes = 0;
+    return false;
 }
 
 /*
@@ -428,7 +437,7 @@ bool tag_capture_read(struct tag_capture *out, const struct capture_source *from
     out->logs_metadata_of_header = !sv_is_null(out->logs_metadata);
     headers_read(out, headers);
     struct body_reader r = {.operation = from->operation, .out = out, .scratch = scratch};
-    if (form_read(&r, http_header_last(headers, SV_LIT("content-type")), body) || body_read(&r, body)) {
+    if (form_read(&r, headers, body) || body_read(&r, body)) {
         if (r.has_user)
             tag_set_add_user(&out->tags, r.user, scratch);
         if (!out->logs_metadata_of_header)

@@ -73,6 +73,9 @@ static void test_a_form_tells_what_a_body_of_json_would(void **state)
     assert_tags("h1@1|");
     assert_true(capture.body_unparsed);
     assert_true(sv_is_null(capture.model));
+    read_request(FORM FORM, PART("model", "whisper-1") "--B--\r\n"); /* which of two types holds? */
+    assert_true(capture.body_unparsed);
+    assert_true(sv_is_null(capture.model));
 }
 
 static void test_strings_split_on_commas_and_array_items_do_not(void **state)

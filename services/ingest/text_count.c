@@ -3,6 +3,8 @@
  */
 #include "ingest/text_count.h"
 
+#include <string.h>
+
 static const struct strview text_keys[] = {
     SV_INIT("content"),   SV_INIT("text"),         SV_INIT("input"),
     SV_INIT("prompt"),    SV_INIT("system"),       SV_INIT("arguments"),
@@ -83,18 +85,39 @@ static bool is_blank(uint32_t c)
            c == 0x3000;
 }
 
-int64_t text_characters(struct strview text)
+/* Cuts one character off the front of well-formed UTF-8. */
+static uint32_t utf8_cut(struct strview *v)
+{
+    uint8_t lead = (uint8_t)v->ptr[0];
+    size_t len = lead < 0x80 ? 1 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
+    uint32_t c = lead < 0x80 ? lead : lead & (0xffU >> (len + 1));
+    len = len < v->len ? len : v->len;
+    for (size_t k = 1; k < len; k++)
+        c = c << 6 | ((uint8_t)v->ptr[k] & 0x3f);
+    *v = (struct strview){v->ptr + len, v->len - len};
+    return c;
+}
+
+/* The same of an escape sequence; the second half of a pair is a blank to us, so that a pair counts once. */
+static uint32_t escape_cut(struct strview *v)
+{
+    uint32_t c = 0;
+    bool unit = is_unit(v->ptr, v->ptr + v->len);
+    for (size_t k = 2; unit && k < 6; k++)
+        c = c << 4 | (uint32_t)sv_hex_digit(v->ptr[k]);
+    if (!unit && v->len > 1)
+        c = strchr("ntrf", v->ptr[1]) != NULL ? ' ' : (uint8_t)v->ptr[1];
+    size_t len = unit ? 6 : v->len > 1 ? 2 : 1;
+    *v = (struct strview){v->ptr + len, v->len - len};
+    return unit && c >= 0xdc00 && c < 0xe000 ? ' ' : c;
+}
+
+int64_t text_characters(const struct json_value *string)
 {
     int64_t count = 0;
-    for (size_t i = 0; i < text.len;) {
-        uint8_t lead = (uint8_t)text.ptr[i];
-        size_t len = lead < 0x80 ? 1 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
-        uint32_t c = lead < 0x80 ? lead : lead & (0xffU >> (len + 1));
-        for (size_t k = 1; k < len && i + k < text.len; k++)
-            c = c << 6 | ((uint8_t)text.ptr[i + k] & 0x3f);
-        count += is_blank(c) ? 0 : 1;
-        i += len;
-    }
+    struct strview rest = string->raw;
+    while (rest.len > 0)
+        count += is_blank(rest.ptr[0] == '\\' ? escape_cut(&rest) : utf8_cut(&rest)) ? 0 : 1;
     return count;
 }
 

@@ -11,8 +11,8 @@
 bool text_count(struct json_scan *s, const struct json_value *key, const struct json_value *value,
                 uint64_t *bytes) NODISCARD;
 
-/* Characters of UTF-8 text but blanks, as LiteLLM counts them for speech. */
-int64_t text_characters(struct strview text);
+/* Characters of a JSON string but blanks, as LiteLLM counts them for speech. */
+int64_t text_characters(const struct json_value *string);
 
 /* ceil(bytes / 4) */
 int64_t text_tokens(uint64_t bytes);

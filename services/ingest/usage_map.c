@@ -47,8 +47,8 @@ static const struct usage_row messages[] = {
 };
 
 static const struct usage_row embeddings[] = {
+    {"total_tokens", USAGE_ROLE_IN_TOTAL, USAGE_INPUT}, /* some tell no other */
     {"prompt_tokens", USAGE_ROLE_IN_TOTAL, USAGE_INPUT},
-    {"total_tokens", USAGE_ROLE_TOTAL, USAGE_COUNT},
     {"prompt_tokens_details.image_tokens", USAGE_ROLE_IN_PART, USAGE_IMAGE_IN},
     {"prompt_tokens_details.audio_tokens", USAGE_ROLE_IN_PART, USAGE_AUDIO_IN},
 };

@@ -131,6 +131,7 @@ static const struct row rows[] = {
      {{"prompt_tokens", 8}, {"total_tokens", 8}, {"prompt_tokens_details.image_tokens", 3}},
      {{USAGE_INPUT, 5}, {USAGE_IMAGE_IN, 3}, END},
      false},
+    {OPERATION_EMBEDDINGS, NULL, {{"total_tokens", 8}}, {{USAGE_INPUT, 8}, END}, false},
     {OPERATION_RERANK, NULL, {{"billed_units.search_units", 2}}, {{USAGE_REQUESTS, 2}, END}, false},
     {OPERATION_RERANK, NULL, {{"total_tokens", 9}}, {{USAGE_INPUT, 9}, END}, false},
     {OPERATION_IMAGE,

@@ -103,7 +103,8 @@ static void number_keep(struct feed *f, struct strview path, const struct json_v
         return;
     bool readable = row->class == USAGE_SECONDS_MILLI ? seconds_read(v, &n) : number_read(v, &n);
     *value = (struct opt_i64){.has = readable, .v = n};
-    f->r->has_usage = f->r->has_usage || readable;
+    /* LiteLLM begins other providers' messages with zeros: they tell nothing yet */
+    f->r->has_usage = f->r->has_usage || (readable && (n > 0 || !f->in_message));
     readable_note(f, row, readable);
     meter_add(METER_USAGE_UNREADABLE, readable ? 0 : 1);
 }
@@ -146,13 +147,10 @@ static bool usage_read(struct feed *f, const struct json_value *value)
     if (value->kind != JSON_KIND_OBJECT)
         return json_scan_skip(&f->scan, value, NULL);
     char path[PATH_ROOM];
-    struct opt_i64 before[USAGE_ROWS_MAX];
-    bool had_usage = f->r->has_usage;
-    memcpy(before, f->r->value, sizeof before);
+    const struct usage_reader before = *f->r;
     f->seen.usage = true;
     if (!usage_members(f, path, 0, 0)) { /* cut: its last number may be, too */
-        memcpy(f->r->value, before, sizeof before);
-        f->r->has_usage = had_usage;
+        *f->r = before;
         return false;
     }
     struct strview whole = {value->raw.ptr, (size_t)(f->scan.at - value->raw.ptr)};

@@ -141,6 +141,18 @@ static void test_messages_are_read_from_their_first_event_to_their_last(void **s
     assert_true(sv_eq(r.model, SV_LIT("claude")));
     assert_true(sv_eq(r.service_tier, SV_LIT("batch")));
     usage_reader_free(&r);
+    const char *const cut_within[] = {
+        start, TEXT, "{\"type\":\"message_delta\",\"usage\":{\"output_tokens\":4000,\"x", NULL};
+    read_all(OPERATION_MESSAGES, cut_within, &r, &out);
+    assert_int_equal(out.units[USAGE_OUTPUT].v, 1);
+    assert_true(r.output_is_first && r.has_usage && !r.output_unreadable);
+    usage_reader_free(&r);
+    const char *const zeros[] = {
+        "{\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":0,\"output_tokens\":0}}}", TEXT,
+        NULL};
+    read_all(OPERATION_MESSAGES, zeros, &r, &out);
+    assert_false(r.has_usage);
+    usage_reader_free(&r);
     const char *const cut[] = {start, TEXT, NULL};
     read_all(OPERATION_MESSAGES, cut, &r, &out);
     assert_int_equal(out.units[USAGE_OUTPUT].v, 1);
@@ -177,11 +189,10 @@ static void test_characters_are_counted_as_litellm_does(void **state)
 {
     (void)state;
     static const struct {
-        const char *text;
+        const char *json;
         int64_t count;
     } rows[] = {{"", 0},
                 {"hello there", 10},
-                {" \t\n\r\v\f\x1c\x1f", 0},
                 {"caf\xc3\xa9", 4},
                 {"\xe6\x97\xa5\xe6\x9c\xac", 2},
                 {"\xf0\x9f\x98\x80", 1},
@@ -190,9 +201,15 @@ static void test_characters_are_counted_as_litellm_does(void **state)
                  "c\xe3\x80\x80"
                  "d\xc2\x85",
                  4},
-                {"\xe2\x80\x8b", 1} /* a zero-width space is none */};
-    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
-        assert_int_equal(text_characters(sv_of(rows[i].text)), rows[i].count);
+                {"\xe2\x80\x8b", 1}, /* a zero-width space is none */
+                {" \\t\\n\\r\\f\\u000b\\u001c\\u00a0\\u3000", 0},
+                {"\\\"\\\\\\/\\b", 4},
+                {"\\u0041\\u00e9\\u20ac\\ud83d\\ude00", 4},
+                {"a\\u0000b", 3}};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        const struct json_value string = {.kind = JSON_KIND_STRING, .raw = sv_of(rows[i].json)};
+        assert_int_equal(text_characters(&string), rows[i].count);
+    }
 }
 
 static void test_numbers_that_are_none_stay_null(void **state)

@@ -25,9 +25,12 @@ bool price_import_compare(struct price_import_draft *draft, const struct price_b
                           struct err *err)
 {
     draft->before = newest;
-    draft->same = stands != NULL && sv_eq(stands->sha256, draft->book->sha256);
-    return price_diff_make(stands, draft->book, &draft->book->arena, &draft->diff) ||
-           err_set(err, ERR_MEMORY, FATE_DEAD_LETTER, "price file: out of memory, or too large");
+    if (!price_diff_make(stands, draft->book, &draft->book->arena, &draft->diff))
+        return err_set(err, ERR_MEMORY, FATE_DEAD_LETTER, "price file: out of memory, or too large");
+    /* a file that an earlier release read otherwise is another book */
+    draft->same = stands != NULL && sv_eq(stands->sha256, draft->book->sha256) &&
+                  draft->diff.added + draft->diff.changed + draft->diff.removed == 0;
+    return true;
 }
 
 void price_import_free(struct price_import_draft *draft)

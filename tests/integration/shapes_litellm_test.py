@@ -66,7 +66,6 @@ def told():
 
 # Where LiteLLM's figure is another, and why
 DIFFERS = {
-    ("images", False): "it takes the pixels of the standard size, 3.81469e-08 x 1024 x 1024, where the entry says 0.04 an image",
     ("messages", True): "it does not read how the cache writes of a stream split: those for an hour at the price of five minutes",
 }
 
@@ -75,6 +74,10 @@ DIFFERS = {
 def test_a_shape_costs_what_litellm_says(told, way):
     name, _ = way
     call, callback = told[way]
+    if name == "images":  # dall-e's price goes by size and quality, which no record holds yet
+        assert (call["state"], call["reason"], call["raw"], call["usage"]["images"]) == ("dead", "unpriced", None, 2)
+        assert Decimal(repr(callback["response_cost"])) > 0
+        return
     classes = SHAPES[name][3] if name in SHAPES else {
         "chat": {"input": 100, "cache_read": 20, "output": 35, "reasoning": 10},
         "transcription": {"audio_in": 14, "output": 5}}[name]

@@ -122,7 +122,7 @@ class Unpriced(Exception):
 def rate_with(call, book, entry, assumed=False):
     """Applies one entry. The classes are disjoint; the sum is rounded once."""
     try:
-        rating = _Rating(call, entry)
+        rating = _Rating(call, book, entry)
         raw = money.half_even(rating.thousandths(), 1000 * money.FEMTO_PER_NANO)
     except Unpriced as why:
         return _result(None, book=book, entry=entry, why=str(why))
@@ -135,8 +135,9 @@ def rate_with(call, book, entry, assumed=False):
 class _Rating:
     """One entry applied to one call."""
 
-    def __init__(self, call, entry):
+    def __init__(self, call, book, entry):
         self.entry, self.rates, self.assumed = entry, entry.rates, False
+        self.book = book
         self.usage = {c: call["usage"][c] or 0 for c in CLASSES}
         self.used = any(self.usage.values())
         self.provider = provider_prefix(call["provider"] or entry.provider or "")
@@ -177,6 +178,8 @@ class _Rating:
         units = self.usage[name]
         if not units:
             return 0
+        if name == "images" and self._is_by_size():
+            raise Unpriced("the price of an image depends on its size")
         for price in self._prices(name):
             if price == "input_cost_per_pixel":
                 pixels = _pixels(self.entry.key)
@@ -190,6 +193,9 @@ class _Rating:
             raise Unpriced(f"no price for {name}")
         self.assumed = True
         return 0
+
+    def _is_by_size(self):
+        return not _pixels(self.entry.key) and any(k.endswith("/" + self.entry.key) and _pixels(k) for k in self.book.entries)
 
     def _prices(self, name):
         if name not in PROMPT + REPLY:
@@ -232,6 +238,8 @@ class _Rating:
                 if not match:
                     raise Unpriced("tiered_pricing that cannot be read")
                 tiers.setdefault(int(match[1]), {})[match[2]] = femtos
+        if len(tiers) > 8:
+            raise Unpriced("too many ranges")
         return sorted(tiers.items())
 
     def _by_ranges(self, tiers):

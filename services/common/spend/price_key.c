@@ -120,3 +120,14 @@ int64_t price_key_pixels(struct strview key)
     }
     return 0;
 }
+
+bool price_key_has_sizes(const struct price_book *book, struct strview key)
+{
+    for (size_t i = 0; i < book->entry_count && price_key_pixels(key) == 0; i++) {
+        struct strview other = book->entries[i].key;
+        if (other.len > key.len + 1 && other.ptr[other.len - key.len - 1] == '/' &&
+            memcmp(other.ptr + other.len - key.len, key.ptr, key.len) == 0 && price_key_pixels(other) > 0)
+            return true;
+    }
+    return false;
+}

@@ -17,6 +17,9 @@ struct strview price_key_provider(struct strview provider);
 const struct price_entry *price_key_find(const struct price_book *book, enum spend_operation operation,
                                          struct strview provider, struct strview model);
 
+/* Other entries price the same model by size: "512-x-512/dall-e-2" beside "dall-e-2". */
+bool price_key_has_sizes(const struct price_book *book, struct strview key);
+
 /* Pixels of one image, from a key like "hd/1024-x-1792/dall-e-3"; 0: it names no size. */
 int64_t price_key_pixels(struct strview key);
 

@@ -104,6 +104,20 @@ static void test_pixels_of_a_key(void **state)
         assert_int_equal(price_key_pixels(sv_of(rows[i].key)), rows[i].pixels);
 }
 
+static void test_a_model_that_is_priced_by_size_elsewhere(void **state)
+{
+    (void)state;
+    static const char json[] = "{\"d\": {}, \"hd/5-x-6/d\": {}, \"e\": {}, \"hd/e\": {}, \"5-x-6/xe\": {}}";
+    struct price_book *book = NULL;
+    struct price_import report;
+    struct err err = {0};
+    assert_true(price_book_parse(&book, SV_LIT(json), &report, &err));
+    assert_true(price_key_has_sizes(book, SV_LIT("d")));
+    assert_false(price_key_has_sizes(book, SV_LIT("hd/5-x-6/d")));
+    assert_false(price_key_has_sizes(book, SV_LIT("e")));
+    price_book_free(book);
+}
+
 #define CASE(t) cmocka_unit_test_setup_teardown(t, set_up, tear_down)
 
 int main(void)
@@ -112,6 +126,7 @@ int main(void)
         CASE(test_look_up_order),
         CASE(test_names_of_any_length_are_looked_up),
         cmocka_unit_test(test_pixels_of_a_key),
+        cmocka_unit_test(test_a_model_that_is_priced_by_size_elsewhere),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -463,8 +463,8 @@ static bool lines_sum(struct rate_result *out, struct err *err)
 }
 
 /* *out was begun. */
-static bool apply(const struct spend_call *call, const struct price_entry *entry, struct rate_result *out,
-                  struct err *err)
+static bool apply(const struct spend_call *call, const struct price_book *book,
+                  const struct price_entry *entry, struct rate_result *out, struct err *err)
 {
     struct rating r = {.call = call, .entry = entry, .out = out};
     struct strview provider =
@@ -475,6 +475,9 @@ static bool apply(const struct spend_call *call, const struct price_entry *entry
     tier_find(&r, provider);
     if (!tokens_sum(&r))
         return overflow(err);
+    if (call->usage.units[USAGE_IMAGES].v > 0 && book != NULL && price_key_has_sizes(book, entry->key))
+        return unpriced(out, "an image's size and quality decide its price, and no record holds them yet",
+                        SV_LIT(""));
     if (r.habit == HABIT_DASHSCOPE && !price_tiers_read(entry, &tiers))
         return unpriced(out, "tiered_pricing that cannot be read: import the price file again", SV_LIT(""));
     bool by_prompt = r.habit == HABIT_NONE || r.habit == HABIT_UNTIERED || r.habit == HABIT_XAI;
@@ -518,7 +521,7 @@ bool rater_rate_with(const struct spend_call *call, const struct price_book *boo
                      const struct price_entry *entry, struct rate_result *out, struct err *err)
 {
     begin(out, book);
-    return needs_no_price(call, out) || apply(call, entry, out, err);
+    return needs_no_price(call, out) || apply(call, book, entry, out, err);
 }
 
 struct lookup {
@@ -578,7 +581,7 @@ bool rater_rate(const struct spend_call *call, const struct registry *registry,
         }
     }
     if (entry != NULL)
-        return apply(call, entry, out, err);
+        return apply(call, book, entry, out, err);
     struct strview model = sv_is_empty(call->model_replied) ? call->model_requested : call->model_replied;
     if (sv_is_empty(model))
         return unpriced(out, "the call names no model", SV_LIT(""));

@@ -56,6 +56,7 @@ static const char other_entries[] =
     "  \"output_cost_per_image_token\": 5e-09},"
     "\"draws\": {\"input_cost_per_image_token\": 6e-09, \"output_cost_per_image_token\": 7e-09},"
     "\"canvas\": {\"output_cost_per_image\": 0.04, \"input_cost_per_image\": 0.01},"
+    "\"draw\": {\"input_cost_per_image\": 0.02},"
     "\"dall\": {\"input_cost_per_image\": 0.02},"
     "\"hd/10-x-20/dall\": {\"input_cost_per_pixel\": 1e-06},"
     "\"vast/32767-x-32767/dall\": {\"input_cost_per_pixel\": 1e-05},"
@@ -255,6 +256,15 @@ static void test_tokens_without_a_price_are_free_and_said_to_be_assumed(void **s
     assert_int_equal(rate(*state, &call).rating, RATING_EXACT);
 }
 
+static void test_an_image_whose_price_depends_on_its_size_is_unpriced_without_one(void **state)
+{
+    struct spend_call call = call_of("dall", 0, 0);
+    call.usage.units[USAGE_IMAGES] = OPT_I64(1);
+    assert_unpriced(*state, &call, "size and quality");
+    call.usage.units[USAGE_IMAGES] = OPT_I64(0);
+    assert_raw(*state, &call, 0);
+}
+
 static void test_half_a_nano_rounds_to_even_once(void **state)
 {
     static const int64_t rows[][2] = {{1, 0}, {2, 1}, {3, 2}, {4, 2}, {5, 2}, {7, 4}};
@@ -359,7 +369,7 @@ static void test_other_classes_have_their_own_prices(void **state)
         {"draws", USAGE_OUTPUT, 10, 70, RATING_EXACT, "output_cost_per_image_token"},
         {"draws", USAGE_INPUT, 10, 0, RATING_ASSUMED, "input_cost_per_token"},
         {"canvas", USAGE_IMAGES, 2, 80000000, RATING_EXACT, "output_cost_per_image"},
-        {"dall", USAGE_IMAGES, 2, 40000000, RATING_EXACT, "input_cost_per_image"},
+        {"draw", USAGE_IMAGES, 2, 40000000, RATING_EXACT, "input_cost_per_image"},
         {"hd/10-x-20/dall", USAGE_IMAGES, 2, 400000, RATING_EXACT, "input_cost_per_pixel"},
         {"sizeless", USAGE_IMAGES, 2, -1, RATING_EXACT, NULL},
         {"vast/32767-x-32767/dall", USAGE_IMAGES, 1, -1, RATING_EXACT, NULL}, /* its price does not fit */
@@ -817,6 +827,7 @@ int main(void)
         CASE(test_prices_litellm_does_not_read_are_named),
         CASE(test_a_threshold_without_a_rule_is_unpriced_once_it_matters),
         CASE(test_service_tiers_take_their_price_else_the_plain_one),
+        CASE(test_an_image_whose_price_depends_on_its_size_is_unpriced_without_one),
         CASE(test_other_classes_have_their_own_prices),
         CASE(test_tiers_beside_other_classes),
         CASE(test_batches_cost_their_price_else_half),
