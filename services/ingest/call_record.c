@@ -96,28 +96,33 @@ static void side_estimate(struct spend_call *call, enum usage_class class, uint6
     call->quality = QUALITY_ESTIMATED;
 }
 
+/* Sides that the provider named but told nothing good of. */
+static void sides_mend(struct spend_call *call, const struct usage_reader *reader, const struct call_end *end,
+                       uint64_t reply_text, bool paid)
+{
+    bool more_came = reader->output_is_first && text_tokens(reply_text) > call->usage.units[USAGE_OUTPUT].v;
+    call->quality = end->reply_whole ? QUALITY_FINAL : QUALITY_PARTIAL;
+    if (reader->input_unreadable)
+        side_estimate(call, USAGE_INPUT, end->request_text);
+    if (reader->output_unreadable || (more_came && paid))
+        side_estimate(call, USAGE_OUTPUT, reply_text);
+}
+
 static void usage_reported(struct spend_call *call, const struct usage_reader *reader,
                            const struct call_end *end, uint64_t reply_text)
 {
-    usage_reader_result(reader, &call->usage);
-    bool no_sides = !call->usage.units[USAGE_INPUT].has && !call->usage.units[USAGE_OUTPUT].has;
-    if (no_sides && usage_is_text(call->operation)) { /* details of nothing */
-        usage_estimate(call, end->request_text, reply_text);
-        return;
-    }
-    if (usage_is_empty(&call->usage))
-        return;
-    call->quality = end->reply_whole ? QUALITY_FINAL : QUALITY_PARTIAL;
     bool paid = end->outcome != OUTCOME_FAILED || end->estimate_failed;
-    if (reader->output_is_first && paid && text_tokens(reply_text) > call->usage.units[USAGE_OUTPUT].v)
-        side_estimate(call, USAGE_OUTPUT, reply_text);
-    if (reader->input_unreadable)
-        side_estimate(call, USAGE_INPUT, end->request_text);
-    if (reader->output_unreadable)
-        side_estimate(call, USAGE_OUTPUT, reply_text);
-    struct strview text = {reader->provider_usage, reader->provider_usage_len};
+    usage_reader_result(reader, &call->usage);
     if (reader->provider_usage != NULL)
-        call->provider_usage = text;
+        call->provider_usage = (struct strview){reader->provider_usage, reader->provider_usage_len};
+    if (usage_is_text(call->operation) && !call->usage.units[USAGE_INPUT].has &&
+        !call->usage.units[USAGE_OUTPUT].has) { /* details of nothing, or totals that are no numbers */
+        call->usage = (struct usage){0};
+        if (paid)
+            usage_estimate(call, end->request_text, reply_text);
+    } else if (!usage_is_empty(&call->usage)) {
+        sides_mend(call, reader, end, reply_text, paid);
+    }
 }
 
 void call_record_end(struct spend_call *call, const struct call_end *end, const struct reply_watch *watch)

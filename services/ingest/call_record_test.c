@@ -298,6 +298,10 @@ static void test_usage_that_tells_no_side_is_estimated(void **state)
     end(OUTCOME_COMPLETED, true, false);
     assert_usage(3, 2, QUALITY_ESTIMATED);
     assert_true(sv_is_null(call.service_tier)); /* nobody answers a batch at once */
+    end(OUTCOME_FAILED, true, false);
+    assert_usage(-1, -1, QUALITY_UNKNOWN);
+    end(OUTCOME_FAILED, true, true);
+    assert_usage(3, 2, QUALITY_ESTIMATED);
 }
 
 static void test_speech_is_paid_by_the_characters_of_its_text(void **state)
