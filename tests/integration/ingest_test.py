@@ -36,7 +36,9 @@ class Reader:
     """All of a topic so far; each look goes on where the last one ended."""
 
     def __init__(self, brokers, topic):
-        self.consumer = Consumer({"bootstrap.servers": brokers, "group.id": "reader", "enable.auto.commit": False})
+        # a fetch that waits for records holds up what is asked behind it
+        self.consumer = Consumer({"bootstrap.servers": brokers, "group.id": "reader", "enable.auto.commit": False,
+                                  "fetch.wait.max.ms": 20})
         self.topic, self.found = topic, []
         parts = self.consumer.list_topics(topic, 10).topics[topic].partitions
         self.next = dict.fromkeys(parts, 0)
