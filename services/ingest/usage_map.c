@@ -121,7 +121,7 @@ bool usage_is_text(enum spend_operation operation)
 struct total {
     struct opt_i64 value;
     enum usage_class class;
-    int64_t parts;
+    int128 parts;
 };
 
 struct totals {
@@ -139,12 +139,6 @@ static bool is_overridden(const struct usage_table *table, const struct opt_i64 
         if (table->row[i].class == table->row[at].class && value[i].has)
             return true;
     return false;
-}
-
-static void part_add(struct totals *sum, struct total *total, int64_t units)
-{
-    if (__builtin_add_overflow(total->parts, units, &total->parts))
-        sum->mismatch = true;
 }
 
 static void row_take(const struct usage_row *row, struct opt_i64 value, struct usage *out, struct totals *sum)
@@ -165,8 +159,10 @@ static void row_take(const struct usage_row *row, struct opt_i64 value, struct u
     case USAGE_ROLE_OUT_PART:
     case USAGE_ROLE_CLASS:
         out->units[row->class] = value;
-        if (row->role != USAGE_ROLE_CLASS)
-            part_add(sum, row->role == USAGE_ROLE_IN_PART ? &sum->in : &sum->out, value.v);
+        if (row->role == USAGE_ROLE_IN_PART)
+            sum->in.parts += value.v;
+        else if (row->role == USAGE_ROLE_OUT_PART)
+            sum->out.parts += value.v;
         break;
     case USAGE_ROLE_WRITTEN: /* before: it is known of all rows */
     case USAGE_ROLE_ELSE:    /* last */
@@ -179,15 +175,13 @@ static void written_split(struct usage *out, struct totals *sum)
 {
     struct opt_i64 *minutes = &out->units[USAGE_CACHE_WRITE_5M];
     int64_t hour = out->units[USAGE_CACHE_WRITE_1H].has ? out->units[USAGE_CACHE_WRITE_1H].v : 0;
-    int64_t rest;
     if (!sum->written.has)
         return;
-    if (__builtin_sub_overflow(sum->written.v, hour, &rest) || rest < 0)
-        rest = 0;
+    int64_t rest = sum->written.v > hour ? sum->written.v - hour : 0;
     sum->mismatch = sum->mismatch || sum->written.v < hour || (minutes->has && minutes->v != rest);
     if (minutes->has && minutes->v >= rest)
         return;
-    part_add(sum, &sum->in, rest - (minutes->has ? minutes->v : 0));
+    sum->in.parts += rest - (minutes->has ? minutes->v : 0);
     *minutes = OPT_I64(rest);
 }
 
@@ -204,14 +198,11 @@ static bool is_beside(const struct usage_table *table, const struct usage *usage
 
 static void total_split(struct total *total, struct usage *out, bool *mismatch)
 {
-    int64_t rest = 0;
+    int128 rest = total->value.v - total->parts; /* no part is below zero */
     if (!total->value.has)
         return;
-    if (__builtin_sub_overflow(total->value.v, total->parts, &rest) || rest < 0) {
-        *mismatch = true;
-        rest = 0;
-    }
-    out->units[total->class] = OPT_I64(rest);
+    *mismatch = *mismatch || rest < 0;
+    out->units[total->class] = OPT_I64(rest < 0 ? 0 : (int64_t)rest);
 }
 
 static void else_take(const struct usage_table *table, const struct opt_i64 *value, struct usage *out)

@@ -194,6 +194,7 @@ def test_every_verdict_is_the_oracles(bench):
         "foreign": build.call([f"account_id={other}"], key_hash=key),
         "unpriced": build.call([f"account_id={acme}"], model_requested=None, model_replied="mystery"),
         "audio": build.call([f"account_id={acme}"], usage=build.usage(input=1, audio_in=5)),
+        "images": build.call([f"account_id={acme}"], usage=build.usage(images=1)),
     }
     callers.send(*sent.values())
     service = bench.attributor()
@@ -201,7 +202,7 @@ def test_every_verdict_is_the_oracles(bench):
     made = bench.of(*sent.values())
     topics = {name: made[call["call_id"]][0][0] for name, call in sent.items()}
     dead = {"untagged": "untagged", "unknown": "unknown", "conflict": "conflict", "foreign": "conflict",
-            "unpriced": "unpriced", "audio": "unpriced"}
+            "unpriced": "unpriced", "images": "unpriced"}
     assert topics == {name: f"spend.dlq.{dead[name]}" if name in dead else "spend.attributed" for name in sent}
     values = {name: made[call["call_id"]][0][1] for name, call in sent.items()}
     assert [values[name]["route"] for name in ("tag", "task", "conversation", "key")] == ["tag", "task", "conversation", "key"]
@@ -210,8 +211,11 @@ def test_every_verdict_is_the_oracles(bench):
     # by hand: 7 x 2.5e-6 + 9 x 1.25e-6 + 8 x 1e-5 USD
     assert values["cached"]["raw_nanos"] == 108_750
     assert (values["failed"]["raw_nanos"], values["failed"]["rating"]) == (0, "free")
+    # the book has no price of audio: LiteLLM charges nothing for it then, and so do we, and say so
+    assert (values["audio"]["raw_nanos"], values["audio"]["rating"]) == (2_500, "assumed")
     metrics = service.metrics()
-    assert metrics['spend_attributor_records_total{verdict="attributed"}'] == 7
+    assert metrics["spend_attributor_assumed_total"] == 1
+    assert metrics['spend_attributor_records_total{verdict="attributed"}'] == 8
     assert metrics['spend_attributor_records_total{verdict="conflict"}'] == 2
 
 
