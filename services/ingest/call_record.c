@@ -102,7 +102,7 @@ static void sides_mend(struct spend_call *call, const struct usage_reader *reade
 {
     bool more_came = reader->output_is_first && text_tokens(reply_text) > call->usage.units[USAGE_OUTPUT].v;
     call->quality = end->reply_whole ? QUALITY_FINAL : QUALITY_PARTIAL;
-    if (reader->input_unreadable)
+    if (reader->input_unreadable && !call->usage.units[USAGE_INPUT].has)
         side_estimate(call, USAGE_INPUT, end->request_text);
     if (reader->output_unreadable || (more_came && paid))
         side_estimate(call, USAGE_OUTPUT, reply_text);

@@ -4,6 +4,8 @@
  */
 #include "ingest/form_scan.h"
 
+#include "ingest/http_head.h"
+
 #include <string.h>
 
 static struct strview sv_from(struct strview v, size_t at)
@@ -19,7 +21,7 @@ static size_t find(struct strview v, struct strview word)
 
 /*
  * The next parameter of a header's value: ; name=value, or name="value". false: no more. *wrong: it could be
- * read in another way: escapes, names with a charset of their own, a parameter without value.
+ * read in another way: escapes, quotes within, names with a charset of their own, a parameter without value.
  */
 static bool parameter_next(struct strview *rest, struct strview *name, struct strview *value, bool *wrong)
 {
@@ -30,12 +32,15 @@ static bool parameter_next(struct strview *rest, struct strview *name, struct st
     bool quoted = !sv_is_empty(*value) && value->ptr[0] == '"';
     struct strview text = quoted ? sv_from(*value, 1) : *value;
     size_t end = sv_is_null(text) ? 0 : sv_find(text, quoted ? '"' : ';');
-    *wrong = sv_is_empty(*value) || sv_find(*name, '*') < name->len || sv_find(*name, ';') < name->len ||
+    *wrong = sv_is_empty(*value) || !http_is_token(*name) || sv_find(*name, '*') < name->len ||
              sv_find(text, '\\') < end || (quoted && end == text.len);
     if (*wrong)
         return false;
     *rest = sv_from(text, quoted ? end + 1 : end);
     *value = quoted ? (struct strview){text.ptr, end} : sv_trim((struct strview){text.ptr, end});
+    *wrong = quoted ? sv_has_control(*value) : !http_is_token(*value);
+    if (*wrong)
+        return false;
     /* behind a quoted value only the next parameter may stand */
     *wrong = quoted && sv_trim((struct strview){rest->ptr, sv_find(*rest, ';')}).len > 0;
     return !*wrong;
@@ -99,7 +104,8 @@ static void disposition_read(struct form_scan *s, struct strview value, struct s
 {
     struct strview key;
     struct strview text;
-    s->failed = s->failed || !sv_is_null(*name); /* a part has one name */
+    bool is_data = sv_eq_nocase(sv_trim(sv_cut(value, ';', &text)), SV_LIT("form-data"));
+    s->failed = s->failed || !is_data || !sv_is_null(*name); /* a part has one name */
     while (parameter_next(&value, &key, &text, &s->failed)) {
         if (sv_eq_nocase(key, SV_LIT("filename"))) {
             *file = true;

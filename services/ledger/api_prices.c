@@ -178,7 +178,7 @@ static const struct price_entry *find_entry(const struct price_book *book, struc
                                             struct strview model)
 {
     const struct price_entry *entry = sv_is_null(alias) ? NULL : price_book_find(book, alias);
-    if ((entry == NULL || entry->rate_count == 0) && !sv_is_null(alias))
+    if (entry == NULL && !sv_is_null(alias))
         entry = price_key_find(book, OPERATION_CHAT, SV_NULL, alias);
     return entry != NULL ? entry : price_key_find(book, OPERATION_CHAT, SV_NULL, model);
 }

@@ -17,7 +17,7 @@ bool price_import_read(struct price_import_draft *draft, struct strview file, st
         if (draft->book->entries[i].rate_count > 0)
             return true;
     }
-    /* some other JSON, an error page: as a book it would leave every call unpriced */
+    /* some other JSON, an error page: as a book it would leave every call without a price */
     return err_set(err, ERR_INVALID, FATE_DEAD_LETTER, "price file: no entry of it has a price");
 }
 

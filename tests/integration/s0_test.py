@@ -82,10 +82,7 @@ def make_heard(stack, url, results):
 def told():
     """The stack, and what each caller asked for and got, after everything has settled."""
     with Stack(parts=("kafka", "postgres", "provider", "litellm")) as stack:
-        stack.migrate()
-        stack.ledger().start()
-        stack.attributor().start()
-        stack.ingest(upstream=stack.litellm_url).start()
+        stack.start_services(upstream=stack.litellm_url)
         assert stack.api("PUT", "/v1/tiers/s0", {"markup": "1.25"})[0] in (200, 201)
         assert stack.api("PUT", f"/v1/accounts/{ACCOUNT}", {"name": "Acme", "tier": "s0"})[0] in (200, 201)
         assert stack.api("PUT", "/v1/tasks/s0-task-0", {"account_id": ACCOUNT})[0] in (200, 201)

@@ -44,10 +44,7 @@ def way_of(callback):
 def told():
     """For each way of asking: the call as the ledger tells it, and LiteLLM's callback."""
     with Stack(parts=("kafka", "postgres", "provider", "litellm")) as stack:
-        stack.migrate()
-        stack.ledger().start()
-        stack.attributor().start()
-        stack.ingest(upstream=stack.litellm_url).start()
+        stack.start_services(upstream=stack.litellm_url)
         assert stack.api("PUT", f"/v1/accounts/{ACCOUNT}", {"name": "Acme"})[0] in (200, 201)
         calls = {}
 

@@ -327,12 +327,12 @@ class Stack:
         Path(wiring["SPEND_JOURNAL_DIR"]).mkdir(parents=True, exist_ok=True)
         return self._service(name, "spend-ingest", wiring, env, flags, listens=True)
 
-    def start_services(self):
-        """Migrations, then one of each, ready."""
+    def start_services(self, upstream=None):
+        """Migrations, then one of each, ready; upstream: of ingest, the provider unless told otherwise."""
         self.migrate()
         self.ledger().start()
         self.attributor().start()
-        self.ingest().start()
+        self.ingest(upstream=upstream).start()
 
     def api(self, method, path, body=None, token="operator", ledger="ledger"):
         """(status, document) of a ledger's API; ids in the path are the caller's to encode."""
