@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/json_write.h"
 #include "ingest/exchange.h"
+#include "ingest/intake.h"
 #include "ingest/meter.h"
 
 #include <errno.h>
@@ -45,6 +46,7 @@ void client_close(struct client *c)
 {
     struct gateway *g = c->gateway;
     struct exchange *x = c->exchange;
+    struct intake *intake = c->intake;
     *(c->older == NULL ? &g->clients : &c->older->newer) = c->newer;
     if (c->newer != NULL)
         c->newer->older = c->older;
@@ -58,10 +60,13 @@ void client_close(struct client *c)
     buffer_free(&c->out);
     c->state = CLIENT_GONE;
     c->exchange = NULL;
+    c->intake = NULL;
     if (!c->processing)
         free(c);
     if (x != NULL)
         exchange_client_gone(x);
+    if (intake != NULL)
+        intake_client_gone(intake);
     gateway_client_left(g);
 }
 
@@ -136,15 +141,40 @@ static const char *reason_of(int status)
     static const struct {
         int status;
         const char *reason;
-    } rows[] = {
-        {400, "Bad Request"},           {405, "Method Not Allowed"}, {408, "Request Timeout"},
-        {413, "Content Too Large"},     {417, "Expectation Failed"}, {431, "Request Header Fields Too Large"},
-        {500, "Internal Server Error"}, {501, "Not Implemented"},    {502, "Bad Gateway"},
-        {503, "Service Unavailable"},   {504, "Gateway Timeout"},    {505, "HTTP Version Not Supported"}};
+    } rows[] = {{202, "Accepted"},
+                {400, "Bad Request"},
+                {401, "Unauthorized"},
+                {404, "Not Found"},
+                {405, "Method Not Allowed"},
+                {408, "Request Timeout"},
+                {415, "Unsupported Media Type"},
+                {413, "Content Too Large"},
+                {417, "Expectation Failed"},
+                {431, "Request Header Fields Too Large"},
+                {500, "Internal Server Error"},
+                {501, "Not Implemented"},
+                {502, "Bad Gateway"},
+                {503, "Service Unavailable"},
+                {504, "Gateway Timeout"},
+                {505, "HTTP Version Not Supported"}};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
         if (rows[i].status == status)
             return rows[i].reason;
     return "Error";
+}
+
+/* A whole reply of ours. */
+static void reply_write(struct client *c, int status, struct strview json, const char *call_id,
+                        int retry_after_s)
+{
+    bool ok =
+        buffer_printf(&c->out, "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n",
+                      status, reason_of(status), json.len) &&
+        (call_id == NULL || buffer_printf(&c->out, "x-spend-call-id: %s\r\n", call_id)) &&
+        (retry_after_s == 0 || buffer_printf(&c->out, "Retry-After: %d\r\n", retry_after_s)) &&
+        (!c->close_after || buffer_printf(&c->out, "Connection: close\r\n")) &&
+        buffer_printf(&c->out, "\r\n") && (c->head_request || buffer_append_sv(&c->out, json));
+    c->broken = c->broken || !ok;
 }
 
 static void answer_write(struct client *c, const struct http_refusal *why, const char *call_id,
@@ -169,15 +199,8 @@ static void answer_write(struct client *c, const struct http_refusal *why, const
     json_write_str(&json, code);
     json_write_close(&json, '}');
     json_write_close(&json, '}');
-    bool ok =
-        json_write_ok(&json) &&
-        buffer_printf(&c->out, "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n",
-                      why->status, reason_of(why->status), body.len) &&
-        (call_id == NULL || buffer_printf(&c->out, "x-spend-call-id: %s\r\n", call_id)) &&
-        (retry_after_s == 0 || buffer_printf(&c->out, "Retry-After: %d\r\n", retry_after_s)) &&
-        (!c->close_after || buffer_printf(&c->out, "Connection: close\r\n")) &&
-        buffer_printf(&c->out, "\r\n") && (c->head_request || buffer_append_sv(&c->out, buffer_view(&body)));
-    c->broken = c->broken || !ok;
+    c->broken = c->broken || !json_write_ok(&json);
+    reply_write(c, why->status, buffer_view(&body), call_id, retry_after_s);
     buffer_free(&body);
 }
 
@@ -185,6 +208,13 @@ void client_answer(struct client *c, const struct http_refusal *why, const char 
 {
     c->close_after = c->close_after || c->gateway->draining;
     answer_write(c, why, call_id, retry_after_s);
+    client_exchange_done(c, true);
+}
+
+void client_reply(struct client *c, int status, struct strview json)
+{
+    c->close_after = c->close_after || c->gateway->draining;
+    reply_write(c, status, json, NULL, 0);
     client_exchange_done(c, true);
 }
 
@@ -283,7 +313,11 @@ static bool request_next(struct client *c)
     if (!fresh && http_guard(buffer_view(&c->in), &c->scanned, SIZE_MAX, &head, &why) != GUARD_OK)
         abort(); /* it was good before its body came */
     c->scanned = 0;
-    exchange_begin(c, &head, c->head_bytes + (c->body_bytes > 0 ? (size_t)c->body_bytes : 0));
+    size_t len = c->head_bytes + (c->body_bytes > 0 ? (size_t)c->body_bytes : 0);
+    if (intake_is_ours(head.path))
+        intake_begin(c, &head, len);
+    else
+        exchange_begin(c, &head, len);
     return true;
 }
 

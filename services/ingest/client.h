@@ -41,8 +41,9 @@ struct client {
     struct buffer body; /* decoded chunks */
     struct buffer out;
     struct exchange *exchange;
-    int64_t since_us; /* this state began, or the head's first byte came */
-    int64_t moved_us; /* bytes last went out, or there were none to go */
+    struct intake *intake; /* waits for Kafka before it answers */
+    int64_t since_us;      /* this state began, or the head's first byte came */
+    int64_t moved_us;      /* bytes last went out, or there were none to go */
     struct client *older;
     struct client *newer;
 };
@@ -62,6 +63,8 @@ bool client_flush(struct client *c);
 size_t client_backlog(const struct client *c);
 /* An error of ours, as JSON, whole. call_id NULL: none. Ends the reply. */
 void client_answer(struct client *c, const struct http_refusal *why, const char *call_id, int retry_after_s);
+/* A reply of ours, JSON, whole. Ends it. */
+void client_reply(struct client *c, int status, struct strview json);
 /* The exchange is over: whole = the reply was complete, so the connection may go on. May close the client. */
 void client_exchange_done(struct client *c, bool whole);
 

@@ -119,6 +119,22 @@ static void wait(struct delivery *d, struct journal_call *call)
     d->waiting_end = &call->next_waiting;
 }
 
+/* A repeat has the same headers: our own ids begin with their time, a foreign call's record tells it. */
+static int64_t time_of(const struct journal_call *call, struct strview record)
+{
+    struct spend_call decoded;
+    struct arena arena;
+    struct err err = {0};
+    int64_t us = uuid_v7_ms(&call->call_id) * 1000;
+    if (call->call_id.byte[6] >> 4 == 7)
+        return us;
+    arena_init(&arena, 1 << 20);
+    if (avro_decode_spend_call(record, &arena, &decoded, &err))
+        us = decoded.admitted_at;
+    arena_free(&arena);
+    return us;
+}
+
 static bool produce(struct delivery *d, struct journal_call *call, struct err *err)
 {
     char id[UUID_TEXT_LEN + 1];
@@ -127,11 +143,8 @@ static bool produce(struct delivery *d, struct journal_call *call, struct err *e
     struct journal_record record;
     uuid_format(&call->call_id, id);
     (void)snprintf(source, sizeof source, "spend-ingest/%s", journal_instance(call->home));
-    int64_t ms = 0; /* a UUIDv7 begins with its time, so a repeat has the same headers */
-    for (int i = 0; i < 6; i++)
-        ms = ms << 8 | call->call_id.byte[i];
-    kafka_ce_fill(&ce, source, "spend.call", sv_of(id), ms * 1000);
     journal_read(call, &record);
+    kafka_ce_fill(&ce, source, "spend.call", sv_of(id), time_of(call, record.payload));
     struct kafka_record out = {.topic = d->calls.topic,
                                .key = sv_of(id),
                                .value = record.payload,
@@ -207,7 +220,11 @@ static void on_report(void *arg, int64_t tag, bool ok, int32_t partition, int64_
     struct journal_call *call = (struct journal_call *)(intptr_t)tag; /* NOLINT(performance-no-int-to-ptr) */
     call->sent = false;
     if (ok) {
+        void (*told)(void *) = call->on_delivered;
+        void *told_arg = call->on_delivered_arg;
         journal_delivered(call);
+        if (told != NULL)
+            told(told_arg);
         return;
     }
     meter_add(METER_DELIVERY_RETRIED, 1);

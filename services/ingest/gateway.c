@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "ingest/client.h"
 #include "ingest/exchange.h"
+#include "ingest/intake.h"
 #include "ingest/meter.h"
 #include "run/listen_address.h"
 
@@ -44,6 +45,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
         next = x->newer;
         exchange_tick(x, now);
     }
+    intake_tick(g, now);
     upstream_tick(g->upstream, now);
     accept_go_on(g);
 }
@@ -86,6 +88,17 @@ static bool scratch_new(struct gateway *g)
     return g->capture != NULL && g->read_room != NULL;
 }
 
+static void foreign_open(struct gateway *g, const struct ingest_options *o)
+{
+    const char *const tokens[GATEWAY_TOKENS] = {o->operator_token, o->ledger_token};
+    for (size_t i = 0; i < GATEWAY_TOKENS; i++)
+        if (tokens[i] != NULL)
+            sha256_of(sv_of(tokens[i]), g->token[g->token_count++]);
+    /* a secret made up at the start has not signed what was sent before it, or by others */
+    g->litellm_rules = (struct litellm_rules){sv_of(o->spend_log_secret), strcmp(o->proxy_log, "bill") == 0,
+                                              (size_t)o->events_batch};
+}
+
 bool gateway_new(struct gateway **out, const struct ingest_options *options,
                  const struct gateway_parts *parts, struct err *err)
 {
@@ -105,6 +118,7 @@ bool gateway_new(struct gateway **out, const struct ingest_options *options,
     g->estimate_failed = strcmp(options->on_upstream_error, "estimate") == 0;
     g->routes = (struct route_table){options->call_path.item, options->call_path.count};
     g->limits = (struct watch_limits){(size_t)options->reply_bytes, (size_t)options->sse_event_bytes};
+    foreign_open(g, options);
     if (!scratch_new(g)) {
         (void)err_set(err, ERR_MEMORY, FATE_FATAL, "gateway: out of memory");
         goto failed;
@@ -141,6 +155,7 @@ void gateway_free(struct gateway *g)
         evconnlistener_free(g->listener);
     g->listener = NULL;
     gateway_cut(g);
+    intake_forget(g);
     if (g->tick != NULL)
         event_free(g->tick);
     upstream_free(g->upstream);

@@ -10,6 +10,7 @@
 #include "base/sha256.h"
 #include "ingest/delivery.h"
 #include "ingest/ingest_options.h"
+#include "ingest/litellm_source.h"
 #include "ingest/reply_watch.h"
 #include "ingest/route.h"
 #include "ingest/upstream.h"
@@ -17,11 +18,13 @@
 
 struct client;
 struct exchange;
+struct intake;
 struct event;
 struct event_base;
 struct evconnlistener;
 
 #define GATEWAY_READ_BYTES (64 << 10)
+#define GATEWAY_TOKENS     2
 
 struct gateway {
     const struct ingest_options *options;
@@ -51,6 +54,11 @@ struct gateway {
     size_t client_count;
     struct exchange *exchanges;
     size_t exchange_count;
+    struct intake *intakes;
+    /* who may tell of foreign calls */
+    struct litellm_rules litellm_rules;
+    uint8_t token[GATEWAY_TOKENS][SHA256_LEN]; /* digests */
+    size_t token_count;
 };
 
 struct gateway_parts {

@@ -21,6 +21,10 @@ static bool options_agree(const void *options, const struct options_rest *rest, 
     if (o->journal_bytes < 2 * o->journal_segment_bytes)
         return err_set(err, ERR_INVALID, FATE_FATAL,
                        "--journal-bytes must hold at least two segments (--journal-segment-bytes)");
+    if (strcmp(o->proxy_log, "bill") == 0 && o->spend_log_secret == NULL)
+        return err_set(err, ERR_INVALID, FATE_FATAL,
+                       "--proxy-log=bill needs --spend-log-secret: without it a call that was captured here "
+                       "cannot be told from one that was not, and would be billed twice");
     return upstream_address_parse(o->upstream_url, &address, err);
 }
 

@@ -45,6 +45,14 @@
     X(spend_log_secret, STRING, NULL, 1, 1024, SECRET, OPTIONAL, NULL,                                       \
       "signs our call id in the proxy's own log; without it a random one a start: "                          \
       "signatures cannot be checked later")                                                                  \
+    X(operator_token, STRING, NULL, 1, 1024, SECRET, OPTIONAL, NULL,                                         \
+      "the operator's token: it and --ledger-token may send events and the proxy's log")                     \
+    X(proxy_log, ENUM, "compare|bill", 0, 0, PLAIN, OPTIONAL, "ingest.proxyLog",                             \
+      "calls that LiteLLM's callback tells of: compared with those captured here, or billed too")            \
+    X(events_batch, INT, "1000", 1, 100000, PLAIN, OPTIONAL, "ingest.eventsBatch",                           \
+      "most events, or payloads of LiteLLM's, in one request (413)")                                         \
+    X(events_time, DURATION, "30s", 1000, 3600 * US_PER_SECOND, PLAIN, OPTIONAL, "ingest.eventsTime",        \
+      "longest wait for Kafka to take a request's events (503)")                                             \
     X(header_bytes, SIZE, "32KiB", 1024, 1 << 20, PLAIN, OPTIONAL, "ingest.headerBytes",                     \
       "most bytes of a request's head (431)")                                                                \
     X(body_bytes, SIZE, "32MiB", 1024, 1LL << 30, PLAIN, OPTIONAL, "ingest.bodyBytes",                       \

@@ -18,6 +18,23 @@
     X(REFUSED_WEBSOCKET, COUNTER, "spend_ingest_refused_total", "reason", "not_metered", "")                 \
     X(REFUSED_JOURNAL, COUNTER, "spend_ingest_refused_total", "reason", "journal_full", "")                  \
     X(REFUSED_RECORD, COUNTER, "spend_ingest_refused_total", "reason", "record", "")                         \
+    X(REFUSED_FOREIGN, COUNTER, "spend_ingest_refused_total", "reason", "foreign", "")                       \
+    X(EVENTS_ACCEPTED, COUNTER, "spend_ingest_events_total", "result", "accepted",                           \
+      "events of /spend/v1/events by what became of them")                                                   \
+    X(EVENTS_INVALID, COUNTER, "spend_ingest_events_total", "result", "invalid", "")                         \
+    X(EVENTS_DUPLICATE, COUNTER, "spend_ingest_events_total", "result", "duplicate", "")                     \
+    X(EVENTS_CONFLICT, COUNTER, "spend_ingest_events_total", "result", "conflict", "")                       \
+    X(EVENTS_UNCONFIRMED, COUNTER, "spend_ingest_events_unconfirmed_total", NULL, NULL,                      \
+      "requests of events that Kafka did not take within --events-time (503)")                               \
+    X(PROXY_BILLED, COUNTER, "spend_ingest_proxy_log_total", "result", "accepted",                           \
+      "payloads of LiteLLM's log by what became of them")                                                    \
+    X(PROXY_INVALID, COUNTER, "spend_ingest_proxy_log_total", "result", "invalid", "")                       \
+    X(PROXY_DUPLICATE, COUNTER, "spend_ingest_proxy_log_total", "result", "duplicate", "")                   \
+    X(PROXY_CONFLICT, COUNTER, "spend_ingest_proxy_log_total", "result", "conflict", "")                     \
+    X(PROXY_EVIDENCE, COUNTER, "spend_ingest_proxy_log_total", "result", "evidence", "")                     \
+    X(PROXY_OURS, COUNTER, "spend_ingest_proxy_log_calls_total", "seen", "here",                             \
+      "payloads of LiteLLM's log that tell a call id of ours, signed, and those that tell none")             \
+    X(PROXY_ELSEWHERE, COUNTER, "spend_ingest_proxy_log_calls_total", "seen", "elsewhere", "")               \
     X(UPSTREAM_UNREACHABLE, COUNTER, "spend_ingest_upstream_failures_total", "reason", "unreachable",        \
       "requests the upstream did not answer whole")                                                          \
     X(UPSTREAM_TIMEOUT, COUNTER, "spend_ingest_upstream_failures_total", "reason", "timeout", "")            \

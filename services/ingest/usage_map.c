@@ -68,6 +68,7 @@ static const struct usage_row images[] = {
     {"input_tokens_details.image_tokens", USAGE_ROLE_IN_PART, USAGE_IMAGE_IN},
     {"output_tokens_details.image_tokens", USAGE_ROLE_OUT_PART, USAGE_IMAGE_OUT},
     {USAGE_PATH_DATA, USAGE_ROLE_ELSE, USAGE_IMAGES},
+    {"images", USAGE_ROLE_ELSE, USAGE_IMAGES}, /* as an event tells them */
 };
 
 static const struct usage_row speech[] = {
@@ -75,6 +76,7 @@ static const struct usage_row speech[] = {
     {"output_tokens", USAGE_ROLE_OUT_TOTAL, USAGE_AUDIO_OUT},
     {"total_tokens", USAGE_ROLE_TOTAL, USAGE_COUNT},
     {USAGE_PATH_CHARACTERS, USAGE_ROLE_ELSE, USAGE_CHARACTERS},
+    {"characters", USAGE_ROLE_ELSE, USAGE_CHARACTERS}, /* as an event tells them */
 };
 
 /* `duration` stands at the root of the reply. */

@@ -292,6 +292,16 @@ struct usage_seen usage_reader_feed(struct usage_reader *r, struct strview text,
     return f.seen;
 }
 
+bool usage_reader_object(struct usage_reader *r, struct strview object, struct arena *scratch)
+{
+    struct feed f = {.r = r, .scratch = scratch};
+    struct json_value root;
+    json_scan_init(&f.scan, object, LIMIT_REPLY_JSON_DEPTH);
+    f.scan.lax = f.scan.any_bytes = true;
+    return json_scan_value(&f.scan, &root) && root.kind == JSON_KIND_OBJECT && usage_read(&f, &root) &&
+           json_scan_end(&f.scan);
+}
+
 void usage_reader_result(const struct usage_reader *r, struct usage *out)
 {
     bool mismatch = false;

@@ -40,6 +40,8 @@ void usage_reader_init(struct usage_reader *r, enum spend_operation operation, s
 void usage_reader_free(struct usage_reader *r);
 /* scratch: reset by the caller. */
 struct usage_seen usage_reader_feed(struct usage_reader *r, struct strview text, struct arena *scratch);
+/* The same for a bare usage object. false: it is none, or malformed. */
+bool usage_reader_object(struct usage_reader *r, struct strview object, struct arena *scratch) NODISCARD;
 /* A number of the call that no reply tells, by its path in the table; no usage by itself. */
 void usage_reader_note(struct usage_reader *r, const char *path, int64_t units);
 /* The classes so far; counts a mismatch. */

@@ -321,7 +321,8 @@ class Stack:
         ledger = self.services.get("ledger")
         wiring = {
             "SPEND_UPSTREAM_URL": upstream or self.provider_url, "SPEND_SPEND_LOG_SECRET": self.secret("spend_log"),
-            "SPEND_JOURNAL_DIR": str(journal or self.dir / "journal"), "SPEND_LEDGER_TOKEN": self.secret("ingest")}
+            "SPEND_JOURNAL_DIR": str(journal or self.dir / "journal"), "SPEND_LEDGER_TOKEN": self.secret("ingest"),
+            "SPEND_OPERATOR_TOKEN": self.secret("operator")}
         if ledger:
             wiring["SPEND_LEDGER_URL"] = ledger.url
         Path(wiring["SPEND_JOURNAL_DIR"]).mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ USAGE_BYTES = 8 * 1024
 YEAR_2020_US = 1_577_836_800_000_000
 YEAR_2200_US = 7_258_118_400_000_000
 TEXTS = ("source_id", "instance", "path", "upstream", "model_requested", "model_replied", "provider", "service_tier",
-         "user_agent", "upstream_call_id")
+         "user_agent", "upstream_call_id", "dispute")
 COUNTS = ("boot", "seq", "upstream_status", "upstream_retries", "upstream_fallbacks", "ttfb_us", "duration_us",
           "request_bytes", "reply_bytes")
 ORIGINS_MOST = 16
@@ -84,6 +84,9 @@ def decide(record, registry, prices, rules=None):
         call = read_call(record)
     except Malformed as error:
         return {**base, "reason": "malformed", "call": None, "why": str(error)}
+    if call["dispute"] is not None:
+        return {**base, "call": call, "hash": fold.call_hash(call), "reason": "conflict", "disputed": True, "tags": call["tags"],
+                "raw": None, "price_version": None, "estimated": False, "why": call["dispute"]}
     deadline = attribute.known_by(call, record.at)
     if registry.watermark < deadline:
         return None

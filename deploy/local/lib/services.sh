@@ -92,7 +92,7 @@ ingest_start() {
     service_start "$name" spend-ingest "${port}_admin" "SPEND_LISTEN=127.0.0.1:$(port "$port")" \
         "SPEND_JOURNAL_DIR=${SPEND_JOURNAL_DIR-$STATE/journal}" "SPEND_UPSTREAM_URL=${3-$(upstream_url)}" \
         "SPEND_SPEND_LOG_SECRET=${SPEND_SPEND_LOG_SECRET-$(secret spend_log)}" \
-        "SPEND_LEDGER_URL=$(ledger_url)" "SPEND_LEDGER_TOKEN=$(secret ingest)"
+        "SPEND_LEDGER_URL=$(ledger_url)" "SPEND_LEDGER_TOKEN=$(secret ingest)" "SPEND_OPERATOR_TOKEN=$(secret operator)"
 }
 
 # env_write: what a shell needs to use this stack. Only names in WIRED: `up` takes any other SPEND_* of such a shell for a

@@ -35,6 +35,14 @@ struct uuid uuid_v7(int64_t utc_us)
     return u;
 }
 
+int64_t uuid_v7_ms(const struct uuid *u)
+{
+    int64_t ms = 0;
+    for (int i = 0; i < 6; i++)
+        ms = ms << 8 | u->byte[i];
+    return ms;
+}
+
 struct uuid uuid_v8_of(struct strview source, struct strview id)
 {
     uint8_t digest[SHA256_LEN];

@@ -14,6 +14,7 @@ struct uuid {
 
 /* Time-ordered (RFC 9562 v7): 48 bits of milliseconds, 12 of sub-millisecond, 62 random from getrandom(2). */
 struct uuid uuid_v7(int64_t utc_us);
+int64_t uuid_v7_ms(const struct uuid *u); /* its time, UTC milliseconds */
 /* Same source and id give the same uuid: v8 of SHA-256(source, 0x1F, id). */
 struct uuid uuid_v8_of(struct strview source, struct strview id);
 void uuid_format(const struct uuid *u, char out[UUID_TEXT_LEN + 1]); /* lower case, NUL */

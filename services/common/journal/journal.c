@@ -216,28 +216,43 @@ static void call_drop(struct journal_call *call)
     free(call);
 }
 
-bool journal_begin(struct journal *j, const struct uuid *call_id, struct strview head,
-                   struct journal_call **out, struct err *err)
+/* The first record of a call, with `later` bytes set aside for those that follow it. */
+static bool call_begin(struct journal *j, struct journal_record *record, size_t later,
+                       struct journal_call **out, struct err *err)
 {
-    assert(head.len <= LIMIT_CALL_BYTES);
+    assert(record->payload.len <= LIMIT_CALL_BYTES);
     if (j->compact_due)
         compact(j);
-    size_t later = segment_record_size(head.len + JOURNAL_FINISH_EXTRA) + segment_record_size(0);
-    if (!room_make(j, segment_record_size(head.len) + later, false, err))
+    if (!room_make(j, segment_record_size(record->payload.len) + later, false, err))
         return false;
-    struct journal_call *call = call_add(j, j->next_seq, call_id);
+    struct journal_call *call = call_add(j, j->next_seq, &record->call_id);
     if (call == NULL)
         return err_set(err, ERR_MEMORY, FATE_RETRY, "journal: out of memory");
-    struct journal_record record = {
-        .kind = JOURNAL_OPEN, .seq = call->seq, .call_id = *call_id, .payload = head};
+    record->seq = call->seq;
     struct segment *where = NULL;
-    size_t offset = record_append(j, &record, &where);
+    size_t offset = record_append(j, record, &where);
     call_move(call, where, offset);
+    call->finished = record->kind == JOURNAL_FINISHED;
     call->reserved = later;
     j->reserved += later;
     j->next_seq++;
     *out = call;
     return true;
+}
+
+bool journal_begin(struct journal *j, const struct uuid *call_id, struct strview head,
+                   struct journal_call **out, struct err *err)
+{
+    struct journal_record record = {.kind = JOURNAL_OPEN, .call_id = *call_id, .payload = head};
+    size_t later = segment_record_size(head.len + JOURNAL_FINISH_EXTRA) + segment_record_size(0);
+    return call_begin(j, &record, later, out, err);
+}
+
+bool journal_put(struct journal *j, const struct uuid *call_id, struct strview bytes,
+                 struct journal_call **out, struct err *err)
+{
+    struct journal_record record = {.kind = JOURNAL_FINISHED, .call_id = *call_id, .payload = bytes};
+    return call_begin(j, &record, segment_record_size(0), out, err);
 }
 
 void journal_progress(const struct journal_call *call, uint64_t bytes)

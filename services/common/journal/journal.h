@@ -24,6 +24,8 @@ struct journal_call {
     bool sent;    /* delivery's: a report is due */
     bool waiting; /* delivery's: in its queue */
     struct journal_call *next_waiting;
+    void (*on_delivered)(void *arg); /* delivery's: told once Kafka has it; NULL: nobody is */
+    void *on_delivered_arg;
     struct segment *segment; /* where its newest record stands */
     size_t offset;
     size_t reserved; /* bytes set aside for it */
@@ -80,7 +82,10 @@ void journal_set_aside(struct journal *j);
  * says. */
 bool journal_begin(struct journal *j, const struct uuid *call_id, struct strview head,
                    struct journal_call **out, struct err *err) NODISCARD;
-/* The seq that the next journal_begin gives: a head is made with it. */
+/* Writes `finished` at once, of a call that was over when it was told. As journal_begin else. */
+bool journal_put(struct journal *j, const struct uuid *call_id, struct strview bytes,
+                 struct journal_call **out, struct err *err) NODISCARD;
+/* The seq that the next journal_begin or _put gives: a head is made with it. */
 uint64_t journal_next_seq(const struct journal *j);
 /* Text bytes replied so far, for the estimate after a crash. */
 void journal_progress(const struct journal_call *call, uint64_t bytes);

@@ -118,6 +118,7 @@ static void call_fill(struct spend_call *v, enum fill fill)
         .duration_us = maybe(fill, 7),
         .request_bytes = number(fill, 8),
         .reply_bytes = number(fill, 9),
+        .dispute = maybe_text(fill, "not ours"),
     };
     for (int i = 0; i < USAGE_COUNT; i++)
         v->usage.units[i] = maybe(fill, 100 + i);

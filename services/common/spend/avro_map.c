@@ -147,6 +147,7 @@ static const struct avro_field spend_call_rows[] = {
     {OPT_LONG(spend_call, duration_us)},
     {LONG(spend_call, request_bytes)},
     {LONG(spend_call, reply_bytes)},
+    {OPT_TEXT(spend_call, dispute)},
 };
 static const struct avro_map spend_call_map = {MAP(spend_call, spend_call_rows)};
 

@@ -118,6 +118,17 @@ bool spend_operation_parse(struct strview text, enum spend_operation *out)
     return false;
 }
 
+bool spend_outcome_parse(struct strview text, enum spend_outcome *out)
+{
+    for (int i = 0; i < OUTCOME_COUNT; i++) {
+        if (sv_eq(text, sv_of(outcomes[i]))) {
+            *out = (enum spend_outcome)i;
+            return true;
+        }
+    }
+    return false;
+}
+
 const char *tag_origin_name(unsigned bit)
 {
     unsigned i = 0;
@@ -261,6 +272,7 @@ static bool check_texts(const struct spend_call *call, struct err *err)
         {call->service_tier, "service_tier"},
         {call->user_agent, "user_agent"},
         {call->upstream_call_id, "upstream_call_id"},
+        {call->dispute, "dispute"},
     };
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
         if (!check_text(texts[i].text, texts[i].field, err))

@@ -125,6 +125,7 @@ struct spend_call {
     struct opt_i64 duration_us;
     int64_t request_bytes;
     int64_t reply_bytes;
+    struct strview dispute; /* not null: evidence that contradicts itself, never billed; says how */
 };
 
 /* The words of the schema. _parse is false on any other word. */
@@ -134,6 +135,7 @@ const char *spend_quality_name(enum spend_quality quality);
 const char *spend_gate_name(enum spend_gate gate);
 const char *spend_operation_name(enum spend_operation operation);
 bool spend_operation_parse(struct strview text, enum spend_operation *out);
+bool spend_outcome_parse(struct strview text, enum spend_outcome *out);
 const char *tag_origin_name(unsigned bit); /* one bit */
 bool tag_origin_parse(struct strview text, unsigned *bit);
 const char *usage_class_name(enum usage_class c);
