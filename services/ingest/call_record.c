@@ -63,7 +63,7 @@ bool call_record_start(const struct call_start *start, const struct tag_capture 
         out->quality = QUALITY_ESTIMATED;
     return tags_copy(capture, a, out) && arena_dup(a, tag_capture_text(start->path), &out->path) &&
            arena_dup(a, capture->model, &out->model_requested) &&
-           arena_dup(a, capture->key_hash, &out->key_hash) &&
+           arena_dup(a, capture->key_hash, &out->key_hash) && arena_dup(a, capture->variant, &out->variant) &&
            arena_dup(a, capture->user_agent, &out->user_agent);
 }
 

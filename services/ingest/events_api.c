@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/money.h"
+#include "spend/price_key.h"
 
 #include <stdio.h>
 
@@ -163,7 +164,22 @@ static bool envelope_check(const struct event *e, int64_t now_us, struct foreign
     return true;
 }
 
-enum { OPERATION, PROVIDER, MODEL, TAGS, KEY_HASH, USER, USAGE, TIER, OUTCOME, COST, STREAM, MEMBERS };
+enum {
+    OPERATION,
+    PROVIDER,
+    MODEL,
+    TAGS,
+    KEY_HASH,
+    USER,
+    USAGE,
+    TIER,
+    OUTCOME,
+    COST,
+    STREAM,
+    QUALITY,
+    SIZE,
+    MEMBERS
+};
 
 /* A text that may be left out. false: it is there and none. */
 static bool text_member(const struct json_pick *pick, struct arena *a, struct strview *out,
@@ -193,6 +209,9 @@ static bool words_read(const struct json_pick *pick, struct arena *a, struct for
     call->outcome = OUTCOME_COMPLETED;
     if (!sv_is_null(outcome) && !spend_outcome_parse(outcome, &call->outcome))
         return foreign_refuse(item, "outcome must be completed, aborted, failed, rejected or unknown");
+    if (call->operation == OPERATION_IMAGE)
+        call->variant =
+            price_key_variant(json_pick_text(&pick[QUALITY], a), json_pick_text(&pick[SIZE], a), a);
     call->stream = pick[STREAM].found && pick[STREAM].value.kind == JSON_KIND_TRUE;
     return true;
 }
@@ -244,7 +263,8 @@ static bool data_read(struct strview data, struct arena *a, struct foreign_item 
         [KEY_HASH] = {.path = "key_hash"},   [USER] = {.path = "user"},
         [USAGE] = {.path = "usage"},         [TIER] = {.path = "service_tier"},
         [OUTCOME] = {.path = "outcome"},     [COST] = {.path = "reported_cost"},
-        [STREAM] = {.path = "stream"},
+        [STREAM] = {.path = "stream"},       [QUALITY] = {.path = "quality"},
+        [SIZE] = {.path = "size"},
     };
     struct err err = {0};
     if (sv_is_null(data) || !json_pick(data, pick, MEMBERS))

@@ -9,6 +9,7 @@
 #include "ingest/tag_capture.h"
 #include "ingest/text_count.h"
 #include "ingest/upstream_request.h"
+#include "spend/price_key.h"
 
 #include <string.h>
 
@@ -36,6 +37,10 @@ enum {
     RESPONSE,
     MESSAGES,
     API_KEY,
+    QUALITY,
+    SIZE,
+    REPLY_QUALITY,
+    REPLY_SIZE,
     MEMBERS
 };
 enum { KEY_HASH, CLAIM, USAGE, ROUTE, HEADER_TAGS, AGENT, METADATA_MEMBERS };
@@ -79,7 +84,11 @@ static bool payload_read(struct payload *p, struct strview text, struct arena *a
                [END_USER] = {.path = "end_user"},
                [RESPONSE] = {.path = "response"},
                [MESSAGES] = {.path = "messages"},
-               [API_KEY] = {.path = "api_key"}},
+               [API_KEY] = {.path = "api_key"},
+               [QUALITY] = {.path = "model_parameters.quality"},
+               [SIZE] = {.path = "model_parameters.size"},
+               [REPLY_QUALITY] = {.path = "response.quality"},
+               [REPLY_SIZE] = {.path = "response.size"}},
         .meta = {[KEY_HASH] = {.path = "user_api_key_hash"},
                  [CLAIM] = {.path = "spend_logs_metadata.spend_call_id"},
                  [USAGE] = {.path = "usage_object"},
@@ -364,6 +373,9 @@ bool litellm_next(struct litellm_reader *r, int64_t now_us, struct arena *a, str
     call->user_agent = tag_capture_text(json_pick_text(&p.meta[AGENT], a));
     struct strview route = tag_capture_text(json_pick_text(&p.meta[ROUTE], a));
     call->path = sv_is_empty(route) ? SV_LIT(LITELLM_PATH) : route;
+    if (call->operation == OPERATION_IMAGE)
+        call->variant =
+            price_key_variant(first_text(&p, QUALITY, REPLY_QUALITY), first_text(&p, SIZE, REPLY_SIZE), a);
     usage_read(&p, call);
     cost_read(&p, call);
     claim_read(r->rules, &p, item);

@@ -9,6 +9,7 @@
 #include "ingest/meter.h"
 #include "ingest/route.h"
 #include "ingest/text_count.h"
+#include "spend/price_key.h"
 
 #include <string.h>
 
@@ -21,6 +22,8 @@ struct body_reader {
     struct arena *scratch;
     struct strview user;
     bool has_user;
+    struct strview quality; /* of images */
+    struct strview size;
     struct strview logs; /* the caller's own logs metadata in `metadata` */
     struct strview litellm_logs;
 };
@@ -268,6 +271,10 @@ static bool member_read(struct body_reader *r, const struct json_value *key, con
     }
     if (json_scan_text_is(key, SV_LIT("model")))
         return scalar_text(r, value, &out->model);
+    if (r->operation == OPERATION_IMAGE && json_scan_text_is(key, SV_LIT("quality")))
+        return scalar_text(r, value, &r->quality);
+    if (r->operation == OPERATION_IMAGE && json_scan_text_is(key, SV_LIT("size")))
+        return scalar_text(r, value, &r->size);
     if (json_scan_text_is(key, SV_LIT("stream"))) {
         out->stream = value->kind == JSON_KIND_TRUE;
         return json_scan_skip(&r->scan, value, NULL);
@@ -325,6 +332,10 @@ static void field_read(struct body_reader *r, const struct form_field *field)
         out->model = field->value;
     else if (sv_eq(field->name, SV_LIT("stream")))
         out->stream = sv_eq_nocase(field->value, SV_LIT("true"));
+    else if (sv_eq(field->name, SV_LIT("quality")))
+        r->quality = field->value;
+    else if (sv_eq(field->name, SV_LIT("size")))
+        r->size = field->value;
     else if (sv_eq(field->name, SV_LIT("user"))) {
         r->has_user = true;
         r->user = field->value;
@@ -348,7 +359,7 @@ static bool form_read(struct body_reader *r, const struct http_headers *headers,
         return true;
     tag_set_init(&r->out->tags); /* it said nothing */
     headers_read(r->out, headers);
-    r->out->model = SV_NULL;
+    r->out->model = r->quality = r->size = SV_NULL;
     r->out->stream = r->has_user = false;
     r->out->text_bytes = 0;
     return false;
@@ -431,7 +442,7 @@ bool tag_capture_read(struct tag_capture *out, const struct capture_source *from
     out->text_bytes = 0;
     out->characters = (struct opt_i64){.has = false};
     out->ask = (struct stream_ask){.has_root = false};
-    out->model = SV_NULL;
+    out->model = out->variant = SV_NULL;
     out->user_agent = tag_capture_text(http_header_last(headers, SV_LIT("user-agent")));
     out->logs_metadata = logs_of_header(from);
     out->logs_metadata_of_header = !sv_is_null(out->logs_metadata);
@@ -440,6 +451,8 @@ bool tag_capture_read(struct tag_capture *out, const struct capture_source *from
     if (form_read(&r, headers, body) || body_read(&r, body)) {
         if (r.has_user)
             tag_set_add_user(&out->tags, r.user, scratch);
+        if (from->operation == OPERATION_IMAGE)
+            out->variant = price_key_variant(r.quality, r.size, scratch);
         if (!out->logs_metadata_of_header)
             out->logs_metadata = logs_of_body(&r, from->target);
     } else {

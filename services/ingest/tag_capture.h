@@ -23,6 +23,7 @@ struct tag_capture {
     struct strview user_agent;
     uint64_t text_bytes;       /* of prompts, for estimates */
     struct opt_i64 characters; /* that speech is charged by */
+    struct strview variant;    /* that an image is charged by; null for all else */
     struct stream_ask ask;
 };
 

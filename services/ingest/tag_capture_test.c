@@ -14,6 +14,7 @@ static struct arena scratch;
 static struct sha256 *sha;
 
 static bool litellm = true;
+static enum spend_operation operation = OPERATION_CHAT;
 
 static void read_request(const char *header_lines, const char *body)
 {
@@ -21,7 +22,8 @@ static void read_request(const char *header_lines, const char *body)
     enum err_code code;
     assert_null(http_headers_parse(sv_of(header_lines), &headers, &code));
     arena_reset(&scratch);
-    struct capture_source from = {.headers = &headers, .body = sv_of(body), .litellm = litellm};
+    struct capture_source from = {
+        .headers = &headers, .body = sv_of(body), .litellm = litellm, .operation = operation};
     assert_true(tag_capture_read(&capture, &from, sha, &scratch));
 }
 
@@ -76,6 +78,25 @@ static void test_a_form_tells_what_a_body_of_json_would(void **state)
     read_request(FORM FORM, PART("model", "whisper-1") "--B--\r\n"); /* which of two types holds? */
     assert_true(capture.body_unparsed);
     assert_true(sv_is_null(capture.model));
+}
+
+static void test_an_image_tells_its_variant(void **state)
+{
+    (void)state;
+    operation = OPERATION_IMAGE;
+    read_request("", "{\"model\":\"dall-e-3\",\"size\":\"1024x1792\",\"quality\":\"hd\"}");
+    assert_true(sv_eq(capture.variant, SV_LIT("hd/1024-x-1792")));
+    read_request("", "{\"model\":\"dall-e-3\",\"quality\":null}");
+    assert_true(sv_eq(capture.variant, SV_LIT("standard/1024-x-1024")));
+    read_request(FORM, PART("model", "dall-e-2") PART("size", "512x512") "--B--\r\n");
+    assert_true(sv_eq(capture.variant, SV_LIT("standard/512-x-512")));
+    read_request(FORM, PART("model", "dall-e-2") PART("size", "512x512") "--B");
+    assert_true(sv_is_null(capture.variant));
+    read_request("", "{\"size\":\"a b\"}");
+    assert_true(sv_is_null(capture.variant));
+    operation = OPERATION_CHAT;
+    read_request("", "{\"size\":\"512x512\"}");
+    assert_true(sv_is_null(capture.variant));
 }
 
 static void test_strings_split_on_commas_and_array_items_do_not(void **state)
@@ -419,6 +440,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_place_gives_its_tags_as_a_union),
         cmocka_unit_test(test_a_form_tells_what_a_body_of_json_would),
+        cmocka_unit_test(test_an_image_tells_its_variant),
         cmocka_unit_test(test_strings_split_on_commas_and_array_items_do_not),
         cmocka_unit_test(test_tags_of_duplicate_keys_are_united_and_other_fields_are_the_last),
         cmocka_unit_test(test_escaped_keys_and_values_are_compared_unescaped),

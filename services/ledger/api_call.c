@@ -15,6 +15,7 @@
 
 static const char call_sql[] =
     "SELECT j.json::text, c.reason, c.raw_nanos, c.price_version, c.price_key, c.provider, c.service_tier, "
+    "c.variant, "
     "c.outcome,"
     " ARRAY[c.usage_input, c.usage_cache_read, c.usage_cache_write_5m, c.usage_cache_write_1h, "
     "c.usage_output,"
@@ -31,6 +32,7 @@ enum column {
     COL_PRICE_KEY,
     COL_PROVIDER,
     COL_SERVICE_TIER,
+    COL_VARIANT,
     COL_OUTCOME,
     COL_USAGE,
 };
@@ -73,6 +75,7 @@ static void read_call(const struct pg_rows *row, struct spend_call *call)
     struct strview units;
     *call = (struct spend_call){.provider = pg_get(row, 0, COL_PROVIDER),
                                 .service_tier = pg_get(row, 0, COL_SERVICE_TIER),
+                                .variant = pg_get(row, 0, COL_VARIANT),
                                 .outcome = OUTCOME_COMPLETED};
     for (int i = 0; i < OUTCOME_COUNT; i++) {
         if (sv_eq(pg_get(row, 0, COL_OUTCOME), sv_of(spend_outcome_name((enum spend_outcome)i))))

@@ -45,6 +45,7 @@ static void copy_measurement(struct call_row *row, const struct bill_record *rec
     row->model_replied = call->model_replied;
     row->provider = call->provider;
     row->service_tier = call->service_tier;
+    row->variant = call->variant;
     row->upstream_status = call->upstream_status;
     row->reported_cost_nanos = call->reported_cost_nanos;
     row->usage = call->usage;

@@ -48,6 +48,7 @@ struct call_row {
     struct strview model_replied;
     struct strview provider;
     struct strview service_tier;
+    struct strview variant;
     struct opt_i64 upstream_status;
     struct opt_i64 reported_cost_nanos;
     struct strview rating;
@@ -96,6 +97,7 @@ struct call_row {
     X(model_replied, TEXT, model_replied)                                                                    \
     X(provider, TEXT, provider)                                                                              \
     X(service_tier, TEXT, service_tier)                                                                      \
+    X(variant, TEXT, variant)                                                                                \
     X(upstream_status, OPT_I32, upstream_status)                                                             \
     X(reported_cost_nanos, OPT_I64, reported_cost_nanos)                                                     \
     X(rating, TEXT, rating)                                                                                  \

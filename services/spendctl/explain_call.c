@@ -82,6 +82,8 @@ static void tell_request(const json_t *call)
         table_fact("reply", strcmp(ledger_text(call, "outcome"), "unknown") == 0
                                 ? "not known: ingest was cut off"
                                 : "none came");
+    if (has(call, "variant"))
+        table_fact("variant", "%s", ledger_text(call, "variant"));
     table_fact("outcome", "%s; usage is %s", ledger_text(call, "outcome"), ledger_text(call, "quality"));
     tell_account(call);
     table_fact("task", "%s", ledger_text(call, "task"));

@@ -43,7 +43,7 @@ def call(tags=(), usage=None, at_us=None, **fields):
         "upstream_retries": None, "upstream_fallbacks": None, "outcome": "completed",
         "usage": {**dict.fromkeys(CLASSES), **(usage or {"input": 100, "cache_read": 20, "output": 35, "reasoning": 10})},
         "provider_usage": None, "quality": "final", "reported_cost_nanos": None, "ttfb_us": 900, "duration_us": 1000,
-        "request_bytes": 100, "reply_bytes": 300, "dispute": None,
+        "request_bytes": 100, "reply_bytes": 300, "dispute": None, "variant": None,
     }
     assert set(fields) <= set(made), set(fields) - set(made)
     made.update(fields)

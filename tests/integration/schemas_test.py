@@ -21,7 +21,7 @@ FIELDS = {
     "SpendCall": """call_id source source_id? instance? boot? seq? admitted_at received_at finished_at? operation path upstream
         model_requested? model_replied? provider? service_tier? stream tags tags_truncated body_unparsed key_hash? user_agent?
         gate upstream_call_id? upstream_status? upstream_retries? upstream_fallbacks? outcome usage provider_usage? quality
-        reported_cost_nanos? ttfb_us? duration_us? request_bytes reply_bytes dispute?""",
+        reported_cost_nanos? ttfb_us? duration_us? request_bytes reply_bytes dispute? variant?""",
     "AttributedCall": """call hash origin account_id task_id? conversation_id? user? team? route redrive? raw_nanos? rating
         price_version? price_key? rater_version config_watermark""",
     "DeadLetter": """kind reason detail call_id? original origin first_seen attempts call? hash? raw_nanos? estimated

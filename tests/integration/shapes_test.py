@@ -22,6 +22,8 @@ SHAPES = {
     "embeddings": ("/v1/embeddings", {"model": "text-embedding-3-small", **TEXT}, False, {"input": 120}),
     "rerank": ("/v1/rerank", {"model": "rerank-v3.5", "query": TEXT["input"], "documents": ["a", "b"]}, False, {"requests": 2}),
     "images": ("/v1/images/generations", {"model": "dall-e-3", "prompt": "a cat fake: units=1", "n": 2}, False, {"images": 2}),
+    "images_sized": ("/v1/images/generations", {"model": "dall-e-2", "prompt": "a cat fake: units=1", "size": "512x512"}, False,
+                     {"images": 1}),
     "image_tokens": ("/v1/images/generations", {"model": "gpt-image-1", "prompt": "a cat fake: prompt=50 images=40 completion=60"},
                      False, {"input": 10, "image_in": 40, "output": 60}),
     "speech": ("/v1/audio/speech", {"model": "tts-1", "voice": "alloy", "input": "hello  there fake: units=1"}, False,
@@ -30,7 +32,7 @@ SHAPES = {
 
 
 def operation_of(name):
-    return {"images": "image", "image_tokens": "image"}.get(name, name)
+    return "image" if name.startswith("image") else name
 
 
 def send(url, path, body, headers=None):

@@ -86,6 +86,7 @@ def random_call(rng):
         provider_usage=rng.choice((None, "{}")), usage=random_usage(rng), model_replied=rng.choice((None, "", *MODELS)),
         model_requested=rng.choice((None, *MODELS)), provider=rng.choice(PROVIDERS),
         service_tier=rng.choice((None, None, "flex", "priority", "Priority", "batch", "default")),
+        variant=rng.choice((None, None, "standard/1024-x-1024", "hd/1024-x-1792", "low/512-x-512", "x/2-x-3")),
         reported_cost_nanos=rng.choice((None, 0, -5, 10**12)))
 
 

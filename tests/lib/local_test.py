@@ -106,7 +106,7 @@ def test_env_is_one_export_a_line_and_puts_spendctl_on_the_path(local):
     lines = (local.stack.dir / "env").read_text().splitlines()
     assert [line.split("=")[0].removeprefix("export ") for line in lines] == [
         "SPEND_INGEST_URL", "SPEND_LEDGER_URL", "SPEND_LEDGER_TOKEN", "SPEND_KAFKA_BROKERS", "SPEND_DATABASE_URL",
-        "PATH"]
+        "SPEND_UPSTREAM_URL", "SPENDLINE_ENV_UPSTREAM_URL", "PATH"]
     done = subprocess.run(["bash", "-c", f". {local.stack.dir}/env && command -v spendctl && psql -Atc 'select usesuper "
                            "from pg_user where usename = current_user' \"$SPEND_DATABASE_URL\""],
                           capture_output=True, text=True, check=True)

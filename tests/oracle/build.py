@@ -47,7 +47,7 @@ def call(raw_tags=(), at=None, **fields):
         "upstream_call_id": None, "upstream_status": 200, "upstream_retries": None, "upstream_fallbacks": None,
         "outcome": "completed", "usage": usage(input=100, output=45), "provider_usage": "{}", "quality": "final",
         "reported_cost_nanos": None, "ttfb_us": 10, "duration_us": 20, "request_bytes": 100, "reply_bytes": 200,
-        "dispute": None}
+        "dispute": None, "variant": None}
     assert fields.keys() <= out.keys(), fields.keys() - out.keys()
     return {**out, **fields}
 

@@ -8,7 +8,7 @@ USAGE_BYTES = 8 * 1024
 YEAR_2020_US = 1_577_836_800_000_000
 YEAR_2200_US = 7_258_118_400_000_000
 TEXTS = ("source_id", "instance", "path", "upstream", "model_requested", "model_replied", "provider", "service_tier",
-         "user_agent", "upstream_call_id", "dispute")
+         "user_agent", "upstream_call_id", "dispute", "variant")
 COUNTS = ("boot", "seq", "upstream_status", "upstream_retries", "upstream_fallbacks", "ttfb_us", "duration_us",
           "request_bytes", "reply_bytes")
 ORIGINS_MOST = 16

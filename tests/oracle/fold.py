@@ -39,6 +39,8 @@ def call_hash(call):
     raws = sorted(octets(raw) for raw in own_tags(call))
     out += [_number(call["reported_cost_nanos"]), _text(call["key_hash"]), _number(len(raws))]
     out += [struct.pack(">I", len(raw)) + raw for raw in raws]
+    if call["variant"] is not None:
+        out.append(_text(call["variant"]))
     return hashlib.sha256(b"".join(out)).digest()
 
 

@@ -66,6 +66,19 @@ def provider_prefix(provider):
     return "bedrock" if provider == "bedrock_converse" else provider
 
 
+def find_image(book, provider, model, variant):
+    """The entry of an image's quality and size, None when none is priced by them."""
+    quality, _, size = variant.partition("/")
+    provider = provider_prefix(provider or "")
+    if not model or not quality or not size:
+        return None
+    base = f"{size}/{model}"
+    if provider and model.startswith(provider + "/"):
+        base = f"{provider}/{size}/{model[len(provider) + 1:]}"
+    bare = f"{size}/{model.rpartition('/')[2]}"
+    return next((book.entries[key] for key in (f"{quality}/{base}", base, f"{quality}/{bare}", bare) if key in book.entries), None)
+
+
 def find_entry(book, operation, provider, model):
     """The entry of the first key that exists, also of one without any price."""
     if not model:
@@ -107,7 +120,10 @@ def _priced(model, call, registry, book, deadline):
     alias = registry.find("model", model, call["admitted_at"], deadline) if model else None
 
     def find(name):
-        return find_entry(book, call["operation"], call["provider"], name)
+        sized = None
+        if call["variant"] is not None and (call["usage"]["images"] or 0) > 0:
+            sized = find_image(book, call["provider"], name, call["variant"])
+        return sized or find_entry(book, call["operation"], call["provider"], name)
 
     if not (alias and alias["price_key"]):
         return find(model), False
@@ -137,7 +153,7 @@ class _Rating:
 
     def __init__(self, call, book, entry):
         self.entry, self.rates, self.assumed = entry, entry.rates, False
-        self.book = book
+        self.book, self.variant = book, call["variant"] or ""
         self.usage = {c: call["usage"][c] or 0 for c in CLASSES}
         self.used = any(self.usage.values())
         self.provider = provider_prefix(call["provider"] or entry.provider or "")
@@ -182,7 +198,7 @@ class _Rating:
             raise Unpriced("the price of an image depends on its size")
         for price in self._prices(name):
             if price == "input_cost_per_pixel":
-                pixels = _pixels(self.entry.key)
+                pixels = _pixels(self.entry.key) or _pixels(self.variant)
                 if pixels and price in self.rates and pixels * self.rates[price] <= money.MAX:
                     return 1000 * units * pixels * self.rates[price]
                 continue

@@ -9,6 +9,8 @@ WIRED='SPEND_(LISTEN|ADMIN_LISTEN|KAFKA_BROKERS|DATABASE_URL|LEDGER_URL|LEDGER_T
 settings_load() {
     local given=$STATE/given name line
     [ -e "$given" ] || (umask 077; : >"$given")
+    # what a sourced env told of its own stack is nobody's wish
+    [ "${SPEND_UPSTREAM_URL-}" != "${SPENDLINE_ENV_UPSTREAM_URL-}" ] || unset SPEND_UPSTREAM_URL
     for name in $(compgen -e | grep '^SPEND_' | grep -vxE "$WIRED"); do
         line=$(printf '%s=%q' "$name" "${!name}")
         grep -qxF "$line" "$given" && continue
@@ -95,8 +97,8 @@ ingest_start() {
         "SPEND_LEDGER_URL=$(ledger_url)" "SPEND_LEDGER_TOKEN=$(secret ingest)" "SPEND_OPERATOR_TOKEN=$(secret operator)"
 }
 
-# env_write: what a shell needs to use this stack. Only names in WIRED: `up` takes any other SPEND_* of such a shell for a
-# wish, also when it starts another stack, or this one after --purge gave it other ports.
+# env_write: what a shell needs to use this stack. Only names in WIRED, and the upstream, said twice: `up` takes any other SPEND_* of
+# such a shell for a wish, also when it starts another stack, or this one after --purge gave it other ports.
 env_write() {
     (
         umask 077
@@ -106,7 +108,14 @@ export SPEND_LEDGER_URL='$(ledger_url)'
 export SPEND_LEDGER_TOKEN='$(secret operator)'
 export SPEND_KAFKA_BROKERS='$(brokers)'
 export SPEND_DATABASE_URL='$(postgres_url postgres postgres)'
+export SPEND_UPSTREAM_URL='$(upstream_url)'
+export SPENDLINE_ENV_UPSTREAM_URL='$(upstream_url)'
 export PATH='$BIN':"\$PATH"
+ENV
+        ! process_lives litellm || cat >>"$STATE/env.new" <<ENV
+export LITELLM_URL='http://127.0.0.1:$(port litellm)'
+export LITELLM_INGEST_URL='http://127.0.0.1:$(port ingest_litellm)'
+export LITELLM_KEY='sk-$(secret litellm)'
 ENV
     )
     mv "$STATE/env.new" "$STATE/env"

@@ -119,6 +119,7 @@ static void call_fill(struct spend_call *v, enum fill fill)
         .request_bytes = number(fill, 8),
         .reply_bytes = number(fill, 9),
         .dispute = maybe_text(fill, "not ours"),
+        .variant = maybe_text(fill, "hd/1024-x-1792"),
     };
     for (int i = 0; i < USAGE_COUNT; i++)
         v->usage.units[i] = maybe(fill, 100 + i);

@@ -148,6 +148,7 @@ static const struct avro_field spend_call_rows[] = {
     {LONG(spend_call, request_bytes)},
     {LONG(spend_call, reply_bytes)},
     {OPT_TEXT(spend_call, dispute)},
+    {OPT_TEXT(spend_call, variant)},
 };
 static const struct avro_map spend_call_map = {MAP(spend_call, spend_call_rows)};
 

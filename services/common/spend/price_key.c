@@ -5,6 +5,8 @@
 
 #include <string.h>
 
+#define VARIANT_WORD_BYTES 32
+
 struct strview price_key_provider(struct strview provider)
 {
     if (sv_starts_with(provider, SV_LIT("vertex_ai-")))
@@ -90,6 +92,80 @@ const struct price_entry *price_key_find(const struct price_book *book, enum spe
         entry = price_book_find(book, model);
     if (entry == NULL && !sv_is_empty(tail))
         entry = price_book_find(book, tail);
+    return entry;
+}
+
+static bool is_word(struct strview v)
+{
+    for (size_t i = 0; i < v.len; i++) {
+        char c = v.ptr[i];
+        if (!is_digit(c) && !((c | 0x20) >= 'a' && (c | 0x20) <= 'z') && c != '-' && c != '_')
+            return false;
+    }
+    return v.len <= VARIANT_WORD_BYTES;
+}
+
+struct strview price_key_variant(struct strview quality, struct strview size, struct arena *a)
+{
+    quality = sv_is_empty(quality) ? SV_LIT("standard") : quality;
+    size = sv_is_empty(size) ? SV_LIT("1024-x-1024") : size;
+    if (!is_word(quality) || !is_word(size))
+        return SV_NULL;
+    struct strview width;
+    struct strview height = sv_cut(size, 'x', &width);
+    bool bare = !sv_is_null(width) && (height.len == 0 || height.ptr[height.len - 1] != '-');
+    return bare ? arena_printf(a, SV_FMT "/" SV_FMT "-x-" SV_FMT, SV_ARG(quality), SV_ARG(height),
+                               SV_ARG(width))
+                : arena_printf(a, SV_FMT "/" SV_FMT, SV_ARG(quality), SV_ARG(size));
+}
+
+/* "a/b/c", its empty parts left out. */
+static const struct price_entry *find_path(const struct price_book *book, const struct strview part[3])
+{
+    char key[3 * LIMIT_TEXT_BYTES + 3];
+    size_t len = 0;
+    for (int i = 0; i < 3; i++) {
+        if (part[i].len > LIMIT_TEXT_BYTES)
+            return NULL;
+        if (part[i].len == 0)
+            continue;
+        if (len > 0)
+            key[len++] = '/';
+        memcpy(key + len, part[i].ptr, part[i].len);
+        len += part[i].len;
+    }
+    return price_book_find(book, sv_of_bytes(key, len));
+}
+
+const struct price_entry *price_key_find_image(const struct price_book *book, struct strview provider,
+                                               struct strview model, struct strview variant)
+{
+    struct strview size;
+    struct strview last = model;
+    struct strview tail;
+    struct strview none = SV_LIT("");
+    (void)sv_cut(variant, '/', &size);
+    struct strview first = sv_cut(model, '/', &tail);
+    bool prefixed = !sv_is_empty(provider) && sv_eq(first, provider) && !sv_is_null(tail);
+    struct strview before = prefixed ? provider : none;
+    struct strview name = prefixed ? tail : model;
+    for (struct strview rest = model; !sv_is_null(rest);)
+        last = sv_cut(rest, '/', &rest);
+    struct strview quality = {variant.ptr, sv_is_null(size) ? 0 : variant.len - size.len - 1};
+    char joined[2 * LIMIT_TEXT_BYTES + 2];
+    if (sv_is_empty(model) || quality.len == 0 || size.len == 0 ||
+        quality.len + before.len > LIMIT_TEXT_BYTES)
+        return NULL;
+    memcpy(joined, quality.ptr, quality.len);
+    joined[quality.len] = '/';
+    if (before.len > 0)
+        memcpy(joined + quality.len + 1, before.ptr, before.len);
+    struct strview both = {joined, quality.len + (before.len > 0 ? before.len + 1 : 0)};
+    const struct strview order[][3] = {
+        {both, size, name}, {before, size, name}, {quality, size, last}, {none, size, last}};
+    const struct price_entry *entry = NULL;
+    for (size_t i = 0; i < sizeof order / sizeof order[0] && entry == NULL; i++)
+        entry = find_path(book, order[i]);
     return entry;
 }
 

@@ -4,6 +4,7 @@
 #ifndef SPEND_SPEND_PRICE_KEY_H
 #define SPEND_SPEND_PRICE_KEY_H
 
+#include "base/arena.h"
 #include "spend/price_book.h"
 
 /* The name that prices and rules are under: LiteLLM has sub-names for routes to a provider. */
@@ -16,6 +17,19 @@ struct strview price_key_provider(struct strview provider);
  */
 const struct price_entry *price_key_find(const struct price_book *book, enum spend_operation operation,
                                          struct strview provider, struct strview model);
+
+/*
+ * "hd/1024-x-1792" of what a request asks for: without (null, empty) a quality standard, without a size
+ * 1024-x-1024, as LiteLLM has it. Null: a word that no key holds, or the arena is full.
+ */
+struct strview price_key_variant(struct strview quality, struct strview size, struct arena *a);
+
+/*
+ * The entry of an image's variant ("hd/1024-x-1792"), in LiteLLM's order: quality and size before the model,
+ * size alone, the same without the provider in the model's name. NULL: none is priced by it.
+ */
+const struct price_entry *price_key_find_image(const struct price_book *book, struct strview provider,
+                                               struct strview model, struct strview variant);
 
 /* Other entries price the same model by size: "512-x-512/dall-e-2" beside "dall-e-2". */
 bool price_key_has_sizes(const struct price_book *book, struct strview key);

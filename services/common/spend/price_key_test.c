@@ -118,6 +118,63 @@ static void test_a_model_that_is_priced_by_size_elsewhere(void **state)
     price_book_free(book);
 }
 
+static void test_a_variant_is_named_as_keys_name_it(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *quality, *size, *variant;
+    } rows[] = {
+        {NULL, NULL, "standard/1024-x-1024"},
+        {"", "", "standard/1024-x-1024"},
+        {"hd", "1024x1792", "hd/1024-x-1792"},
+        {"hd", "1024-x-1792", "hd/1024-x-1792"},
+        {"low", "auto", "low/auto"},
+        {"a/b", "1x1", NULL},
+        {"hd", "1 x 1", NULL},
+        {"hd", "012345678901234567890123456789012", NULL},
+    };
+    struct arena a;
+    arena_init(&a, 4096);
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        assert_true(sv_eq(price_key_variant(sv_of(rows[i].quality), sv_of(rows[i].size), &a),
+                          sv_of(rows[i].variant)));
+    arena_free(&a);
+}
+
+static void test_an_image_is_found_in_litellms_order(void **state)
+{
+    (void)state;
+    static const char json[] =
+        "{\"m\": {}, \"q/p/5-x-6/m\": {}, \"p/5-x-6/m\": {}, \"q/5-x-6/m\": {}, \"5-x-6/m\": {}, "
+        "\"7-x-7/n\": {}, \"q/8-x-8/a/o\": {}}";
+    static const struct {
+        const char *provider, *model, *variant, *key;
+    } rows[] = {
+        {"p", "p/m", "q/5-x-6", "q/p/5-x-6/m"},
+        {"p", "p/m", "z/5-x-6", "p/5-x-6/m"},
+        {"p", "m", "q/5-x-6", "q/5-x-6/m"},
+        {NULL, "m", "z/5-x-6", "5-x-6/m"},
+        {"x", "p/m", "q/5-x-6", "q/5-x-6/m"},
+        {NULL, "y/n", "q/7-x-7", "7-x-7/n"},
+        {NULL, "a/o", "q/8-x-8", "q/8-x-8/a/o"},
+        {NULL, "m", "q/9-x-9", NULL},
+        {NULL, "", "q/5-x-6", NULL},
+        {NULL, "m", "q", NULL},
+        {NULL, "m", "/5-x-6", NULL},
+        {NULL, "m", "q/", NULL},
+    };
+    struct price_book *book = NULL;
+    struct price_import report;
+    struct err err = {0};
+    assert_true(price_book_parse(&book, SV_LIT(json), &report, &err));
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        const struct price_entry *found =
+            price_key_find_image(book, sv_of(rows[i].provider), sv_of(rows[i].model), sv_of(rows[i].variant));
+        assert_true(sv_eq(found == NULL ? SV_NULL : found->key, sv_of(rows[i].key)));
+    }
+    price_book_free(book);
+}
+
 #define CASE(t) cmocka_unit_test_setup_teardown(t, set_up, tear_down)
 
 int main(void)
@@ -127,6 +184,8 @@ int main(void)
         CASE(test_names_of_any_length_are_looked_up),
         cmocka_unit_test(test_pixels_of_a_key),
         cmocka_unit_test(test_a_model_that_is_priced_by_size_elsewhere),
+        cmocka_unit_test(test_a_variant_is_named_as_keys_name_it),
+        cmocka_unit_test(test_an_image_is_found_in_litellms_order),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -321,6 +321,8 @@ static void class_price(const struct rating *r, const struct class_rule *rule, s
     const enum price *prices = prices_of(r, rule);
     for (size_t i = 0; i < CLASS_PRICES && prices[i] != PRICES && line->rate_name == NULL; i++) {
         int64_t pixels = prices[i] == PRICE_PIXEL ? price_key_pixels(r->entry->key) : 1;
+        if (pixels == 0)
+            pixels = price_key_pixels(r->call->variant);
         line->rate_name = choose(r, rule, prices[i], line);
         if (pixels == 0 || __builtin_mul_overflow(line->femtos, pixels, &line->femtos))
             line->rate_name = NULL;
@@ -476,8 +478,8 @@ static bool apply(const struct spend_call *call, const struct price_book *book,
     if (!tokens_sum(&r))
         return overflow(err);
     if (call->usage.units[USAGE_IMAGES].v > 0 && book != NULL && price_key_has_sizes(book, entry->key))
-        return unpriced(out, "an image's size and quality decide its price, and no record holds them yet",
-                        SV_LIT(""));
+        return unpriced(out, "an image's quality and size decide its price: no entry for ",
+                        sv_is_null(call->variant) ? SV_LIT("an unknown one") : call->variant);
     if (r.habit == HABIT_DASHSCOPE && !price_tiers_read(entry, &tiers))
         return unpriced(out, "tiered_pricing that cannot be read: import the price file again", SV_LIT(""));
     bool by_prompt = r.habit == HABIT_NONE || r.habit == HABIT_UNTIERED || r.habit == HABIT_XAI;
@@ -534,7 +536,11 @@ struct lookup {
 
 static const struct price_entry *find_named(const struct lookup *l, struct strview model)
 {
-    return price_key_find(l->book, l->call->operation, l->call->provider, model);
+    const struct spend_call *call = l->call;
+    const struct price_entry *sized = NULL;
+    if (!sv_is_null(call->variant) && call->usage.units[USAGE_IMAGES].v > 0)
+        sized = price_key_find_image(l->book, price_key_provider(call->provider), model, call->variant);
+    return sized != NULL ? sized : price_key_find(l->book, call->operation, call->provider, model);
 }
 
 /* The entry of one model name: its alias's, else its own. */

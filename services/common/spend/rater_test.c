@@ -260,7 +260,10 @@ static void test_an_image_whose_price_depends_on_its_size_is_unpriced_without_on
 {
     struct spend_call call = call_of("dall", 0, 0);
     call.usage.units[USAGE_IMAGES] = OPT_I64(1);
-    assert_unpriced(*state, &call, "size and quality");
+    assert_unpriced(*state, &call, "an unknown one");
+    call.variant = SV_LIT("hd/9-x-9");
+    assert_unpriced(*state, &call, "hd/9-x-9");
+    call.usage.units[USAGE_IMAGES] = OPT_I64(1);
     call.usage.units[USAGE_IMAGES] = OPT_I64(0);
     assert_raw(*state, &call, 0);
 }
@@ -784,6 +787,45 @@ static int compare_vector(const struct price_list *prices, const json_t *v)
     return -1;
 }
 
+/* As LiteLLM's default_image_cost_calculator has them. */
+static void test_images_cost_what_their_quality_and_size_do(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *provider, *model, *variant, *key;
+        int64_t images, nanos;
+    } rows[] = {
+        {NULL, "dall-e-3", "standard/1024-x-1024", "standard/1024-x-1024/dall-e-3", 1, 39999924},
+        {"openai", "dall-e-3", "standard/1024-x-1024", "standard/1024-x-1024/dall-e-3", 2, 79999848},
+        {"openai", "openai/dall-e-3", "hd/1024-x-1792", "hd/1024-x-1792/dall-e-3", 1, 119991173},
+        {"openai", "dall-e-2", "standard/512-x-512", "512-x-512/dall-e-2", 3, 53949235},
+        {"azure", "azure/dall-e-3", "hd/1024-x-1024", "hd/1024-x-1024/dall-e-3", 1, 79995863},
+        {NULL, "gpt-image-1.5", "low/1024-x-1536", "low/1024-x-1536/gpt-image-1.5", 1, 13000000},
+        {"nscale", "black-forest-labs/FLUX.1-schnell", "standard/512-x-512",
+         "nscale/black-forest-labs/FLUX.1-schnell", 1, 340787},
+    };
+    struct price_list *prices;
+    struct err err;
+    assert_true(price_list_new(&prices, &err));
+    assert_true(price_list_put(prices, whole_book(), &err));
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct rate_result out;
+        struct spend_call call = {.admitted_at = AT,
+                                  .operation = OPERATION_IMAGE,
+                                  .outcome = OUTCOME_COMPLETED,
+                                  .provider = sv_of(rows[i].provider),
+                                  .model_requested = sv_of(rows[i].model),
+                                  .variant = sv_of(rows[i].variant)};
+        call.usage.units[USAGE_IMAGES] = OPT_I64(rows[i].images);
+        assert_true(rater_rate(&call, NULL, prices, AT, &out, &err));
+        assert_int_equal(out.verdict, RATE_OK);
+        assert_true(sv_eq(out.price_key, sv_of(rows[i].key)));
+        assert_int_equal(out.raw_nanos, rows[i].nanos);
+        assert_int_equal(out.rating, RATING_EXACT);
+    }
+    price_list_free(prices);
+}
+
 static void test_litellm_cost_vectors_agree(void **state)
 {
     (void)state;
@@ -844,6 +886,7 @@ int main(void)
         cmocka_unit_test(test_a_price_below_zero_pays_nobody),
         CASE(test_a_long_detail_is_cut_between_characters),
         CASE(test_the_bill_is_the_rounded_sum_of_its_lines_and_grows),
+        cmocka_unit_test(test_images_cost_what_their_quality_and_size_do),
         cmocka_unit_test(test_litellm_cost_vectors_agree),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -235,6 +235,8 @@ void spend_call_hash(const struct spend_call *call, struct sha256 *sha, uint8_t 
     hash_long(sha, OPT_I64((int64_t)tag_count));
     for (size_t i = 0; i < tag_count; i++)
         hash_text(sha, tags[i]->raw);
+    if (!sv_is_null(call->variant))
+        hash_text(sha, call->variant);
     sha256_end(sha, out);
 }
 
@@ -273,6 +275,7 @@ static bool check_texts(const struct spend_call *call, struct err *err)
         {call->user_agent, "user_agent"},
         {call->upstream_call_id, "upstream_call_id"},
         {call->dispute, "dispute"},
+        {call->variant, "variant"},
     };
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
         if (!check_text(texts[i].text, texts[i].field, err))

@@ -125,6 +125,7 @@ struct spend_call {
     struct opt_i64 duration_us;
     int64_t request_bytes;
     int64_t reply_bytes;
+    struct strview variant; /* of an image, as price keys have it: "standard/1024-x-1024" */
     struct strview dispute; /* not null: evidence that contradicts itself, never billed; says how */
 };
 
@@ -144,8 +145,8 @@ bool usage_is_empty(const struct usage *u); /* no class has a value */
 
 /*
  * SHA-256 of what the record says: source, source_id, admitted_at, operation, models, provider, service tier,
- * outcome, quality, usage, reported cost, tags (those of origin key alone left out), key_hash. Not seq,
- * instance, durations. The same hash is a repeat. Layout: docs/records.md. `sha` is scratch, reused.
+ * outcome, quality, usage, reported cost, variant, tags (those of origin key alone left out), key_hash. Not
+ * seq, instance, durations. The same hash is a repeat. Layout: docs/records.md. `sha` is scratch, reused.
  */
 void spend_call_hash(const struct spend_call *call, struct sha256 *sha, uint8_t out[SHA256_LEN]);
 

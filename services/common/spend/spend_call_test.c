@@ -181,6 +181,7 @@ static void test_hash_moves_with_what_is_said_and_with_nothing_else(void **state
     MOVES(call.request_bytes = 1, false);
     MOVES(call.reply_bytes = 1, false);
     MOVES(call.dispute = SV_LIT("x"), false);
+    MOVES(call.variant = SV_LIT("x"), true);
 #undef MOVES
 }
 
@@ -313,6 +314,7 @@ static void test_check_refuses_texts_no_table_can_hold(void **state)
     REFUSES(user_agent);
     REFUSES(upstream_call_id);
     REFUSES(dispute);
+    REFUSES(variant);
 #undef REFUSES
     call = call_of();
     call.provider_usage = SV_LIT("{\n}");
