@@ -3,6 +3,8 @@
  */
 #include "ingest/http_guard.h"
 
+#include <string.h>
+
 const struct strview http_key_headers[HTTP_KEY_HEADERS] = {
     SV_INIT("x-litellm-api-key"), SV_INIT("authorization"),  SV_INIT("api-key"),
     SV_INIT("x-api-key"),         SV_INIT("x-goog-api-key"), SV_INIT("ocp-apim-subscription-key"),
@@ -30,6 +32,11 @@ static bool is_method_known(struct strview method)
     return false;
 }
 
+static bool is_next(struct strview v, size_t at, struct strview word)
+{
+    return v.len - at >= word.len && sv_eq_nocase((struct strview){v.ptr + at, word.len}, word);
+}
+
 /* A segment that is "." or "..", also with dots written as %2e. */
 static bool is_dot_segment(struct strview segment)
 {
@@ -37,13 +44,25 @@ static bool is_dot_segment(struct strview segment)
     for (size_t i = 0; i < segment.len; dots++) {
         if (segment.ptr[i] == '.')
             i++;
-        else if (segment.len - i >= 3 && segment.ptr[i] == '%' && segment.ptr[i + 1] == '2' &&
-                 (segment.ptr[i + 2] == 'e' || segment.ptr[i + 2] == 'E'))
+        else if (is_next(segment, i, SV_LIT("%2e")))
             i += 3;
         else
             return false;
     }
     return dots == 1 || dots == 2;
+}
+
+/* The segment at the front, up to a slash, also one written as %2f. */
+static struct strview segment_cut(struct strview path, struct strview *rest)
+{
+    for (size_t i = 0; i < path.len; i++) {
+        size_t slash = path.ptr[i] == '/' ? 1 : is_next(path, i, SV_LIT("%2f")) ? 3 : 0;
+        *rest = (struct strview){path.ptr + i + slash, path.len - i - slash};
+        if (slash > 0)
+            return (struct strview){path.ptr, i};
+    }
+    *rest = SV_NULL;
+    return path;
 }
 
 static const char *target_fault(struct strview target, struct strview path)
@@ -55,13 +74,12 @@ static const char *target_fault(struct strview target, struct strview path)
         if (c <= 0x20 || c >= 0x7f || c == '#')
             return "a byte in the request target that may not stand there";
     }
-    struct strview rest = path;
-    while (!sv_is_null(rest)) {
-        struct strview next;
-        if (is_dot_segment(sv_cut(rest, '/', &next)))
+    for (size_t i = 0; i < path.len; i++) /* a slash, or an end, to some */
+        if (path.ptr[i] == '\\' || is_next(path, i, SV_LIT("%00")))
+            return "a backslash or a NUL in the path";
+    for (struct strview rest = path; !sv_is_null(rest);)
+        if (is_dot_segment(segment_cut(rest, &rest)))
             return "a dot segment in the path";
-        rest = next;
-    }
     return NULL;
 }
 
@@ -88,18 +106,69 @@ static enum guard_verdict request_line(struct strview line, struct http_request_
     return fault == NULL ? GUARD_OK : bad(why, fault);
 }
 
+/* What Connection names is not passed on: not what the record goes by. */
+static const char *connection_fault(struct strview value)
+{
+    static const struct strview kept[] = {
+        SV_INIT("host"),         SV_INIT("content-length"),   SV_INIT("transfer-encoding"),
+        SV_INIT("content-type"), SV_INIT("content-encoding"), SV_INIT("x-litellm-tags")};
+    for (size_t k = 0; k < HTTP_KEY_HEADERS; k++)
+        if (http_list_has(value, http_key_headers[k]))
+            return "Connection names a header with a key";
+    for (size_t i = 0; i < sizeof kept / sizeof kept[0]; i++)
+        if (http_list_has(value, kept[i]))
+            return "Connection names a header that is for the upstream";
+    return NULL;
+}
+
 static const char *key_fault(const struct http_headers *h)
 {
-    for (size_t k = 0; k < HTTP_KEY_HEADERS; k++) {
-        size_t count = 0;
-        for (size_t i = 0; i < h->count; i++)
-            count += sv_eq_nocase(h->item[i].name, http_key_headers[k]) ? 1 : 0;
-        if (count > 1)
-            return "a header with a key stands twice";
-        if (http_header_is_ours(h, http_key_headers[k]))
-            return "Connection names a header with a key";
+    size_t count[HTTP_KEY_HEADERS] = {0};
+    const char *fault = NULL;
+    for (size_t i = 0; i < h->count && fault == NULL; i++) {
+        for (size_t k = 0; k < HTTP_KEY_HEADERS; k++)
+            if (sv_eq_nocase(h->item[i].name, http_key_headers[k]) && ++count[k] > 1)
+                return "a header with a key stands twice";
+        if (sv_eq_nocase(h->item[i].name, SV_LIT("connection")))
+            fault = connection_fault(h->item[i].value);
     }
-    return NULL;
+    return fault;
+}
+
+/* name[:port], or [address][:port] */
+static bool is_host(struct strview v)
+{
+    struct strview port = SV_NULL;
+    if (sv_starts_with(v, SV_LIT("["))) {
+        size_t end = sv_find(v, ']');
+        if (end == v.len || (end + 1 < v.len && v.ptr[end + 1] != ':'))
+            return false;
+        port = end + 1 < v.len ? (struct strview){v.ptr + end + 2, v.len - end - 2} : SV_NULL;
+        v = (struct strview){v.ptr + 1, end - 1};
+    } else {
+        v = sv_cut(v, ':', &port);
+    }
+    for (size_t i = 0; i < port.len; i++)
+        if (port.ptr[i] < '0' || port.ptr[i] > '9')
+            return false;
+    for (size_t i = 0; i < v.len; i++)
+        if ((unsigned char)v.ptr[i] <= ' ' || (unsigned char)v.ptr[i] >= 0x7f ||
+            strchr("\"#,/<>?@[\\]^`{|}", v.ptr[i]) != NULL)
+            return false;
+    return v.len > 0;
+}
+
+static bool is_expectation_known(struct http_request_head *out)
+{
+    for (size_t i = 0; i < out->headers.count; i++) {
+        const struct http_header *line = &out->headers.item[i];
+        if (!sv_eq_nocase(line->name, SV_LIT("expect")))
+            continue;
+        out->expect_continue = sv_eq_nocase(line->value, SV_LIT("100-continue"));
+        if (!out->expect_continue)
+            return false;
+    }
+    return true;
 }
 
 static enum guard_verdict header_rules(struct http_request_head *out, struct http_refusal *why)
@@ -107,9 +176,7 @@ static enum guard_verdict header_rules(struct http_request_head *out, struct htt
     const struct http_headers *h = &out->headers;
     if (h->hosts != 1)
         return bad(why, "exactly one Host line is needed");
-    struct strview host = http_header_last(h, SV_LIT("host"));
-    if (sv_find(host, ' ') != host.len || sv_find(host, ',') != host.len || sv_find(host, '/') != host.len ||
-        sv_find(host, '@') != host.len || sv_find(host, '\t') != host.len)
+    if (!is_host(http_header_last(h, SV_LIT("host"))))
         return bad(why, "Host is no host");
     if (h->websocket)
         return refuse(why, 501, "not_metered", "WebSockets are not metered, so they are not passed on");
@@ -118,9 +185,8 @@ static enum guard_verdict header_rules(struct http_request_head *out, struct htt
     const char *fault = key_fault(h);
     if (fault != NULL)
         return bad(why, fault);
-    struct strview expect = http_header_last(h, SV_LIT("expect"));
-    out->expect_continue = sv_eq_nocase(expect, SV_LIT("100-continue"));
-    if (!sv_is_null(expect) && !out->expect_continue)
+    out->expect_continue = false;
+    if (!is_expectation_known(out))
         return refuse(why, 417, "expectation_failed", "only Expect: 100-continue is understood");
     return GUARD_OK;
 }

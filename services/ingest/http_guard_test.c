@@ -46,6 +46,9 @@ static const struct bad_case corpus[] = {
     BAD("CL empty", 400, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length:\r\n\r\n"),
     BAD("CL with an inner blank", 400, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1 2\r\n\r\n"),
     BAD("CL beyond int64", 400, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999\r\n\r\n"),
+    BAD("CL with a leading zero", 400, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 010\r\n\r\n"),
+    BAD("CL with an underscore", 400, "POST / HTTP/1.1\r\nHost: a\r\nContent_Length: 4\r\n\r\n"),
+    BAD("TE with an underscore", 400, "POST / HTTP/1.1\r\nHost: a\r\ntransfer_Encoding: chunked\r\n\r\n"),
     BAD("CL with a point", 400, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4.0\r\n\r\n"),
     BAD("two TE", 400,
         "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n"),
@@ -92,6 +95,15 @@ static const struct bad_case corpus[] = {
     BAD("two Hosts, the same", 400, "GET / HTTP/1.1\r\nHost: a\r\nhost: a\r\n\r\n"),
     BAD("Host with a comma", 400, "GET / HTTP/1.1\r\nHost: a, b\r\n\r\n"),
     BAD("Host with a slash", 400, "GET / HTTP/1.1\r\nHost: a/b\r\n\r\n"),
+    BAD("Host empty", 400, "GET / HTTP/1.1\r\nHost:\r\n\r\n"),
+    BAD("Host of a port alone", 400, "GET / HTTP/1.1\r\nHost: :80\r\n\r\n"),
+    BAD("Host with two ports", 400, "GET / HTTP/1.1\r\nHost: a:80:81\r\n\r\n"),
+    BAD("Host with a word for a port", 400, "GET / HTTP/1.1\r\nHost: a:b\r\n\r\n"),
+    BAD("Host with a query", 400, "GET / HTTP/1.1\r\nHost: a?b\r\n\r\n"),
+    BAD("Host with a backslash", 400, "GET / HTTP/1.1\r\nHost: a\\b\r\n\r\n"),
+    BAD("Host with a high byte", 400, "GET / HTTP/1.1\r\nHost: \xc3\xa9\r\n\r\n"),
+    BAD("Host with an open bracket", 400, "GET / HTTP/1.1\r\nHost: [::1\r\n\r\n"),
+    BAD("Host with a tail behind its bracket", 400, "GET / HTTP/1.1\r\nHost: [::1]a\r\n\r\n"),
     BAD("Host with user info", 400, "GET / HTTP/1.1\r\nHost: u@a\r\n\r\n"),
     /* keys: who is charged must be who is let in */
     BAD("two Authorization", 400,
@@ -108,6 +120,11 @@ static const struct bad_case corpus[] = {
         "GET / HTTP/1.1\r\nHost: a\r\nConnection: close, x-API-key\r\nx-api-key: a\r\n\r\n"),
     BAD("Authorization that Connection names", 400,
         "GET / HTTP/1.1\r\nHost: a\r\nAuthorization: a\r\nConnection: authorization\r\n\r\n"),
+    BAD("Content-Type that Connection names", 400,
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Type: b/c\r\nConnection: content-type\r\n\r\n"),
+    BAD("Host that Connection names", 400, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close,,HOST\r\n\r\n"),
+    BAD("tags that Connection names", 400,
+        "GET / HTTP/1.1\r\nHost: a\r\nx-litellm-tags: b\r\nConnection: x-litellm-tags\r\n\r\n"),
     BAD("a key named by the second Connection line", 400,
         "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\napi-key: a\r\nConnection: api-key\r\n\r\n"),
     /* request line */
@@ -120,6 +137,10 @@ static const struct bad_case corpus[] = {
     BAD("high byte in the target", 400, "GET /\xc3\xa9 HTTP/1.1\r\nHost: a\r\n\r\n"),
     BAD("dot segments", 400, "POST /a/../v1/chat/completions HTTP/1.1\r\nHost: a\r\n\r\n"),
     BAD("encoded dot segments", 400, "POST /a/%2e%2E/v1/chat/completions HTTP/1.1\r\nHost: a\r\n\r\n"),
+    BAD("dot segments behind encoded slashes", 400,
+        "POST /a%2f..%2Fv1/chat/completions HTTP/1.1\r\nHost: a\r\n\r\n"),
+    BAD("backslashes for slashes", 400, "POST /a\\chat\\completions HTTP/1.1\r\nHost: a\r\n\r\n"),
+    BAD("an encoded NUL in the path", 400, "POST /chat/completions%00 HTTP/1.1\r\nHost: a\r\n\r\n"),
     BAD("one dot", 400, "POST /v1/./chat/completions HTTP/1.1\r\nHost: a\r\n\r\n"),
     BAD("no version", 400, "GET /\r\nHost: a\r\n\r\n"),
     BAD("lower-case version", 400, "GET / http/1.1\r\nHost: a\r\n\r\n"),
@@ -139,6 +160,8 @@ static const struct bad_case corpus[] = {
     BAD("WebSocket", 501,
         "GET /v1/realtime HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"),
     BAD("another expectation", 417, "POST / HTTP/1.1\r\nHost: a\r\nExpect: 200-ok\r\n\r\n"),
+    BAD("another expectation before the known one", 417,
+        "POST / HTTP/1.1\r\nHost: a\r\nExpect: 200-ok\r\nExpect: 100-continue\r\n\r\n"),
 };
 #define CORPUS (sizeof corpus / sizeof corpus[0])
 
@@ -208,6 +231,28 @@ static void test_different_key_headers_may_stand_side_by_side(void **state)
                                   "Connection: x-litellm-api-key-not\r\n\r\n"),
                            &head, &why),
                      GUARD_OK);
+}
+
+static void test_every_kind_of_host_and_of_plain_path_passes(void **state)
+{
+    (void)state;
+    const char *good[] = {
+        "GET / HTTP/1.1\r\nHost: api.example-1.com\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: 127.0.0.1:4100\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: [::1]:4100\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: [fe80::1%25eth0]\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: spend_ingest:80\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a:\r\n\r\n",
+        "GET /key/a%2Fb...c/.well-known/%2e%2e%2e?x=\\..%00 HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET /~a/b:c(d)/100%25/ HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, TE\r\nTE: trailers\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
+    };
+    for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
+        struct http_request_head head;
+        struct http_refusal why;
+        if (judge(sv_of(good[i]), &head, &why) != GUARD_OK)
+            fail_msg("%s: %s", good[i], why.message);
+    }
 }
 
 static void test_chunked_is_known_in_any_case(void **state)
@@ -286,6 +331,7 @@ int main(void)
         cmocka_unit_test(test_a_refusal_does_not_depend_on_how_the_bytes_arrive),
         cmocka_unit_test(test_an_honest_request_passes_with_its_views),
         cmocka_unit_test(test_different_key_headers_may_stand_side_by_side),
+        cmocka_unit_test(test_every_kind_of_host_and_of_plain_path_passes),
         cmocka_unit_test(test_chunked_is_known_in_any_case),
         cmocka_unit_test(test_the_limits_of_a_head_hold_whole_or_not),
         cmocka_unit_test(test_the_hundred_and_first_header_line_is_one_too_many),

@@ -76,9 +76,10 @@ bool http_list_has(struct strview list, struct strview word)
     return false;
 }
 
+/* A leading zero could be read as octal. */
 static bool length_parse(struct strview v, int64_t *out)
 {
-    if (v.len == 0 || v.len > 18)
+    if (v.len == 0 || v.len > 18 || (v.len > 1 && v.ptr[0] == '0'))
         return false;
     for (size_t i = 0; i < v.len; i++)
         if (v.ptr[i] < '0' || v.ptr[i] > '9')
@@ -111,6 +112,12 @@ static const char *framing_note(struct http_headers *h, const struct http_header
     return NULL;
 }
 
+/* Gateways to CGI, WSGI and the like read it as the one with a dash. */
+static bool is_framing_misspelt(struct strview name)
+{
+    return sv_eq_nocase(name, SV_LIT("content_length")) || sv_eq_nocase(name, SV_LIT("transfer_encoding"));
+}
+
 static bool is_framing(struct strview name)
 {
     return sv_eq_nocase(name, SV_LIT("content-length")) || sv_eq_nocase(name, SV_LIT("transfer-encoding")) ||
@@ -128,6 +135,8 @@ static const char *line_parse(struct strview line, bool drops, struct http_heade
         return "a header line without a colon";
     if (!http_is_token(name))
         return "a header name with a byte that may not stand there";
+    if (!drops && is_framing_misspelt(name))
+        return "a framing header spelt with an underscore";
     bool sound = is_field_text(value);
     if (!sound && (!drops || is_framing(name)))
         return "a control character in a header value";
