@@ -226,29 +226,6 @@ def test_expect_100_continue_is_answered_before_the_body_comes(ingest):
         assert b"".join(iter(lambda: client.recv(65536), b"")).endswith(b"abc")
 
 
-SMUGGLED = [
-    b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /stolen HTTP/1.1\r\nHost: a\r\n\r\n",
-    b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 0\r\n\r\nGET /stolen HTTP/1.1\r\nHost: a\r\n\r\n",
-    b"POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\nGET /stolen HTTP/1.1\r\nHost: a\r\n\r\n",
-    b"POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\nGET /stolen HTTP/1.1\r\nHost: a\r\n\r\n",
-    b"POST /echo HTTP/1.1\r\nHost: a\r\nX: a\nGET /stolen HTTP/1.1\r\nHost: a\r\n\r\n",
-    b"POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0x0\r\n\r\nGET /stolen HTTP/1.1\r\nHost: a\r\n\r\n",
-    b"POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: y\r\n\r\nGET /stolen HTTP/1.1\r\nHost: a\r\n\r\n",
-    b"GET http://b/stolen HTTP/1.1\r\nHost: a\r\n\r\nGET /stolen HTTP/1.1\r\nHost: a\r\n\r\n",
-    b"GET /stolen HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\nGET /stolen HTTP/1.1\r\nHost: a\r\n\r\n",
-    b"GET /stolen HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\nGET /stolen HTTP/1.1\r\nHost: a\r\n\r\n",
-]
-
-
-@pytest.mark.parametrize("number", range(len(SMUGGLED)))
-def test_what_could_be_smuggled_is_refused_and_the_connection_closed(stack, ingest, number):
-    raw = raw_exchange(ingest.port, SMUGGLED[number])
-    assert raw.startswith(b"HTTP/1.1 4") or raw.startswith(b"HTTP/1.1 501"), raw
-    assert raw.count(b"HTTP/1.1 ") == 1 and b"Connection: close" in raw
-    assert json.loads(raw.split(b"\r\n\r\n", 1)[1])["error"]["type"] in ("bad_request", "not_metered")
-    assert not any("/stolen" in line["target"] for line in stack.provider_calls())
-
-
 def test_limits_of_head_body_and_time_are_answered(ingest):
     assert raw_exchange(ingest.port, b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 40000 + b"\r\n\r\n").startswith(b"HTTP/1.1 431")
     assert raw_exchange(ingest.port, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5000000\r\n\r\n").startswith(b"HTTP/1.1 413")
