@@ -67,7 +67,7 @@ static bool is_line_empty(const struct sse_parser *p)
 static void line_end(struct sse_parser *p, char c)
 {
     bool empty = is_line_empty(p);
-    if (!p->oversize)
+    if (!p->oversize && !empty)
         line_take(p, (struct strview){p->raw.data + p->line, p->raw.len - p->line});
     byte_add(p, c);
     p->line = p->raw.len;

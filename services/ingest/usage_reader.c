@@ -123,7 +123,7 @@ static bool usage_members(struct feed *f, char *path, size_t prefix, int depth)
     struct json_value value;
     while (json_scan_member(&f->scan, &key, &value)) {
         size_t len = prefix + key.raw.len;
-        bool fits = len + 1 < PATH_ROOM;
+        bool fits = len + 1 < PATH_ROOM && sv_find(key.raw, '.') == key.raw.len; /* dots are the path's */
         if (fits)
             memcpy(path + prefix, key.raw.ptr, key.raw.len);
         if (fits && value.kind == JSON_KIND_OBJECT && depth < PATH_LEVELS) {

@@ -52,6 +52,13 @@ static void test_chat_classes_are_disjoint(void **state)
           UNITS(95, 20, -1, -1, 32, 10, 5, 3));
 }
 
+static void test_a_name_with_a_dot_is_no_path(void **state)
+{
+    (void)state;
+    check(OPERATION_CHAT, "{\"usage\":{\"prompt_tokens\":9,\"prompt_tokens_details.cached_tokens\":5}}",
+          UNITS(9, -1, -1, -1, -1, -1, -1, -1));
+}
+
 static void test_missing_is_null_and_zero_is_zero(void **state)
 {
     (void)state;
@@ -474,6 +481,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_chat_classes_are_disjoint),
+        cmocka_unit_test(test_a_name_with_a_dot_is_no_path),
         cmocka_unit_test(test_missing_is_null_and_zero_is_zero),
         cmocka_unit_test(test_cache_writes_that_litellm_adds_are_no_plain_input),
         cmocka_unit_test(test_other_shapes_that_share_the_table),

@@ -141,10 +141,7 @@ void segment_begin(struct segment *s, const struct uuid *instance, uint64_t boot
 
 static bool is_zero(const char *bytes, size_t len)
 {
-    for (size_t i = 0; i < len; i++)
-        if (bytes[i] != 0)
-            return false;
-    return true;
+    return len == 0 || (bytes[0] == 0 && memcmp(bytes, bytes + 1, len - 1) == 0);
 }
 
 /* s->at stays 0: never begun. */
