@@ -1,6 +1,6 @@
 """Requests that two parsers could read differently: ingest answers each with 400, closes, and passes nothing on.
 
-A new case is a row here; tests/fuzz begins with the same bytes.
+A new case is a row here.
 """
 
 PATH = b"/v1/chat/completions"
