@@ -223,6 +223,7 @@ static void upstream_check(const struct http_request_head *head, struct strview 
 static void request_body_check(const struct http_request_head *head, struct strview rest)
 {
     if (head->headers.chunked) {
+        chunks_check(rest);
         struct body body = chunks_read(rest, rest.len + 1, false);
         if (body.end == CHUNK_END)
             upstream_check(head, (struct strview){body.bytes, body.len}, true);

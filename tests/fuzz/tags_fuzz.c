@@ -61,6 +61,37 @@ static void tags_check(const struct tag_capture *c, const struct http_headers *h
     }
 }
 
+/* The lines of a text as items of several places, beside a set of another make. */
+static void set_check(struct strview in)
+{
+    struct tag_set s;
+    struct tag model[LIMIT_TAGS];
+    size_t count = 0;
+    uint64_t refused = 0;
+    unsigned place = 0;
+    tag_set_init(&s);
+    while (!sv_is_null(in)) {
+        struct strview item = sv_cut(in, '\n', &in);
+        unsigned origin = 1U << place++ % 5;
+        size_t at = 0;
+        tag_set_add_item(&s, item, (enum tag_origin)origin);
+        while (at < count && !sv_eq(model[at].raw, item))
+            at++;
+        bool sound = item.len <= LIMIT_TAG_BYTES && sv_is_utf8(item) && !sv_has_control(item);
+        if (item.len == 0)
+            continue;
+        if (at < count)
+            model[at].origins |= origin;
+        else if (sound && count < LIMIT_TAGS)
+            model[count++] = (struct tag){.raw = item, .origins = origin};
+        else
+            refused++;
+    }
+    assert(s.count == count && s.refused == refused);
+    for (size_t i = 0; i < count; i++)
+        assert(sv_eq(s.tags[i].raw, model[i].raw) && s.tags[i].origins == model[i].origins);
+}
+
 static void form_check(const struct http_headers *h, struct strview body)
 {
     struct form_scan scan;
@@ -160,6 +191,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct buffer text;
     struct arena arena;
     char *body = fuzz_copy(in);
+    set_check((struct strview){body, in.len});
     buffer_init(&text, 64 << 10);
     arena_init(&arena, ARENA_ROOM);
     if (is_target(target) && headers_make(lines, &text, &headers)) {
