@@ -1,6 +1,6 @@
 /*
  * route: one table of path ends that are calls wherever they stand, and the prefixes below which every POST
- * is one.
+ * is one, but for what only counts tokens.
  */
 #include "ingest/route.h"
 
@@ -51,6 +51,13 @@ static const struct route_prefix prefixes[] = {
     {SV_INIT("/v2/"), NULL},
 };
 
+/* They only count a prompt's tokens, and cost nothing anywhere. */
+static const struct strview counting[] = {
+    SV_INIT("/messages/count_tokens"),
+    SV_INIT("/responses/input_tokens"),
+    SV_INIT(":countTokens"),
+};
+
 /* One decoded byte off the front. */
 static char byte_cut(struct strview *v)
 {
@@ -97,6 +104,14 @@ static bool row_find(struct strview path, enum spend_operation *operation)
     return false;
 }
 
+static bool is_counting(struct strview path)
+{
+    for (size_t i = 0; i < sizeof counting / sizeof counting[0]; i++)
+        if (sv_ends_with(path, counting[i]))
+            return true;
+    return false;
+}
+
 static const struct route_prefix *prefix_find(struct strview path)
 {
     for (size_t i = 0; i < sizeof prefixes / sizeof prefixes[0]; i++)
@@ -130,7 +145,7 @@ struct route route_find(const struct route_table *table, struct strview method, 
     const struct route_prefix *prefix = prefix_find(plain);
     /* whatever stands before a row's end: proxies serve it below many names */
     bool known = row_find(plain, &out.operation);
-    out.is_call = known || prefix != NULL || is_extra(table, plain);
+    out.is_call = known || (prefix != NULL && !is_counting(plain)) || is_extra(table, plain);
     if (prefix != NULL)
         out.provider = prefix->provider;
     return out;

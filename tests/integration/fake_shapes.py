@@ -100,6 +100,11 @@ class Messages(Shape):
         return [(name, {"type": name, **document}) for name, document in events]
 
 
+class CountTokens(Shape):
+    def whole(self):
+        return {"input_tokens": self.n("prompt")}
+
+
 class Embeddings(Shape):
     def whole(self):
         return {"object": "list", "data": [{"object": "embedding", "index": 0, "embedding": [0.1, -0.2, 0.3]}], "model": self.model,
@@ -142,8 +147,9 @@ class Transcription(Shape):
 
 
 # The first that fits: longer ends before their own tails.
-SHAPES = (("/completions", Completion), ("/responses", Responses), ("/messages", Messages), ("/embeddings", Embeddings), ("/rerank", Rerank),
-          ("/images/generations", Images), ("/images/edits", Images), ("/audio/speech", Speech), ("/audio/transcriptions", Transcription))
+SHAPES = (("/completions", Completion), ("/responses", Responses), ("/messages", Messages), ("/count_tokens", CountTokens),
+          ("/embeddings", Embeddings), ("/rerank", Rerank), ("/images/generations", Images), ("/images/edits", Images),
+          ("/audio/speech", Speech), ("/audio/transcriptions", Transcription))
 
 
 def find(path):

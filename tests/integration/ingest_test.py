@@ -64,6 +64,12 @@ class Reader:
         return list(self.found)
 
 
+def close_readers():
+    for reader in READERS.values():
+        reader.consumer.close()
+    READERS.clear()
+
+
 def records(stack, topic):
     """Every record of a topic: (key, record, raw bytes)."""
     key = (stack.brokers, topic)
@@ -112,9 +118,7 @@ def ingest_stack():
     """A Kafka and a provider; whatever ingest was started must end well."""
     with Stack(parts=("kafka", "provider")) as stack:
         yield stack
-        for reader in READERS.values():
-            reader.consumer.close()
-        READERS.clear()
+        close_readers()
         for service in stack.services.values():
             service.stop()
 
