@@ -40,6 +40,9 @@ static void event_emit(struct sse_parser *p, bool goes_on, bool oversize)
 /* A complete line, without its end. */
 static void line_take(struct sse_parser *p, struct strview line)
 {
+    if (!p->begun && sv_starts_with(line, SV_LIT("\xef\xbb\xbf")))
+        line = (struct strview){line.ptr + 3, line.len - 3};
+    p->begun = true;
     if (!sv_starts_with(line, SV_LIT("data")) || (line.len > 4 && line.ptr[4] != ':'))
         return;
     struct strview value = line.len > 4 ? (struct strview){line.ptr + 5, line.len - 5} : SV_LIT("");

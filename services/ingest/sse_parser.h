@@ -1,7 +1,8 @@
 /*
  * sse_parser: server-sent events out of a byte stream, split anywhere. Lines end in LF, CR or CR LF; data
- * lines are joined with LF; comments and other fields are read over. Owns the bytes of the event under way.
- * Each event carries its raw bytes, so that a stream can be passed on event by event, byte for byte.
+ * lines are joined with LF; comments, other fields and a byte order mark in front are read over. Owns the
+ * bytes of the event under way. Each event carries its raw bytes, so that a stream can be passed on event by
+ * event, byte for byte.
  */
 #ifndef SPEND_INGEST_SSE_PARSER_H
 #define SPEND_INGEST_SSE_PARSER_H
@@ -22,6 +23,7 @@ struct sse_parser {
     struct buffer raw;
     struct buffer data;
     bool has_data;
+    bool begun;       /* the first line was taken */
     size_t line;      /* where the current line begins in raw */
     bool after_cr;    /* the last byte was CR: an LF now belongs to it */
     bool after_event; /* .. and it ended an event */

@@ -48,6 +48,9 @@ static const char *const streams[] = {
     ": ping\n\nid: 7\ndata\ndata:  two blanks\n\n\n\ndata: caf\xc3\xa9\n\n",
     "data: mixed\r\n\ndata: ends\n\r\ndatax: no\n\ndata: last without end",
     "\r\n\r\ndata: x\r\n\r\n",
+    "\xef\xbb\xbf"
+    "data: one\n\n\xef\xbb\xbf"
+    "data: no\n\ndata: two\n\n",
 };
 static const char *const datas[] = {
     "{\"a\":1}|[DONE]|",
@@ -56,6 +59,7 @@ static const char *const datas[] = {
     "\n two blanks|caf\xc3\xa9|",
     "mixed|ends|last without end|",
     "x|",
+    "one|two|",
 };
 
 static void test_every_split_position_gives_equal_output(void **state)

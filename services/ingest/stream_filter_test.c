@@ -14,6 +14,38 @@
 #define FIRST "data: {\"choices\":[],\"prompt_filter_results\":[]}\n\n"
 #define DONE  "data: [DONE]\n\n"
 
+static bool is_done(const char *text, size_t len)
+{
+    struct stream_filter f;
+    struct usage_reader reader;
+    struct arena scratch;
+    struct buffer out;
+    arena_init(&scratch, 1 << 20);
+    buffer_init(&out, 1 << 20);
+    usage_reader_init(&reader, OPERATION_RESPONSES, SV_NULL);
+    stream_filter_init(&f, &reader, &scratch, 4096, false);
+    assert_true(stream_filter_feed(&f, (struct strview){text, len}, &out));
+    assert_true(stream_filter_end(&f, &out));
+    bool done = f.done;
+    stream_filter_free(&f);
+    usage_reader_free(&reader);
+    arena_free(&scratch);
+    buffer_free(&out);
+    return done;
+}
+
+static void test_a_stream_is_done_once_its_last_event_is_whole_and_no_byte_before(void **state)
+{
+    (void)state;
+    static const char *const lasts[] = {
+        "data: {\"type\":\"response.completed\",\"response\":{\"usage\":{\"input_tokens\":7}}}",
+        "event: message_stop\ndata: {\"type\":\"message_stop\"}", "data: [DONE]"};
+    for (size_t i = 0; i < sizeof lasts / sizeof lasts[0]; i++)
+        for (size_t len = 0; len <= strlen(lasts[i]); len++)
+            if (is_done(lasts[i], len) != (len == strlen(lasts[i])))
+                fail_msg("%.*s", (int)len, lasts[i]);
+}
+
 static void run(struct strview text, size_t step, bool filters, struct buffer *out,
                 struct usage_reader *reader)
 {
@@ -106,6 +138,7 @@ int main(void)
         cmocka_unit_test(test_its_line_ends_go_with_it),
         cmocka_unit_test(test_the_usage_chunk_as_litellm_writes_it_goes_too),
         cmocka_unit_test(test_usage_beside_choices_stays),
+        cmocka_unit_test(test_a_stream_is_done_once_its_last_event_is_whole_and_no_byte_before),
         cmocka_unit_test(test_without_filtering_nothing_is_held_or_written),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

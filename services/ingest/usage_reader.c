@@ -289,6 +289,7 @@ struct usage_seen usage_reader_feed(struct usage_reader *r, struct strview text,
         return f.seen;
     bool ok = root.kind == JSON_KIND_OBJECT ? members_read(&f, true) : json_scan_skip(&f.scan, &root, NULL);
     f.seen.parsed = ok && json_scan_end(&f.scan);
+    f.seen.last = f.seen.last && f.seen.parsed; /* what was cut is not the end of anything */
     return f.seen;
 }
 

@@ -31,7 +31,7 @@ struct usage_reader {
 struct usage_seen {
     bool parsed;       /* it is JSON */
     bool usage;        /* it holds a usage object */
-    bool last;         /* it says that the stream is complete */
+    bool last;         /* it is whole, and says that the stream is complete */
     bool choices_idle; /* its choices say nothing: [], or as LiteLLM writes it, [{"index":0,"delta":{}}] */
 };
 

@@ -23,8 +23,8 @@ enum {
     VAL_VERSION,
     VAL_CHECK,
     VAL_PRINT,
-    VAL_ROW = 16
-}; /* VAL_ROW + 2 x row (+ 1: its -file flag) */
+    VAL_ROW = 256 /* no character: getopt_long speaks in those */
+};                /* VAL_ROW + 2 x row (+ 1: its -file flag) */
 
 /* What the command line said about one row. */
 struct given {
@@ -167,7 +167,7 @@ static bool read_flags(struct parse *p)
         const char *word = p->argv[optind - 1];
         if (val == ':')
             return refuse(p->err, "%s needs a value; see %s --help", word, p->spec->program);
-        if (val == '?' && optopt >= VAL_HELP && optopt < VAL_ROW)
+        if (val == '?' && optopt >= VAL_HELP && optopt <= VAL_PRINT)
             return refuse(p->err, "%s: this flag takes no value", word);
         if (val == '?')
             return refuse(p->err, "%s is no option; see %s --help", word, p->spec->program);
