@@ -12,6 +12,8 @@ from ingest_test import ingest_stack, records, usage
 from stack import wait_until
 
 TEXT = "hello"
+KEPT_BYTES = 64  # a call, of what a round may add: less than anything that is kept of it takes
+ROUNDS = 8
 TOLD = {"prompt": 120, "cached": 20, "written": 30, "hour": 10, "completion": 45, "reasoning": 10}
 CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 CHAT_PATH = b"/v1/chat/completions"
@@ -131,7 +133,7 @@ def stack_fixture(bench):
     flags = ["--upstream-idle=300ms", "--connections=2000"]
     with ingest_stack() as stack:
         for name, more in {"patient": ["--abort-drain=60s"], "hasty": ["--abort-drain=100ms"],
-                           "strict": ["--upstream-time=500ms", "--sse-event-bytes=4KiB", "--reply-bytes=8KiB"]}.items():
+                           "strict": ["--upstream-time=500ms", f"--sse-event-bytes={EVENT_BYTES}"]}.items():
             stack.ingest(name, upstream=bench.url, journal=stack.dir / f"journal-{name}", flags=flags + more,
                          env={"ASAN_OPTIONS": "quarantine_size_mb=1"}).start()
         yield stack
@@ -183,3 +185,175 @@ def test_a_stream_cut_at_every_byte_has_one_true_record(stack, bench, name, upst
     check(stack, bench, calls, lambda call: expected(name, call))
     for call in calls:
         check_given(name, call)
+
+
+def test_neither_memory_nor_descriptors_are_kept_of_all_that(stack, bench):
+    """A round of every way to be cut, again and again: what is kept of each call grows in every round, all else comes to an end."""
+    for name in ("patient", "hasty"):
+        ingest = stack.services[name]
+        ways = [way for way in WAYS if (way[0] == "hold") == (name == "hasty")]
+
+        def grown(ingest=ingest, ways=ways):
+            """Bytes a call that a round added, and descriptors."""
+            before = memory_kib(ingest.process), descriptors(ingest.process), bench.last
+            for upstream, caller in ways:
+                bench.run(sweep("chat", upstream, caller) + sweep("filtered", upstream, caller), ingest)
+            wait_until(lambda: ingest.metrics()["spend_ingest_upstream_idle"] == 0, 10, "no link kept")
+            wait_until(lambda: descriptors(ingest.process) <= before[1], 10, "descriptors given back")
+            return (memory_kib(ingest.process) - before[0]) * 1024 / (bench.last - before[2])
+        wait_until(lambda ingest=ingest: ingest.metrics()["spend_ingest_upstream_idle"] == 0, 10, "no link kept")
+        rounds = []
+        while len(rounds) < ROUNDS and not (rounds and rounds[-1] < KEPT_BYTES):
+            rounds.append(grown())
+        assert rounds[-1] < KEPT_BYTES, f"{name} keeps of each call {rounds} bytes"
+    bench.match(records(stack, "spend.calls"))
+
+
+# -- replies that are no stream
+
+PLAIN = json.dumps({"model": "gpt-4o", "choices": [{"index": 0, "message": {"role": "assistant", "content": "fine"}}],
+                    "usage": USAGE, "object": "chat.completion"}).encode()
+PLAIN_ASK = request(CHAT_PATH, stream=False, **CHAT_BODY)
+CALLER_WAYS = [("fin", "stay"), ("hold", "fin"), ("rest", "rst")]
+
+
+def reply(body, more=b"", status=b"200 OK"):
+    return b"HTTP/1.1 %s\r\nContent-Type: application/json\r\n%sContent-Length: %d\r\n\r\n%s" % (status, more, len(body), body)
+
+
+def estimate(output_bytes):
+    return {"input": tokens(len(TEXT)), "output": tokens(output_bytes)}
+
+
+def expected_plain(call, readable):
+    came = call.wire[:call.cut] if call.upstream != "rest" else call.wire
+    body, left = body_of(came), call.caller in ("fin", "rst")
+    whole, had_all = is_whole(came), is_whole(call.wire[:call.cut])
+    if body is None and not (left and call.upstream == "hold"):
+        return "failed", "unknown", {}
+    outcome = "completed" if whole and (had_all or not left) else "aborted" if left else "failed"
+    if readable and usages_in((body or b"").decode()):
+        return outcome, "final" if whole else "partial", CACHED
+    return (outcome, "unknown", {}) if outcome == "failed" else (outcome, "estimated", estimate(len(body or b"")))
+
+
+@pytest.mark.parametrize("upstream, caller", CALLER_WAYS)
+@pytest.mark.parametrize("kind", ["length", "gzip"])
+def test_a_plain_reply_cut_at_every_byte_has_one_true_record(stack, bench, kind, upstream, caller):
+    wire = reply(PLAIN) if kind == "length" else reply(gzip.compress(PLAIN, mtime=0), b"Content-Encoding: gzip\r\n")
+    calls = [Call(PLAIN_ASK, wire, cut, upstream, caller, body_of(wire[:cut])) for cut in range(len(wire) + 1)]
+    bench.run(calls, stack.services["hasty" if upstream == "hold" else "patient"])
+    check(stack, bench, calls, lambda call: expected_plain(call, kind == "length"))
+    for call in calls:
+        check_given("plain", call)
+
+
+# -- streams that are not as they should be, whole and a byte at a time: what is expected, outcome, quality, classes
+
+SAID = len(TEXT)
+TWICE = sse(None, {"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 3}})
+ZERO = sse(None, {"choices": [], "usage": {"prompt_tokens": 0, "completion_tokens": 0}})
+EVENT_BYTES = 4096
+HUGE = sse(None, {"choices": [{"index": 0, "delta": {"content": "x" * 5000}}]})
+ERROR = b'event: error\ndata: {"error": {"message": "overloaded", "type": "server_error"}}\n\n'
+FINAL = ("completed", "final", CACHED)
+GUESSED = ("completed", "estimated", estimate(SAID))
+ODD = {
+    "crlf": (b"".join((chat_event(), USAGE_EVENT, DONE)).replace(b"\n", b"\r\n"), FINAL),
+    "cr": (b"".join((chat_event(), USAGE_EVENT, DONE)).replace(b"\n", b"\r"), FINAL),
+    "mixed line ends": (chat_event().replace(b"\n\n", b"\r\n\r") + USAGE_EVENT.replace(b"\n\n", b"\n\r\n") + DONE, FINAL),
+    "byte order mark": (b"\xef\xbb\xbf" + chat_event() + USAGE_EVENT + DONE, FINAL),
+    "comments and fields": (b": hello\n\n:\n\nid: 7\nretry: 10\n\n" + chat_event() + b"event: x\nid\n" + USAGE_EVENT + b": bye\n\n" + DONE, FINAL),
+    "no colon": (b"data\n\nnonsense\n\n" + chat_event() + b"datax: {}\n\n" + USAGE_EVENT + DONE, FINAL),
+    "no blank": (b"data:" + USAGE_EVENT[6:] + DONE, FINAL),
+    "many data lines": (USAGE_EVENT.replace(b", ", b",\ndata: ") + DONE, FINAL),
+    "no JSON": (b"data: {nonsense\n\ndata: 7\n\ndata: []\n\n" + USAGE_EVENT + DONE, FINAL),
+    "NUL": (b'data: {"choices": [{"delta": {"content": "a\0b"}}]}\n\n' + b"data: \0\n\n" + USAGE_EVENT + DONE, FINAL),
+    "no UTF-8": (b'data: {"choices": [{"delta": {"content": "\xff\xfe\xc3"}}]}\n\n' + USAGE_EVENT + DONE, FINAL),
+    "deep": (b'data: {"x": ' + b"[" * 500 + b"]" * 500 + b"}\n\n" + USAGE_EVENT + DONE, FINAL),
+    "huge": (HUGE + USAGE_EVENT + DONE, FINAL),
+    "huge usage": (chat_event() + sse(None, {"x": "x" * 5000, "choices": [], "usage": USAGE}) + DONE, GUESSED),
+    "no end of the last event": (chat_event() + USAGE_EVENT[:-2], FINAL),
+    "no done": (chat_event() + USAGE_EVENT, FINAL),
+    "twice": (chat_event() + TWICE + USAGE_EVENT + DONE, FINAL),
+    "twice, in a content chunk": (chat_event(usage={"prompt_tokens": 7, "completion_tokens": 3}) + USAGE_EVENT + DONE, FINAL),
+    "behind done": (chat_event() + DONE + USAGE_EVENT, FINAL),
+    "zero": (chat_event() + ZERO + DONE, ("completed", "final", {"input": 0, "output": 0})),
+    "null": (chat_event() + sse(None, {"choices": [], "usage": None}) + DONE, GUESSED),
+    "empty": (chat_event() + sse(None, {"choices": [], "usage": {}}) + DONE, GUESSED),
+    "missing": (chat_event() + DONE, GUESSED),
+    "one side": (chat_event() + sse(None, {"choices": [], "usage": {"prompt_tokens": 120}}) + DONE, ("completed", "final", {"input": 120})),
+    "negative": (chat_event() + sse(None, {"choices": [], "usage": {"prompt_tokens": 120, "completion_tokens": -1}}) + DONE,
+                 ("completed", "estimated", {"input": 120, "output": tokens(SAID)})),
+    "text for numbers": (chat_event() + sse(None, {"choices": [], "usage": {"prompt_tokens": "many", "completion_tokens": "7"}}) + DONE, GUESSED),
+    "error": (chat_event() + ERROR, ("failed", "unknown", {})),
+    "error and usage": (chat_event() + ERROR + USAGE_EVENT + DONE, FINAL),
+    "error and done": (chat_event() + ERROR + DONE, ("failed", "unknown", {})),
+    "nothing": (b"", ("completed", "estimated", estimate(0))),
+}
+
+
+def without_usage_chunks(body):
+    """What a caller is given who did not ask for usage."""
+    kept = b""
+    for event in re.findall(rb".+?(?:(?:\r\n|\n|\r(?!\n)){2}|$)", body, re.S):
+        lines = re.split(rb"\r\n|\n|\r", event)
+        data = b"\n".join(line[5:] for line in lines if line.startswith(b"data:"))
+        try:
+            document = json.loads(data) if len(event) < EVENT_BYTES else None
+        except ValueError:
+            document = None
+        if not (isinstance(document, dict) and isinstance(document.get("usage"), dict) and document.get("choices") == []):
+            kept += event
+    return kept
+
+
+@pytest.mark.parametrize("ask", ["asked", "filtered"])
+def test_streams_that_are_not_as_they_should_be(stack, bench, ask):
+    """Whatever it is, it goes to the caller as it came, but for chunks with usage that the caller did not ask for."""
+    calls, rules = [], {}
+    for odd, rule in ODD.values():
+        for events in ([odd] if odd else [], [odd[at:at + 1] for at in range(len(odd))]):
+            wire = chunked(events)
+            calls.append(Call(request(CHAT_PATH, **(ASKED if ask == "asked" else CHAT_BODY)), wire, len(wire), "rest", "stay", b""))
+            rules[calls[-1]] = rule
+    bench.run(calls, stack.services["strict"])
+    check(stack, bench, calls, lambda call: rules[call])
+    for call in calls:
+        assert is_whole(call.got)
+        assert call.body == (body_of(call.wire) if ask == "asked" else without_usage_chunks(body_of(call.wire)))
+
+
+# -- upstreams that say too little, or no
+
+ERRORS = {
+    "400 with a body": (reply(b'{"error": {"message": "no"}}', status=b"400 Bad Request"), 400),
+    "429 without a body": (reply(b"", b"Retry-After: 1\r\n", b"429 Too Many Requests"), 429),
+    "500 with usage": (reply(PLAIN, status=b"500 Internal Server Error"), 500),
+    "502 in chunks": (chunked([b"<html>"], CHUNKED.replace(b"200 OK", b"502 Bad Gateway")), 502),
+    "503 until it closes": (b"HTTP/1.1 503 Service Unavailable\r\n\r\nbusy", 503),
+    "529 as a stream": (chunked([ERROR], CHUNKED.replace(b"200 OK", b"529 Overloaded")), 529),
+}
+
+
+@pytest.mark.parametrize("ask", [PLAIN_ASK, request(CHAT_PATH, **CHAT_BODY)], ids=["plain", "stream"])
+def test_an_error_of_the_upstream_reaches_the_caller_and_costs_nothing(stack, bench, ask):
+    calls = [Call(ask, wire, len(wire), "fin", "stay", b"") for wire, _ in ERRORS.values()]
+    bench.run(calls, stack.services["patient"])
+    check(stack, bench, calls, lambda call: ("failed", "unknown", {}))
+    for call, (wire, status) in zip(calls, ERRORS.values()):
+        assert call.got.startswith(b"HTTP/1.1 %d " % status) and call.body == body_of(wire)
+        assert call.record["upstream_status"] == status
+
+
+def test_a_silent_upstream_is_left_after_its_time(stack, bench):
+    """Before a byte, within the head, and in mid-stream before and behind usage."""
+    wire = wire_of("chat")
+    cuts = [0, 20, wire.index(b"\r\n\r\n") + 4, wire.index(USAGE_EVENT), wire.index(USAGE_EVENT) + len(USAGE_EVENT), wire.index(DONE) + len(DONE)]
+    calls = [Call(STREAMS["chat"][1], wire, cut, "hold", "stay", body_of(wire[:cut])) for cut in cuts]
+    bench.run(calls, stack.services["strict"])
+    check(stack, bench, calls, lambda call: expected("chat", call))
+    assert [call.record["outcome"] for call in calls] == ["failed"] * 5 + ["completed"]
+    for call in calls:
+        assert call.got.startswith(b"HTTP/1.1 504" if call.due is None else b"HTTP/1.1 200")
+        assert call.due is None or call.body == call.due
