@@ -2,6 +2,7 @@
 and callers that leave when they have read what was due to them."""
 
 import asyncio
+import contextlib
 import re
 import socket
 import struct
@@ -176,8 +177,12 @@ class Bench:
         self.known = len(found)
 
 
-def descriptors(process):
-    return len(list(Path(f"/proc/{process.pid}/fd").iterdir()))
+def sockets(process):
+    found = 0
+    for link in Path(f"/proc/{process.pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found += str(link.readlink()).startswith("socket:")
+    return found
 
 
 def memory_kib(process):
