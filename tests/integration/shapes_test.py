@@ -91,6 +91,17 @@ def test_a_transcription_is_read_from_its_form_and_its_reply(stack, order, class
     assert not record["body_unparsed"]
 
 
+def test_an_edit_of_an_image_is_read_from_its_form_and_its_reply(stack):
+    body, headers = form({"model": "gpt-image-1", "prompt": "fake: prompt=50 images=40 completion=60"}, b"\x89PNG fake image")
+    status, reply, raw = send(stack.services["ingest"].url, "/v1/images/edits", body, headers)
+    assert status == 200
+    call_id = reply["x-spend-call-id"]
+    assert hashlib.sha256(raw).hexdigest() == reply_hash(stack, call_id)
+    record = record_of(stack, call_id)
+    assert (record["operation"], record["model_requested"], record["quality"]) == ("image", "gpt-image-1", "final")
+    assert usage(record) == {"input": 10, "image_in": 40, "output": 60}
+
+
 def test_a_usage_chunk_asked_for_on_the_callers_behalf_is_taken_out_again(stack):
     path, body, _, classes = SHAPES["completion"]
     status, headers, raw = send(stack.services["ingest"].url, path, {**body, "stream": True})
