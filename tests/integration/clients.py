@@ -44,14 +44,14 @@ def attempt(call):
     """What came of it: the client's own errors are a result like any other."""
     try:
         return plain(call())
-    except Exception as error:  # pylint: disable=broad-except
+    except Exception as error:
         return {"raised": type(error).__name__, "status": getattr(error, "status_code", None), "text": str(error)}
 
 
 async def attempt_async(call):
     try:
         return plain(await call())
-    except Exception as error:  # pylint: disable=broad-except
+    except Exception as error:
         return {"raised": type(error).__name__, "status": getattr(error, "status_code", None), "text": str(error)}
 
 

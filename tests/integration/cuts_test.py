@@ -84,6 +84,10 @@ def tokens(count):
     return -(-count // 4)
 
 
+def estimate(output_bytes):
+    return {"input": tokens(len(TEXT)), "output": tokens(output_bytes)}
+
+
 def is_done(name, text):
     """The stream has said that it is over."""
     end = STREAMS[name][3]
@@ -115,7 +119,7 @@ def expected(name, call):
     outcome = "completed" if whole and (had_all or not left) else "aborted" if left else "failed"
     count = usages_in(text)
     if count == 0:
-        return (outcome, "estimated", {"input": tokens(len(TEXT)), "output": tokens(text_in(text))}) if outcome != "failed" \
+        return (outcome, "estimated", estimate(text_in(text))) if outcome != "failed" \
             else (outcome, "unknown", {})
     classes = STREAMS[name][2][count - 1]
     if outcome == "aborted" and count < len(STREAMS[name][2]) and tokens(text_in(text)) > classes["output"]:
@@ -188,6 +192,23 @@ def test_a_stream_cut_at_every_byte_has_one_true_record(stack, bench, name, upst
         check_given(name, call)
 
 
+@pytest.mark.parametrize("upstream", ["fin", "rst"])
+def test_a_stream_without_framing_ends_where_its_connection_closes(stack, bench, upstream):
+    """Nothing tells a cut from an end but a reset."""
+    wire = CHUNKED.replace(b"Transfer-Encoding: chunked\r\n", b"") + b"".join(STREAMS["chat"][0])
+    calls = [Call(STREAMS["chat"][1], wire, cut, upstream, "stay", body_of(wire[:cut])) for cut in range(len(wire))]
+
+    def rule(call):
+        body = (body_of(call.wire[:call.cut]) or b"").decode()
+        if upstream == "rst" or call.due is None:
+            return expected("chat", call)
+        return ("completed", "final", CACHED) if usages_in(body) else ("completed", "estimated", estimate(text_in(body)))
+    bench.run(calls, stack.services["patient"])
+    check(stack, bench, calls, rule)
+    for call in calls:
+        assert call.due is None or (call.body == call.due and is_whole(call.got) == (upstream == "fin"))
+
+
 @pytest.fixture(scope="module", name="lean")
 def lean_fixture(stack, bench):
     """Two ingests without sanitizers, which keep memory of their own: a call's 160 bytes kept on purpose could not be told from theirs."""
@@ -238,10 +259,6 @@ CALLER_WAYS = [("fin", "stay"), ("hold", "fin"), ("rest", "rst")]
 
 def reply(body, more=b"", status=b"200 OK"):
     return b"HTTP/1.1 %s\r\nContent-Type: application/json\r\n%sContent-Length: %d\r\n\r\n%s" % (status, more, len(body), body)
-
-
-def estimate(output_bytes):
-    return {"input": tokens(len(TEXT)), "output": tokens(output_bytes)}
 
 
 def expected_plain(call, readable):
