@@ -48,9 +48,7 @@ static const char *const streams[] = {
     ": ping\n\nid: 7\ndata\ndata:  two blanks\n\n\n\ndata: caf\xc3\xa9\n\n",
     "data: mixed\r\n\ndata: ends\n\r\ndatax: no\n\ndata: last without end",
     "\r\n\r\ndata: x\r\n\r\n",
-    "\xef\xbb\xbf"
-    "data: one\n\n\xef\xbb\xbf"
-    "data: no\n\ndata: two\n\n",
+    "\357\273\277data: one\n\n\357\273\277data: no\n\ndata: two\n\n",
 };
 static const char *const datas[] = {
     "{\"a\":1}|[DONE]|",
