@@ -105,8 +105,9 @@ static void flushed(struct client *c)
 bool client_flush(struct client *c)
 {
     size_t sent = 0;
-    while (!c->broken && sent < c->out.len) {
-        ssize_t n = send(c->fd, c->out.data + sent, c->out.len - sent, MSG_NOSIGNAL);
+    size_t free_to_go = c->held && c->out.len > 0 ? c->out.len - 1 : c->out.len;
+    while (!c->broken && sent < free_to_go) {
+        ssize_t n = send(c->fd, c->out.data + sent, free_to_go - sent, MSG_NOSIGNAL);
         if (n > 0) {
             sent += (size_t)n;
             continue;
@@ -124,7 +125,7 @@ bool client_flush(struct client *c)
     if (c->out.len == 0)
         flushed(c);
     else
-        want_write(c, true);
+        want_write(c, sent < free_to_go);
     return true;
 }
 

@@ -29,6 +29,7 @@ struct client {
     bool writing;
     bool close_after; /* the reply under way is the last */
     bool broken;      /* bytes for it were lost: it can only be closed */
+    bool held;        /* the last byte of out must not go yet */
     bool processing;
     bool head_request; /* the request under way is a HEAD */
     struct event read_event;

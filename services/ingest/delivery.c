@@ -174,12 +174,14 @@ static void prove(struct outlet *o)
     o->is_missing = false;
 }
 
-/* In order, until the producer has no more room. */
+/* In order, until the producer has no more room, or a call's bytes are not on disk yet. */
 static void waiting_send(struct delivery *d)
 {
     while (d->producer != NULL && d->waiting != NULL) {
         struct err err = {0};
         struct journal_call *call = d->waiting;
+        if (!journal_is_settled(call))
+            return;
         if (!produce(d, call, &err)) {
             if (err.code != ERR_FULL && !note_missing(&d->calls, &err))
                 log_warn("call_not_produced", LOG_INT("seq", call->seq), LOG_ERR(&err), LOG_END);

@@ -17,15 +17,20 @@
 #define RETRY_AFTER_S 1
 
 static const struct http_refusal no_memory = {503, "overloaded", "out of memory"};
+static const struct http_refusal journal_full = {503, "journal_full",
+                                                 "calls cannot be recorded now, so none is let through"};
 static const struct http_refusal unreachable = {502, "upstream_unreachable",
                                                 "the upstream cannot be reached"};
 static const struct http_refusal broke_off = {502, "upstream_failed",
                                               "the upstream closed without a whole reply"};
+static const struct http_refusal not_on_disk = {503, "journal_failed",
+                                                "calls cannot be recorded now, so none is let through"};
 static const struct http_refusal too_slow = {504, "upstream_timeout", "the upstream did not answer in time"};
 
 static void on_connected(void *arg, bool ok);
 static void on_readable(void *arg);
 static void on_writable(void *arg);
+static void on_disk_answer(void *arg, bool on_disk);
 static const struct upstream_events link_events = {on_connected, on_readable, on_writable};
 
 static struct exchange *exchange_new(struct gateway *g, struct client *c)
@@ -36,6 +41,8 @@ static struct exchange *exchange_new(struct gateway *g, struct client *c)
     x->gateway = g;
     x->client = c;
     x->started_us = clock_mono_us();
+    x->wait.done = on_disk_answer;
+    x->wait.arg = x;
     arena_init(&x->arena, 128 << 10);
     buffer_init(&x->reply_in, REPLY_HEAD_BYTES_MAX + GATEWAY_READ_BYTES);
     x->newer = g->exchanges;
@@ -63,6 +70,7 @@ static void exchange_free(struct exchange *x)
     g->exchange_count--;
     meter_add(METER_EXCHANGES, -1);
     upstream_drop(x->link);
+    journal_sync_drop(g->sync, &x->wait);
     request_free(x);
     buffer_free(&x->reply_in);
     if (x->is_call)
@@ -100,14 +108,16 @@ static bool entry_open(struct exchange *x, struct http_refusal *why)
         *why = (struct http_refusal){500, "record", "the call could not be recorded"};
         return false;
     }
-    if (journal_begin(g->journal, &x->call.call_id, buffer_view(&g->record), &x->entry, &err))
+    if (journal_begin(g->journal, &x->call.call_id, buffer_view(&g->record), &x->entry, &err)) {
+        x->round = x->entry->round;
         return true;
+    }
     if (g->fail_open) {
         meter_add(METER_UNCAPTURED, 1);
         return true;
     }
-    meter_add(METER_REFUSED_JOURNAL, 1);
-    *why = (struct http_refusal){503, "journal_full", "calls cannot be recorded now, so none is let through"};
+    meter_add(err.code == ERR_FULL ? METER_REFUSED_JOURNAL : METER_REFUSED_DISK, 1);
+    *why = err.code == ERR_FULL ? journal_full : not_on_disk;
     return false;
 }
 
@@ -235,25 +245,57 @@ static void call_finish(struct exchange *x, enum spend_outcome outcome, bool who
         journal_leave(entry, ok ? buffer_view(&g->record) : SV_NULL);
         return;
     }
+    x->round = entry->round;
     call_record_count(&x->call);
     delivery_send(g->delivery, entry);
+}
+
+/* next goes on once the disk has answered for what the journal holds of the call; mostly at once. */
+static void when_on_disk(struct exchange *x, void (*next)(struct exchange *x, bool on_disk))
+{
+    x->then = next;
+    if (!journal_sync_wait(x->gateway->sync, x->round, &x->wait))
+        next(x, true);
+}
+
+static void on_disk_answer(void *arg, bool on_disk)
+{
+    struct exchange *x = arg;
+    x->then(x, on_disk);
+}
+
+/* Lets go of the caller. A record that the disk refused goes to Kafka all the same: nowhere else is it safe.
+ */
+static void exchange_close(struct exchange *x, bool on_disk)
+{
+    struct client *c = x->client;
+    const struct http_refusal *answer = x->answer;
+    bool whole = x->whole;
+    char call_id[UUID_TEXT_LEN + 1];
+    bool is_call = x->is_call;
+    memcpy(call_id, x->call_id, sizeof call_id);
+    meter_add(METER_NOT_ON_DISK, on_disk ? 0 : 1);
+    exchange_free(x);
+    if (c == NULL)
+        return;
+    c->exchange = NULL;
+    c->held = false;
+    if (answer != NULL)
+        client_answer(c, answer, is_call ? call_id : NULL, answer->status == 503 ? RETRY_AFTER_S : 0);
+    else
+        client_exchange_done(c, whole);
 }
 
 /* Over. answer NULL: the reply is complete when `whole`, else cut. */
 static void exchange_end(struct exchange *x, const struct http_refusal *answer, bool whole)
 {
-    struct client *c = x->client;
-    char call_id[UUID_TEXT_LEN + 1];
-    bool is_call = x->is_call;
-    memcpy(call_id, x->call_id, sizeof call_id);
-    exchange_free(x);
-    if (c == NULL)
-        return;
-    c->exchange = NULL;
-    if (answer != NULL)
-        client_answer(c, answer, is_call ? call_id : NULL, 0);
-    else
-        client_exchange_done(c, whole);
+    x->answer = answer;
+    x->whole = whole;
+    upstream_drop(x->link); /* nothing more may come of it while the disk is waited for */
+    x->link = NULL;
+    if (x->client != NULL)
+        x->client->held = x->replying;
+    when_on_disk(x, exchange_close);
 }
 
 static void exchange_complete(struct exchange *x, bool over)
@@ -430,6 +472,20 @@ static void on_readable(void *arg)
         upstream_want_read(x->link, false);
 }
 
+/* `open` is on disk, or the disk refused it. */
+static void request_begin(struct exchange *x, bool on_disk)
+{
+    if (on_disk || x->gateway->fail_open) {
+        meter_add(METER_NOT_ON_DISK, on_disk ? 0 : 1);
+        link_start(x, false);
+        return;
+    }
+    meter_add(METER_REFUSED_DISK, 1);
+    call_finish(x, OUTCOME_REJECTED, false);
+    x->answer = &not_on_disk;
+    exchange_close(x, true);
+}
+
 /* It was answered, or is about to be: it must not stand in front of the next one any more. */
 static void request_drop(struct client *c, size_t len)
 {
@@ -463,7 +519,7 @@ void exchange_begin(struct client *c, const struct http_request_head *head, size
     c->exchange = x;
     c->state = CLIENT_BUSY;
     if (request_take(x, c, len)) {
-        link_start(x, false);
+        when_on_disk(x, request_begin);
         return;
     }
     request_drop(c, len);
@@ -503,10 +559,11 @@ void exchange_client_drained(struct exchange *x)
 void exchange_cut(struct exchange *x)
 {
     bool failed = x->replying && x->status >= 300;
-    call_break(x, failed                           ? OUTCOME_FAILED
-                  : x->request_sent || x->replying ? OUTCOME_ABORTED
-                                                   : OUTCOME_REJECTED);
-    exchange_end(x, NULL, false);
+    if (x->then != exchange_close) /* else it is over, and waits for the disk alone */
+        call_break(x, failed                           ? OUTCOME_FAILED
+                      : x->request_sent || x->replying ? OUTCOME_ABORTED
+                                                       : OUTCOME_REJECTED);
+    exchange_close(x, true);
 }
 
 static void connect_slow(struct exchange *x, int64_t now_us)
@@ -519,6 +576,8 @@ static void connect_slow(struct exchange *x, int64_t now_us)
 void exchange_tick(struct exchange *x, int64_t now_us)
 {
     const struct ingest_options *o = x->gateway->options;
+    if (x->wait.round != 0) /* for the disk, which has its own time */
+        return;
     if (x->left_us != 0 && now_us - x->left_us > o->abort_drain_us)
         exchange_cut(x);
     else if (x->connecting && now_us - x->heard_us > o->connect_time_us)

@@ -2,7 +2,7 @@
  * exchange: one request's way to the upstream and back, with or without its caller: when the caller leaves a
  * call, the upstream is read on. Owns the request's bytes until they are sent, the link, and the record in
  * the making. Order kept: `open` before a byte goes upstream; `finished` before the reply's last byte and
- * before it is produced.
+ * before it is produced. With --journal-sync=disk: both on disk by then, or refused by it.
  */
 #ifndef SPEND_INGEST_EXCHANGE_H
 #define SPEND_INGEST_EXCHANGE_H
@@ -53,6 +53,12 @@ struct exchange {
     struct reply_watch watch;
     uint64_t request_text;
     struct strview stamp; /* see struct tag_capture; in the arena */
+    /* the disk: how it goes on once it has what the journal holds of the call */
+    struct sync_wait wait;
+    uint64_t round; /* that puts it there; 0: nothing to wait for */
+    void (*then)(struct exchange *x, bool on_disk);
+    const struct http_refusal *answer; /* at its end */
+    bool whole;
 };
 
 /* The request at the front of c->in (len bytes) goes on its way; answers itself when it cannot. */

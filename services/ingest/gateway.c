@@ -111,6 +111,7 @@ bool gateway_new(struct gateway **out, const struct ingest_options *options,
     g->base = parts->base;
     g->journal = parts->journal;
     g->delivery = parts->delivery;
+    g->sync = parts->sync;
     g->secret = parts->secret;
     g->litellm = strcmp(options->upstream_kind, "litellm") == 0;
     g->include_usage = strcmp(options->include_usage, "on") == 0;

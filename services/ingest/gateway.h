@@ -34,6 +34,7 @@ struct gateway {
     struct upstream *upstream;
     struct journal *journal;
     struct delivery *delivery;
+    struct journal_sync *sync; /* NULL: no call waits for the disk */
     struct route_table routes;
     struct watch_limits limits;
     struct strview secret; /* signs call ids */
@@ -65,6 +66,7 @@ struct gateway_parts {
     struct event_base *base;
     struct journal *journal;
     struct delivery *delivery;
+    struct journal_sync *sync;
     struct strview secret;
 };
 

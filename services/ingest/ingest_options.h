@@ -33,6 +33,8 @@
       "most bytes of one journal")                                                                           \
     X(journal_segment_bytes, SIZE, "16MiB", 1 << 20, 1LL << 30, PLAIN, OPTIONAL,                             \
       "ingest.journal.segmentBytes", "bytes of one journal file")                                            \
+    X(journal_sync, ENUM, "none|disk", 0, 0, PLAIN, OPTIONAL, "ingest.journal.sync",                         \
+      "disk: a call waits until the disk has its record: a machine that loses power loses no call")          \
     X(capture, ENUM, "fail_closed|fail_open", 0, 0, PLAIN, OPTIONAL, "ingest.capture",                       \
       "a call that cannot be journalled: 503, or let through unbilled and counted")                          \
     X(on_crash, ENUM, "estimate|zero", 0, 0, PLAIN, OPTIONAL, "ingest.onCrash",                              \

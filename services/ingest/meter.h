@@ -17,6 +17,7 @@
     X(REFUSED_SLOW, COUNTER, "spend_ingest_refused_total", "reason", "slow", "")                             \
     X(REFUSED_WEBSOCKET, COUNTER, "spend_ingest_refused_total", "reason", "not_metered", "")                 \
     X(REFUSED_JOURNAL, COUNTER, "spend_ingest_refused_total", "reason", "journal_full", "")                  \
+    X(REFUSED_DISK, COUNTER, "spend_ingest_refused_total", "reason", "journal_failed", "")                   \
     X(REFUSED_RECORD, COUNTER, "spend_ingest_refused_total", "reason", "record", "")                         \
     X(REFUSED_FOREIGN, COUNTER, "spend_ingest_refused_total", "reason", "foreign", "")                       \
     X(EVENTS_ACCEPTED, COUNTER, "spend_ingest_events_total", "result", "accepted",                           \
@@ -79,6 +80,10 @@
       "logs metadata headers that are no JSON object, left out")                                             \
     X(UNCAPTURED, COUNTER, "spend_ingest_uncaptured_total", NULL, NULL,                                      \
       "calls let through without a record (capture=fail_open): money that is not billed")                    \
+    X(NOT_ON_DISK, COUNTER, "spend_ingest_not_on_disk_total", NULL, NULL,                                    \
+      "calls let through or ended though the disk refused their record (journal-sync=disk)")                 \
+    X(JOURNAL_LOST, GAUGE, "spend_ingest_journal_lost", NULL, NULL,                                          \
+      "1 while the journal's files are gone (alarm on it)")                                                  \
     X(RECOVERED_FINISHED, COUNTER, "spend_ingest_recovered_total", "state", "finished",                      \
       "calls found in a journal after a crash")                                                              \
     X(RECOVERED_OPEN, COUNTER, "spend_ingest_recovered_total", "state", "open", "")                          \

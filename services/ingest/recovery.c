@@ -125,7 +125,7 @@ static bool directory_take(struct recovery *r, const struct journal_options *o, 
     bool mine = *own == NULL && journal_open(&j, o, name, true, &found, err);
     if (!mine && !journal_open(&j, o, name, false, &found, err)) {
         if (err->code != ERR_STATE)
-            return err_wrap(err, "recovery");
+            return err_wrap(err, "recovery: journal %s", name);
         err_clear(err);
         return true;
     }

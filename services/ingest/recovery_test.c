@@ -19,7 +19,7 @@
 #define SEGMENT (1 << 20)
 
 static char home[64];
-static struct journal_options options = {home, 8UL * SEGMENT, SEGMENT};
+static struct journal_options options = {home, 8UL * SEGMENT, SEGMENT, NULL};
 static char bytes[LIMIT_CALL_BYTES];
 
 static int set_up(void **state)

@@ -33,9 +33,11 @@ struct service {
     struct event_base *base;
     struct delivery *delivery;
     struct recovery *recovery;
+    struct journal_sync *sync;
     struct journal *journal;
     struct gateway *gateway;
     struct event *tick;
+    struct event *synced;
     struct event *stop;
     struct health_loop *loop;
     char random_secret[SECRET_BYTES];
@@ -54,14 +56,27 @@ static void beat(struct service *s, int64_t now_us)
     instance_beat_send(s->delivery, s->journal, false, NULL);
 }
 
+/* Once each time. What it still holds is safe for as long as this process lives. */
+static void lost_tell(const struct service *s, bool lost, const struct err *err)
+{
+    if (lost && meter_value(METER_JOURNAL_LOST) == 0)
+        log_error("journal_lost", LOG_STR("instance", journal_instance(s->journal)),
+                  LOG_INT("undelivered", journal_undelivered(s->journal)),
+                  LOG_INT("oldest_open_seq", journal_oldest_open_seq(s->journal)),
+                  LOG_INT("next_seq", journal_next_seq(s->journal)), LOG_ERR(err), LOG_END);
+    meter_set(METER_JOURNAL_LOST, lost ? 1 : 0);
+}
+
 static void readiness(struct service *s)
 {
     struct err err = {0};
     const char *why;
     bool proved = delivery_is_proved(s->delivery, &why);
     health_ready("kafka", proved, why);
-    bool room = journal_has_room(s->journal, &err);
-    health_ready("journal", room, err.text);
+    bool well = journal_is_there(s->journal, &err);
+    lost_tell(s, !well, &err);
+    well = well && journal_sync_check(s->sync, &err) && journal_has_room(s->journal, &err);
+    health_ready("journal", well, err.text);
     health_ready("accepting", s->drain_until_us == 0, "draining");
 }
 
@@ -99,6 +114,15 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
         beat(s, now);
     else
         drain_step(s, now);
+}
+
+static void on_synced(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    const struct service *s = arg;
+    journal_sync_poll(s->sync);
+    delivery_poll(s->delivery, 0);
 }
 
 static void on_stop(evutil_socket_t fd, short what, void *arg)
@@ -151,7 +175,11 @@ static bool events_open(struct service *s, struct err *err)
     s->stop = event_new(s->base, lifecycle_stop_fd(), EV_READ, on_stop, s);
     if (s->tick == NULL || s->stop == NULL || event_add(s->tick, &tick) != 0 || event_add(s->stop, NULL) != 0)
         return err_set(err, ERR_MEMORY, FATE_FATAL, "no timer");
-    return true;
+    if (s->sync == NULL)
+        return true;
+    s->synced = event_new(s->base, journal_sync_fd(s->sync), EV_READ | EV_PERSIST, on_synced, s);
+    return (s->synced != NULL && event_add(s->synced, NULL) == 0) ||
+           err_set(err, ERR_MEMORY, FATE_FATAL, "no event");
 }
 
 static bool parts_open(struct service *s, struct err *err)
@@ -162,8 +190,11 @@ static bool parts_open(struct service *s, struct err *err)
                                    .properties = o->kafka_conf.item,
                                    .property_count = o->kafka_conf.count};
     struct journal_options journal = {o->journal_dir, (size_t)o->journal_bytes,
-                                      (size_t)o->journal_segment_bytes};
+                                      (size_t)o->journal_segment_bytes, NULL};
     struct gateway_parts parts = {0};
+    if (strcmp(o->journal_sync, "disk") == 0 && !journal_sync_new(&s->sync, err))
+        return false;
+    journal.sync = parts.sync = s->sync;
     if (!avro_codec_open(err) || !base_open(s, err) || !secret_take(s, &parts.secret, err) ||
         !delivery_new(&s->delivery, s->base, &kafka, err) ||
         !recovery_open(&s->recovery, &journal, strcmp(o->on_crash, "estimate") == 0, s->delivery, &s->journal,
@@ -186,9 +217,12 @@ static void parts_close(struct service *s)
         event_free(s->tick);
     if (s->stop != NULL)
         event_free(s->stop);
+    if (s->synced != NULL)
+        event_free(s->synced);
     delivery_free(s->delivery);
     recovery_free(s->recovery);
     journal_stop(s->journal, s->closed_reports > 0);
+    journal_sync_free(s->sync);
     if (s->base != NULL)
         event_base_free(s->base);
 }

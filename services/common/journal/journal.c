@@ -45,6 +45,9 @@ struct journal {
     size_t reserved; /* bytes set aside for calls under way */
     bool compact_due;
     bool damaged; /* no segment goes: each start is to see the damage */
+    bool lost;    /* its files are gone */
+    const char *dir;
+    struct journal_sync *sync;
 };
 
 /* Of all journals of the process; NULL until journal_metrics_open. */
@@ -96,6 +99,7 @@ static bool segment_add(struct journal *j, struct err *err)
     j->newest = s;
     j->segments++;
     tell(told.bytes, (int64_t)s->size);
+    journal_sync_directory(j->sync, j->dir_fd);
     return true;
 }
 
@@ -113,23 +117,34 @@ static bool room_make(struct journal *j, size_t size, bool beyond, struct err *e
     return true;
 }
 
+static void active_begin(struct journal *j)
+{
+    segment_begin(j->active, &j->instance, j->boot, j->next_seq);
+    if (!j->damaged)
+        journal_lock_reach(j->lock_fd, j->active->number);
+}
+
 static size_t record_append(struct journal *j, const struct journal_record *record, struct segment **where)
 {
     if (segment_left(j->active) < segment_record_size(record->payload.len)) {
         assert(j->active->newer != NULL); /* room_make saw to it */
         j->active = j->active->newer;
-        segment_begin(j->active, &j->instance, j->boot, j->next_seq);
+        active_begin(j);
         j->compact_due = true;
     }
     *where = j->active;
+    journal_sync_segment(j->sync, j->active);
     return segment_append(j->active, record);
 }
 
 /* The call's newest record stands somewhere else now. */
 static void call_move(struct journal_call *call, struct segment *to, size_t offset)
 {
-    if (call->segment != NULL)
+    if (call->segment != NULL) {
         call->segment->live--;
+        if (to != NULL)
+            call->segment->until = journal_sync_next(call->home->sync);
+    }
     call->segment = to;
     call->offset = offset;
     if (to != NULL)
@@ -138,12 +153,14 @@ static void call_move(struct journal_call *call, struct segment *to, size_t offs
 
 static void segments_release(struct journal *j)
 {
-    while (!j->damaged && j->oldest != j->active && j->oldest->live == 0) {
+    while (!j->damaged && j->oldest != j->active && j->oldest->live == 0 &&
+           journal_sync_has(j->sync, j->oldest->until)) {
         struct segment *s = j->oldest;
         j->oldest = s->newer;
         j->segments--;
         tell(told.bytes, -(int64_t)s->size);
         segment_unlink(j->dir_fd, s);
+        journal_sync_forget(j->sync, s);
         segment_free(s);
     }
 }
@@ -221,6 +238,8 @@ static bool call_begin(struct journal *j, struct journal_record *record, size_t 
                        struct journal_call **out, struct err *err)
 {
     assert(record->payload.len <= LIMIT_CALL_BYTES);
+    if (j->lost)
+        return err_set(err, ERR_IO, FATE_RETRY, "journal: its files are gone");
     if (j->compact_due)
         compact(j);
     if (!room_make(j, segment_record_size(record->payload.len) + later, false, err))
@@ -236,6 +255,7 @@ static bool call_begin(struct journal *j, struct journal_record *record, size_t 
     call->reserved = later;
     j->reserved += later;
     j->next_seq++;
+    call->round = journal_sync_want(j->sync);
     *out = call;
     return true;
 }
@@ -283,6 +303,7 @@ bool journal_finish(struct journal_call *call, struct strview bytes, struct err 
     size_t offset = record_append(call->home, &record, &where);
     call_move(call, where, offset);
     call->finished = true;
+    call->round = journal_sync_want(call->home->sync);
     left_settle(call);
     segments_release(call->home);
     return true;
@@ -303,6 +324,11 @@ void journal_leave(struct journal_call *call, struct strview bytes)
 size_t journal_left(const struct journal *j)
 {
     return j->left;
+}
+
+bool journal_is_settled(const struct journal_call *call)
+{
+    return journal_sync_is_over(call->home->sync, call->round);
 }
 
 void journal_delivered(struct journal_call *call)
@@ -332,6 +358,8 @@ static struct journal *journal_alloc(const struct journal_options *o, const char
         return NULL;
     }
     j->dir_fd = j->lock_fd = -1;
+    j->dir = o->dir;
+    j->sync = o->sync;
     j->parent_fd = open(o->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     j->segment_bytes = o->segment_bytes / 4096 * 4096;
     j->segments_max = o->bytes / j->segment_bytes;
@@ -360,7 +388,7 @@ static bool segment_first(struct journal *j, struct err *err)
     if (!segment_add(j, err))
         return false;
     j->active = j->newest;
-    segment_begin(j->active, &j->instance, j->boot, j->next_seq);
+    active_begin(j);
     return true;
 }
 
@@ -374,6 +402,7 @@ static bool create_once(struct journal **out, const struct journal_options *o, i
     if (j == NULL)
         return false;
     j->boot = 1;
+    journal_sync_directory(j->sync, j->parent_fd);
     bool ok = mkdirat(j->parent_fd, name, 0700) == 0;
     if (!ok)
         (void)err_set(err, ERR_IO, FATE_FATAL, "journal: cannot create %s/%s: %s", o->dir, name,
@@ -409,28 +438,19 @@ static bool scan_take(struct journal *j, struct journal_scan *scan, struct err *
     j->boot = scan->boot;
     j->next_seq = scan->next_seq;
     j->next_number = scan->last_number + 1;
-    for (const struct segment *s = j->oldest; s != NULL; s = s->newer)
+    for (struct segment *s = j->oldest; s != NULL; s = s->newer) {
         tell(told.bytes, (int64_t)s->size);
+        journal_sync_segment(j->sync, s); /* nobody knows how much of it is on disk */
+        s->until = journal_sync_next(j->sync);
+    }
     for (size_t i = 0; i < scan->count; i++) {
         struct journal_call *call = call_add(j, scan->call[i].seq, &scan->call[i].call_id);
         if (call == NULL)
             return err_set(err, ERR_MEMORY, FATE_FATAL, "journal: out of memory");
         call->finished = scan->call[i].kind == JOURNAL_FINISHED;
+        call->round = journal_sync_want(j->sync);
         call_move(call, scan->call[i].segment, scan->call[i].offset);
     }
-    return true;
-}
-
-/* What is on disk, and what its stop has noted of it. */
-static bool look(struct journal *j, struct journal_scan *scan, struct journal_note *note, struct err *err)
-{
-    if (!journal_scan(j->dir_fd, &j->instance, scan, err))
-        return false;
-    *note = journal_lock_read(j->lock_fd);
-    scan->found.cut = note->state != JOURNAL_IN_USE
-                          ? note->next_seq != scan->next_seq
-                          : !note->this_boot && (note->is_there || scan->segments > 0);
-    j->damaged = scan->found.damaged > 0 || scan->found.skipped > 0 || scan->found.cut;
     return true;
 }
 
@@ -442,30 +462,23 @@ static void directory_remove(struct journal *j, const struct segment *oldest)
     (void)unlinkat(j->parent_fd, j->name, AT_REMOVEDIR);
 }
 
-/* Kafka has all of it, whatever became of its pages with the machine, or of its files; or nothing was in it.
- */
-static bool is_over(const struct journal *j, const struct journal_scan *scan, const struct journal_note *note)
-{
-    bool closed = note->state == JOURNAL_CLOSED;
-    return scan->segments == 0 ? closed || !j->damaged : closed && !note->this_boot;
-}
-
 bool journal_open(struct journal **out, const struct journal_options *o, const char *name, bool own,
                   struct journal_found *found, struct err *err)
 {
     bool ok = false;
-    struct journal_note note = {0};
     struct journal_scan scan = {0};
     struct journal *j = journal_alloc(o, name, err);
-    if (j == NULL || !directory_take(j, err) || !look(j, &scan, &note, err))
+    if (j == NULL || !directory_take(j, err) ||
+        !journal_scan(j->dir_fd, j->lock_fd, &j->instance, &scan, err))
         goto done;
-    if (is_over(j, &scan, &note)) {
+    j->damaged = scan.damaged;
+    if (scan.over) {
         log_info("journal_removed", LOG_STR("instance", name), LOG_END);
         directory_remove(j, scan.oldest);
         (void)err_set(err, ERR_STATE, FATE_RETRY, "journal %s: nothing was left to do in it", name);
         goto done;
     }
-    if (own && (j->damaged || !note.this_boot)) {
+    if (own && (j->damaged || !scan.note.this_boot)) {
         (void)err_set(err, ERR_INVALID, FATE_RETRY, "journal %s: %s", name,
                       j->damaged ? "damaged" : "of an earlier boot of the machine");
         goto done;
@@ -500,6 +513,7 @@ void journal_free(struct journal *j)
         struct segment *s = j->oldest;
         j->oldest = s->newer;
         tell(told.bytes, -(int64_t)s->size);
+        journal_sync_forget(j->sync, s);
         segment_free(s);
     }
     if (j->dir_fd >= 0)
@@ -585,4 +599,15 @@ const char *journal_instance(const struct journal *j)
 bool journal_has_room(struct journal *j, struct err *err)
 {
     return room_make(j, 2 * record_max() + JOURNAL_FINISH_EXTRA, false, err);
+}
+
+bool journal_is_there(struct journal *j, struct err *err)
+{
+    struct stat st;
+    size_t gone = 0;
+    for (const struct segment *s = j->oldest; s != NULL; s = s->newer)
+        gone += fstat(s->fd, &st) != 0 || st.st_nlink == 0 ? 1 : 0;
+    j->lost = gone > 0 || !journal_lock_is_at(j->lock_fd, j->dir, j->name);
+    return !j->lost || err_set(err, ERR_IO, FATE_RETRY, "journal: gone from %s: %s, %zu of %zu segments",
+                               j->dir, j->name, gone, j->segments);
 }

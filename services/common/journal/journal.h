@@ -9,6 +9,7 @@
 #define SPEND_INGEST_JOURNAL_H
 
 #include "journal/journal_segment.h"
+#include "journal/journal_sync.h"
 
 struct journal;
 
@@ -29,6 +30,7 @@ struct journal_call {
     struct segment *segment; /* where its newest record stands */
     size_t offset;
     size_t reserved; /* bytes set aside for it */
+    uint64_t round;  /* journal_sync's, that puts its newest record on disk */
     struct journal_call *older;
     struct journal_call *newer;
 };
@@ -37,6 +39,7 @@ struct journal_options {
     const char *dir; /* the folder all journals live in */
     size_t bytes;
     size_t segment_bytes;
+    struct journal_sync *sync; /* NULL: the kernel writes when it likes to. The caller's, as dir is */
 };
 
 /* What opening found. */
@@ -45,7 +48,7 @@ struct journal_found {
     size_t open;     /* calls a crash left open */
     size_t skipped;  /* bytes that could not be read */
     size_t damaged;  /* segments whose header is damaged */
-    bool cut;        /* the machine stopped while it was in use: what was not written then is lost, unseen */
+    bool cut;        /* its end is gone, or the machine stopped while it was in use: calls are lost, unseen */
 };
 
 /* Registers what all journals of the process count: once, before any is opened. */
@@ -78,8 +81,8 @@ bool journal_is_damaged(const struct journal *j);
 #define JOURNAL_SET_ASIDE ".damaged"
 void journal_set_aside(struct journal *j);
 
-/* Writes `open`. The entry is the journal's. ERR_FULL: no room on disk or within the journal's bytes; the err
- * says. */
+/* Writes `open`. The entry is the journal's. ERR_FULL: no room on disk or within the journal's bytes; ERR_IO:
+ * its files are gone; the err says. */
 bool journal_begin(struct journal *j, const struct uuid *call_id, struct strview head,
                    struct journal_call **out, struct err *err) NODISCARD;
 /* Writes `finished` at once, of a call that was over when it was told. As journal_begin else. */
@@ -96,6 +99,8 @@ bool journal_finish(struct journal_call *call, struct strview bytes, struct err 
 /* It is over and could not be finished: kept for another try, with bytes when they are not empty. */
 void journal_leave(struct journal_call *call, struct strview bytes);
 size_t journal_left(const struct journal *j); /* calls left so */
+/* The disk has answered for its newest record: it may be produced. (If it refused it, all the more.) */
+bool journal_is_settled(const struct journal_call *call);
 /* Writes `delivered` and forgets the call. */
 void journal_delivered(struct journal_call *call);
 
@@ -108,5 +113,7 @@ uint64_t journal_oldest_open_seq(const struct journal *j); /* = next_seq when no
 uint64_t journal_boot(const struct journal *j);
 const char *journal_instance(const struct journal *j);     /* UUID text */
 bool journal_has_room(struct journal *j, struct err *err); /* for one more large call */
+/* Its files are where a start will look for them. Until they are again, no call begins. */
+bool journal_is_there(struct journal *j, struct err *err);
 
 #endif

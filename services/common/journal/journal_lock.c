@@ -1,6 +1,6 @@
 /*
- * journal_lock: two lines, the boot's id and the state with next_seq. All states are of one length, so that
- * one write replaces the other; what a longer id of another boot leaves behind them is not read.
+ * journal_lock: two lines, the boot's id and the state with how far it got. All states are of one length, so
+ * that one write replaces the other; what a longer id of another boot leaves behind them is not read.
  */
 #include "journal/journal_lock.h"
 
@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -36,6 +37,16 @@ bool journal_lock_take(int dir_fd, int *lock_fd, struct err *err)
         opened.st_ino != named.st_ino)
         return err_set(err, ERR_STATE, FATE_RETRY, "removed meanwhile");
     return true;
+}
+
+bool journal_lock_is_at(int lock_fd, const char *dir, const char *name)
+{
+    char path[PATH_MAX];
+    struct stat opened;
+    struct stat named;
+    int len = snprintf(path, sizeof path, "%s/%s/" JOURNAL_LOCK_NAME, dir, name);
+    return len < (int)sizeof path && fstat(lock_fd, &opened) == 0 && stat(path, &named) == 0 &&
+           opened.st_ino == named.st_ino && opened.st_dev == named.st_dev;
 }
 
 static struct strview text_read(int fd, char *room, size_t size)
@@ -68,19 +79,29 @@ struct journal_note journal_lock_read(int lock_fd)
     int64_t seq = 0;
     if (!sv_to_i64(sv_cut(rest, '\n', &rest), &seq) || seq < 1)
         return note;
-    note.next_seq = (uint64_t)seq;
+    note.reached = (uint64_t)seq;
     for (int i = JOURNAL_SYNCED; i <= JOURNAL_CLOSED; i++)
         note.state = sv_eq(word, sv_of(words[i])) ? (enum journal_state)i : note.state;
     return note;
 }
 
-bool journal_lock_note(int lock_fd, enum journal_state state, uint64_t next_seq, struct err *err)
+static bool note_write(int lock_fd, enum journal_state state, uint64_t reached)
 {
     char now[BOOT_BYTES];
     char text[NOTE_BYTES];
     struct strview boot = boot_now(now);
     int len =
-        snprintf(text, sizeof text, SV_FMT "\n%s %016" PRIu64 "\n", SV_ARG(boot), words[state], next_seq);
-    return (pwrite(lock_fd, text, (size_t)len, 0) == len && fdatasync(lock_fd) == 0) ||
+        snprintf(text, sizeof text, SV_FMT "\n%s %016" PRIu64 "\n", SV_ARG(boot), words[state], reached);
+    return pwrite(lock_fd, text, (size_t)len, 0) == len;
+}
+
+bool journal_lock_note(int lock_fd, enum journal_state state, uint64_t reached, struct err *err)
+{
+    return (note_write(lock_fd, state, reached) && fdatasync(lock_fd) == 0) ||
            err_set(err, ERR_IO, FATE_FATAL, "cannot write the lock file: %s", strerror(errno));
+}
+
+void journal_lock_reach(int lock_fd, uint64_t number)
+{
+    (void)note_write(lock_fd, JOURNAL_IN_USE, number);
 }

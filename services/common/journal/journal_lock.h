@@ -22,13 +22,17 @@ struct journal_note {
     bool is_there;
     bool this_boot; /* of the machine */
     enum journal_state state;
-    uint64_t next_seq; /* unless in use */
+    uint64_t reached; /* next_seq; in use: the number of the last segment begun, 0: not known */
 };
 
 /* *lock_fd is the caller's to close, also on failure. ERR_STATE: somebody else has it, or it is gone. */
 bool journal_lock_take(int dir_fd, int *lock_fd, struct err *err) NODISCARD;
 struct journal_note journal_lock_read(int lock_fd);
+/* The next start will find this very file there. */
+bool journal_lock_is_at(int lock_fd, const char *dir, const char *name);
 /* Replaces the note. Waits for the disk. */
-bool journal_lock_note(int lock_fd, enum journal_state state, uint64_t next_seq, struct err *err) NODISCARD;
+bool journal_lock_note(int lock_fd, enum journal_state state, uint64_t reached, struct err *err) NODISCARD;
+/* In use, as it was noted, and a segment was begun. Waits for nothing: a killed process loses nothing. */
+void journal_lock_reach(int lock_fd, uint64_t number);
 
 #endif

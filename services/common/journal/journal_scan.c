@@ -93,7 +93,22 @@ static void calls_fold(struct journal_scan *out)
     out->count = kept;
 }
 
-bool journal_scan(int dir_fd, const struct uuid *instance, struct journal_scan *out, struct err *err)
+static void judge(struct journal_scan *out)
+{
+    const struct journal_note *note = &out->note;
+    struct journal_found *found = &out->found;
+    bool closed = note->state == JOURNAL_CLOSED;
+    uint64_t begun = out->newest == NULL ? 0 : out->newest->number;
+    if (note->state != JOURNAL_IN_USE)
+        found->cut = note->reached != out->next_seq;
+    else
+        found->cut = note->this_boot ? begun < note->reached : note->is_there || out->segments > 0;
+    out->damaged = found->damaged > 0 || found->skipped > 0 || found->cut;
+    out->over = out->segments == 0 ? closed || !out->damaged : closed && !note->this_boot;
+}
+
+bool journal_scan(int dir_fd, int lock_fd, const struct uuid *instance, struct journal_scan *out,
+                  struct err *err)
 {
     *out = (struct journal_scan){.next_seq = 1};
     struct dirent **found = NULL;
@@ -106,11 +121,14 @@ bool journal_scan(int dir_fd, const struct uuid *instance, struct journal_scan *
     }
     free(found);
     ok = ok && records_read(out, err);
-    if (ok)
-        calls_fold(out);
-    else
+    if (!ok) {
         journal_scan_free(out);
-    return ok;
+        return false;
+    }
+    calls_fold(out);
+    out->note = journal_lock_read(lock_fd);
+    judge(out);
+    return true;
 }
 
 void journal_scan_free(struct journal_scan *scan)

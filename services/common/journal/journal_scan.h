@@ -1,5 +1,6 @@
 /*
- * journal_scan: reads a journal directory's segments, oldest first, and says which calls are not delivered.
+ * journal_scan: reads a journal directory's segments, oldest first, and what its stop has noted of it, and
+ * says which calls are not delivered.
  * Of a damaged segment the records that check are read; never-begun ones are removed. Owns nothing after it
  * returned.
  */
@@ -7,6 +8,7 @@
 #define SPEND_INGEST_JOURNAL_SCAN_H
 
 #include "journal/journal.h"
+#include "journal/journal_lock.h"
 
 /* The newest record of one call. */
 struct scan_call {
@@ -27,9 +29,12 @@ struct journal_scan {
     uint64_t last_number; /* highest segment number seen */
     size_t segments;
     struct journal_found found;
+    struct journal_note note;
+    bool damaged; /* not all of it can be read, or was written */
+    bool over;    /* Kafka has all of it, whatever became of it with the machine; or nothing was in it */
 };
 
-bool journal_scan(int dir_fd, const struct uuid *instance, struct journal_scan *out,
+bool journal_scan(int dir_fd, int lock_fd, const struct uuid *instance, struct journal_scan *out,
                   struct err *err) NODISCARD;
 void journal_scan_free(struct journal_scan *scan); /* what was not taken over (set to NULL) */
 

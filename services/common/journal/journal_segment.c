@@ -19,6 +19,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define PAGE_BYTES    4096 /* or a part of one */
 #define SEGMENT_MAGIC "SPNDJNL1"
 #define RECORD_MAGIC  0x4c4a5053U /* "SPJL" */
 
@@ -29,8 +30,8 @@ struct segment_header {
     uint64_t boot;
     uint64_t next_seq;
     uint32_t salt;
-    uint32_t crc; /* of all before it */
-    uint64_t unused;
+    uint32_t crc;  /* of all before it */
+    uint64_t size; /* of the file; not under the checksum */
 };
 _Static_assert(sizeof(struct segment_header) == SEGMENT_HEADER_BYTES, "the header's layout is on disk");
 
@@ -125,7 +126,7 @@ static uint32_t header_crc(const struct segment_header *h)
 void segment_begin(struct segment *s, const struct uuid *instance, uint64_t boot, uint64_t next_seq)
 {
     struct segment_header h = {
-        .instance = *instance, .number = s->number, .boot = boot, .next_seq = next_seq};
+        .instance = *instance, .number = s->number, .boot = boot, .next_seq = next_seq, .size = s->size};
     memcpy(h.magic, SEGMENT_MAGIC, sizeof h.magic);
     if (getrandom(&h.salt, sizeof h.salt, 0) != (ssize_t)sizeof h.salt)
         h.salt = (uint32_t)(boot ^ next_seq);
@@ -153,7 +154,7 @@ static void header_read(struct segment *s, const struct uuid *instance)
     if (h.crc == 0 && is_zero(s->map + sizeof h, s->size - sizeof h)) /* a kill may have come in between */
         return;
     s->damaged = memcmp(h.magic, SEGMENT_MAGIC, sizeof h.magic) != 0 || h.crc != header_crc(&h) ||
-                 h.number != s->number || uuid_cmp(&h.instance, instance) != 0;
+                 h.number != s->number || uuid_cmp(&h.instance, instance) != 0 || h.size != s->size;
     s->salt = h.salt;
     s->boot = s->damaged ? 0 : h.boot;
     s->next_seq = s->damaged ? 0 : h.next_seq;
@@ -214,6 +215,14 @@ bool segment_sync(const struct segment *s, struct err *err)
 {
     return msync(s->map, s->size, MS_SYNC) == 0 ||
            err_set(err, ERR_IO, FATE_RETRY, "journal: cannot write a segment to disk: %s", strerror(errno));
+}
+
+void segment_dirty(const struct segment *s)
+{
+    for (size_t at = 0; at < s->at; at += PAGE_BYTES) {
+        volatile char *page = s->map + at;
+        *page = *page;
+    }
 }
 
 size_t segment_record_size(size_t payload)

@@ -39,6 +39,8 @@ struct segment {
     uint64_t boot;
     uint64_t next_seq; /* when it was begun */
     struct segment *newer;
+    bool due;       /* journal_sync's: the next round has it */
+    uint64_t until; /* what was moved out of it is on disk elsewhere after this round */
 };
 
 /* A new file of `size` bytes, all of them on disk, without header. ERR_FULL when the disk has no room. */
@@ -60,6 +62,8 @@ bool segment_name_parse(const char *name, uint64_t *number);
 
 /* Waits until the disk has all of it. */
 bool segment_sync(const struct segment *s, struct err *err) NODISCARD;
+/* The kernel takes pages for written when the disk has refused them: all of them are to be written again. */
+void segment_dirty(const struct segment *s);
 /* Bytes a record with that payload takes. */
 size_t segment_record_size(size_t payload);
 size_t segment_left(const struct segment *s);

@@ -19,10 +19,11 @@
 
 #define SEGMENT (1 << 20)
 
-#define FIRST_SEGMENT "0000000000000001.seg"
+#define FIRST_SEGMENT   "0000000000000001.seg"
+#define LOCK_LAST_DIGIT 59
 
 static char home[64];
-static struct journal_options options = {home, 8UL * SEGMENT, SEGMENT};
+static struct journal_options options = {home, 8UL * SEGMENT, SEGMENT, NULL};
 
 static struct uuid id_of(int n)
 {
@@ -417,11 +418,38 @@ static void test_a_header_that_a_kill_kept_from_being_one_is_no_damage(void **st
     journal_free(j);
     journal_free(reopen(name, true, &found));
     scribble(name, "0000000000000002.seg", 52, (struct strview){zeros, sizeof zeros}); /* its checksum */
+    scribble(name, "lock", LOCK_LAST_DIGIT, SV_LIT("1")); /* .. so it was not noted, either */
     j = reopen(name, true, &found);
     assert_int_equal(found.damaged, 0);
     assert_int_equal(found.open, 1);
     assert_int_equal(journal_next_seq(j), 2);
     journal_free(j);
+}
+
+/* What becomes of the last segment: removed, or cut to so many bytes. */
+static void test_a_journal_whose_end_is_gone_is_damaged(void **state)
+{
+    (void)state;
+    static const off_t kept[] = {-1, 0, SEGMENT_HEADER_BYTES - 1, SEGMENT_HEADER_BYTES, SEGMENT / 2};
+    char name[UUID_TEXT_LEN + 1];
+    char path[256];
+    struct journal_found found;
+    for (size_t i = 0; i < sizeof kept / sizeof kept[0]; i++) {
+        struct journal *j = create(name);
+        (void)begin(j, 1, SV_LIT("head one"));
+        journal_free(j);
+        if (i % 2 == 0) { /* it is not the only one */
+            j = reopen(name, true, &found);
+            (void)begin(j, 2, SV_LIT("head two"));
+            journal_free(j);
+        }
+        (void)snprintf(path, sizeof path, "%s/%s/%016d.seg", home, name, i % 2 == 0 ? 2 : 1);
+        assert_int_equal(kept[i] < 0 ? unlink(path) : truncate(path, kept[i]), 0);
+        assert_never_ours(name);
+        j = reopen(name, false, &found);
+        assert_true(journal_is_damaged(j) && (found.cut || found.damaged == 1));
+        journal_free(j);
+    }
 }
 
 static void test_a_record_lost_before_others_is_damage(void **state)
@@ -665,6 +693,7 @@ int main(void)
                                         set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_header_that_a_kill_kept_from_being_one_is_no_damage, set_up,
                                         tear_down),
+        cmocka_unit_test_setup_teardown(test_a_journal_whose_end_is_gone_is_damaged, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_record_lost_before_others_is_damage, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_behind_a_damaged_header_what_checks_is_read, set_up, tear_down),
         cmocka_unit_test_setup_teardown(
