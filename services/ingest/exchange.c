@@ -250,12 +250,15 @@ static void call_finish(struct exchange *x, enum spend_outcome outcome, bool who
     delivery_send(g->delivery, entry);
 }
 
-/* next goes on once the disk has answered for what the journal holds of the call; mostly at once. */
+/* next goes on once the disk has answered for what the journal holds of the call; x may be gone afterwards.
+ */
 static void when_on_disk(struct exchange *x, void (*next)(struct exchange *x, bool on_disk))
 {
     x->then = next;
     if (!journal_sync_wait(x->gateway->sync, x->round, &x->wait))
         next(x, true);
+    else if (x->client != NULL)
+        (void)client_flush(x->client); /* all but the byte that is held */
 }
 
 static void on_disk_answer(void *arg, bool on_disk)
