@@ -19,7 +19,7 @@
 #define ROWS_MAX          128
 
 enum {
-    VAL_HELP = 1,
+    VAL_HELP = 256, /* getopt_long answers with characters, too */
     VAL_VERSION,
     VAL_CHECK,
     VAL_PRINT,

@@ -476,6 +476,34 @@ static int exit_code_of(const char *flag)
     return code;
 }
 
+/* getopt_long also answers with ':' and '?': the 22nd row was taken for one of them. */
+static void test_every_row_of_a_long_table_is_a_flag(void **state)
+{
+    (void)state;
+    enum { MANY = 128 };
+    static struct option_row many[MANY];
+    static char names[MANY][24];
+    char line[64];
+    for (int i = 0; i < MANY; i++) {
+        many[i] = (struct option_row){.field = names[i],
+                                      .type = OPTION_STRING,
+                                      .offset = offsetof(struct test_options, note),
+                                      .secrecy = OPTION_PLAIN,
+                                      .need = OPTION_OPTIONAL,
+                                      .doc = "one of many"};
+        (void)snprintf(names[i], sizeof names[i], "row_%d_end", i);
+    }
+    spec.rows = many;
+    spec.count = MANY;
+    for (int i = 0; i < MANY; i++) {
+        (void)snprintf(line, sizeof line, "--row-%d-end=v%d", i, i);
+        if (parse(line) != OPTIONS_RUN)
+            fail_msg("%s: %s", line, err.text);
+    }
+    spec.rows = rows;
+    spec.count = OPTION_COUNT(rows);
+}
+
 static void test_exit_codes(void **state)
 {
     (void)state;
@@ -533,6 +561,7 @@ int main(void)
         cmocka_unit_test_setup(test_the_markdown_page_has_a_row_an_option, setup),
         cmocka_unit_test_setup(test_the_json_page_has_every_fact, setup),
         cmocka_unit_test_setup(test_pages_and_values_stop_at_their_memory, setup),
+        cmocka_unit_test_setup(test_every_row_of_a_long_table_is_a_flag, setup),
         cmocka_unit_test_setup(test_exit_codes, setup),
         cmocka_unit_test_setup(test_a_long_table_has_no_row_that_getopt_takes_for_a_character_of_its_own,
                                setup),
