@@ -181,6 +181,7 @@ def test_a_kill_while_the_disk_is_slow_loses_nothing(stack, upstream):
         with disk.order("hold"):
             client.sendall(post())
             wait_until(lambda: wanted(ingest) == 1, 10, "the call in the journal")
+            wait_until(lambda: b"the disk has not answered" in http("GET", ingest.admin_url + "/readyz")[2], 20, "not ready")
             ingest.kill()
         ingest.start()
         record, = wait_until(lambda: on_topic(stack, ingest), 20, "its record")

@@ -229,12 +229,14 @@ static bool round_end(struct journal_sync *s)
         return false;
     metric_observe_us(s->seconds, clock_mono_us() - s->begun_us);
     s->is_under_way = false;
+    bool was_well = s->has == s->over;
     s->over = s->round;
     if (failed == 0) {
         s->has = s->round;
     } else {
         metric_add(s->failures, 1);
-        log_error("journal_not_synced", LOG_STR("err", strerror(failed)), LOG_END);
+        if (was_well)
+            log_error("journal_not_synced", LOG_STR("err", strerror(failed)), LOG_END);
         round_repeat(s);
     }
     files_close(&s->under_way);
