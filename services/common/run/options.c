@@ -23,8 +23,8 @@ enum {
     VAL_VERSION,
     VAL_CHECK,
     VAL_PRINT,
-    VAL_ROW = 256 /* no character: getopt_long speaks in those */
-};                /* VAL_ROW + 2 x row (+ 1: its -file flag) */
+    VAL_ROW
+}; /* VAL_ROW + 2 x row (+ 1: its -file flag) */
 
 /* What the command line said about one row. */
 struct given {
