@@ -284,13 +284,13 @@ static bool body_read(struct client *c)
 /* One request off the front of c->in. false: more bytes are needed, or the connection has ended. */
 static bool request_next(struct client *c)
 {
-    struct http_request_head head;
+    struct http_request_head *head = &c->gateway->head;
     struct http_refusal why;
     bool fresh = c->state == CLIENT_HEAD;
     if (fresh) {
         if (c->in.len == 0)
             return false;
-        switch (http_guard(buffer_view(&c->in), &c->scanned, (size_t)c->gateway->options->header_bytes, &head,
+        switch (http_guard(buffer_view(&c->in), &c->scanned, (size_t)c->gateway->options->header_bytes, head,
                            &why)) {
         case GUARD_MORE:
             return false;
@@ -300,25 +300,25 @@ static bool request_next(struct client *c)
         case GUARD_OK:
             break;
         }
-        if (!body_begin(c, &head))
+        if (!body_begin(c, head))
             return false;
     }
     if (!body_read(c)) {
-        if (fresh && c->state == CLIENT_BODY && head.expect_continue) {
+        if (fresh && c->state == CLIENT_BODY && head->expect_continue) {
             client_write(c, SV_LIT("HTTP/1.1 100 Continue\r\n\r\n"));
             (void)client_flush(c);
         }
         return false;
     }
     c->scanned = 0;
-    if (!fresh && http_guard(buffer_view(&c->in), &c->scanned, SIZE_MAX, &head, &why) != GUARD_OK)
+    if (!fresh && http_guard(buffer_view(&c->in), &c->scanned, SIZE_MAX, head, &why) != GUARD_OK)
         abort(); /* it was good before its body came */
     c->scanned = 0;
     size_t len = c->head_bytes + (c->body_bytes > 0 ? (size_t)c->body_bytes : 0);
-    if (intake_is_ours(head.path))
-        intake_begin(c, &head, len);
+    if (intake_is_ours(head->path))
+        intake_begin(c, head, len);
     else
-        exchange_begin(c, &head, len);
+        exchange_begin(c, head, len);
     return true;
 }
 

@@ -9,8 +9,10 @@
 #include "base/buffer.h"
 #include "base/sha256.h"
 #include "ingest/delivery.h"
+#include "ingest/http_guard.h"
 #include "ingest/ingest_options.h"
 #include "ingest/litellm_source.h"
+#include "ingest/reply_head.h"
 #include "ingest/reply_watch.h"
 #include "ingest/route.h"
 #include "ingest/upstream.h"
@@ -50,6 +52,8 @@ struct gateway {
     struct buffer record; /* a call's bytes */
     struct tag_capture *capture;
     char *read_room; /* GATEWAY_READ_BYTES */
+    struct http_request_head head;
+    struct reply_head reply_head;
     /* everybody */
     struct client *clients;
     size_t client_count;

@@ -40,6 +40,21 @@ struct strview http_line_cut(struct strview *rest)
     return line;
 }
 
+bool http_line_put(struct buffer *out, struct strview name, struct strview value)
+{
+    const struct strview piece[] = {name, SV_LIT(": "), value, SV_LIT("\r\n")};
+    char *at = buffer_reserve(out, name.len + value.len + 4);
+    if (at == NULL)
+        return false;
+    for (size_t i = 0; i < sizeof piece / sizeof piece[0]; i++) {
+        if (piece[i].len > 0)
+            memcpy(at, piece[i].ptr, piece[i].len);
+        at += piece[i].len;
+    }
+    buffer_grew(out, name.len + value.len + 4);
+    return true;
+}
+
 static bool is_token_byte(unsigned char c)
 {
     if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9'))

@@ -5,7 +5,7 @@
 #ifndef SPEND_INGEST_HTTP_HEAD_H
 #define SPEND_INGEST_HTTP_HEAD_H
 
-#include "base/err.h"
+#include "base/buffer.h"
 #include "base/limits.h"
 #include "base/strview.h"
 
@@ -54,6 +54,8 @@ const char *http_headers_parse(struct strview lines, struct http_headers *out, e
  */
 const char *http_headers_parse_reply(struct strview lines, struct http_headers *out);
 
+/* "name: value", CR LF. false: the buffer's cap. */
+bool http_line_put(struct buffer *out, struct strview name, struct strview value) NODISCARD;
 bool http_is_token(struct strview v);
 /* The last line of that name, ASCII case aside; null view without one. */
 struct strview http_header_last(const struct http_headers *h, struct strview name);

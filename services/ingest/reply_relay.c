@@ -27,23 +27,24 @@ static bool has_own_length(const struct exchange *x, const struct reply_head *he
 static void head_to_client(struct exchange *x, const struct reply_head *head)
 {
     struct client *c = x->client;
-    printed(c, buffer_printf(&c->out, "HTTP/1.1 %d ", head->status));
+    client_write(c, SV_LIT("HTTP/1.1 "));
+    printed(c, buffer_append_uint(&c->out, (uint64_t)head->status, 10));
+    client_write(c, SV_LIT(" "));
     client_write(c, head->reason);
     client_write(c, SV_LIT("\r\n"));
     for (size_t i = 0; i < head->headers.count; i++) {
         const struct http_header *line = &head->headers.item[i];
         if (http_header_is_ours(&head->headers, line->name))
             continue;
-        client_write(c, line->name);
-        client_write(c, SV_LIT(": "));
-        client_write(c, line->value);
-        client_write(c, SV_LIT("\r\n"));
+        printed(c, http_line_put(&c->out, line->name, line->value));
     }
     if (x->is_call)
-        printed(c, buffer_printf(&c->out, "x-spend-call-id: %s\r\n", x->call_id));
-    if (has_own_length(x, head))
-        printed(c,
-                buffer_printf(&c->out, "Content-Length: %lld\r\n", (long long)head->headers.content_length));
+        printed(c, http_line_put(&c->out, SV_LIT("x-spend-call-id"), sv_of(x->call_id)));
+    if (has_own_length(x, head)) {
+        client_write(c, SV_LIT("Content-Length: "));
+        printed(c, buffer_append_uint(&c->out, (uint64_t)head->headers.content_length, 10));
+        client_write(c, SV_LIT("\r\n"));
+    }
     x->chunks = x->framing != REPLY_EMPTY && !has_own_length(x, head);
     if (x->chunks)
         client_write(c, SV_LIT("Transfer-Encoding: chunked\r\n"));
@@ -75,8 +76,10 @@ static void to_client(struct exchange *x, struct strview bytes)
 {
     if (x->client == NULL || bytes.len == 0)
         return;
-    if (x->chunks)
-        printed(x->client, buffer_printf(&x->client->out, "%zx\r\n", bytes.len));
+    if (x->chunks) {
+        printed(x->client, buffer_append_uint(&x->client->out, bytes.len, 16));
+        client_write(x->client, SV_LIT("\r\n"));
+    }
     client_write(x->client, bytes);
     if (x->chunks)
         client_write(x->client, SV_LIT("\r\n"));
@@ -138,33 +141,46 @@ static enum relay_step body_take(struct exchange *x, struct strview *bytes, stru
     return x->framing == REPLY_LENGTH && x->reply_left == 0 ? RELAY_DONE : RELAY_MORE;
 }
 
+/* What is left of it stays until more comes. */
+static bool head_keep(struct exchange *x, struct strview all)
+{
+    if (x->reply_in.len == 0)
+        return buffer_append_sv(&x->reply_in, all);
+    buffer_consume(&x->reply_in, x->reply_in.len - all.len);
+    return true;
+}
+
 /* The head is gathered until it is whole; interim replies (1xx) are read over. *bytes is what follows it. */
 static enum relay_step head_gather(struct exchange *x, struct strview *bytes, bool *whole, struct err *err)
 {
-    struct reply_head head;
+    struct reply_head *head = &x->gateway->reply_head;
+    struct strview all = *bytes; /* read in place, when it comes whole */
     *whole = false;
-    if (!buffer_append_sv(&x->reply_in, *bytes))
-        return bad(err, "its headers are too large");
+    if (x->reply_in.len > 0) {
+        if (!buffer_append_sv(&x->reply_in, *bytes))
+            return bad(err, "its headers are too large");
+        all = buffer_view(&x->reply_in);
+    }
     for (;;) {
-        switch (reply_head_parse(buffer_view(&x->reply_in), &x->reply_scanned, x->to_head, &head, err)) {
+        switch (reply_head_parse(all, &x->reply_scanned, x->to_head, head, err)) {
         case GUARD_MORE:
             *bytes = SV_LIT("");
-            return RELAY_MORE;
+            return head_keep(x, all) ? RELAY_MORE : bad(err, "its headers are too large");
         case GUARD_REFUSED:
             return RELAY_BAD;
         case GUARD_OK:
             break;
         }
-        if (head.status >= 200)
+        if (head->status >= 200)
             break;
-        buffer_consume(&x->reply_in, head.bytes);
+        all = (struct strview){all.ptr + head->bytes, all.len - head->bytes};
         x->reply_scanned = 0;
     }
     *whole = true;
     /* what follows the head stands at the end of *bytes, too */
-    size_t rest = x->reply_in.len - head.bytes;
+    size_t rest = all.len - head->bytes;
     *bytes = (struct strview){bytes->ptr + (bytes->len - rest), rest};
-    enum relay_step step = head_take(x, &head, err);
+    enum relay_step step = head_take(x, head, err);
     buffer_free(&x->reply_in);
     return step;
 }

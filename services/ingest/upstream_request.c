@@ -8,6 +8,7 @@
 #include <string.h>
 
 #define HEAD_BYTES_MAX     (96 << 10)
+#define HEAD_BYTES_FIRST   1024 /* most fit */
 #define METADATA_BYTES_MAX (8 << 10)
 
 static const struct strview call_id_header = SV_INIT("x-litellm-call-id");
@@ -15,9 +16,12 @@ static const struct strview logs_header = SV_INIT("x-litellm-spend-logs-metadata
 
 void upstream_request_sign(const struct uuid *call_id, struct strview secret, char out[SPEND_CALL_ID_LEN + 1])
 {
+    static struct sha256 *sha; /* the event loop's, as long as the process */
     uint8_t mac[SHA256_LEN];
+    if (sha == NULL)
+        sha = sha256_new();
     uuid_format(call_id, out);
-    sha256_hmac(secret, (struct strview){out, UUID_TEXT_LEN}, mac);
+    sha256_hmac_by(sha, secret, (struct strview){out, UUID_TEXT_LEN}, mac);
     out[UUID_TEXT_LEN] = '.';
     sha256_to_hex(mac, 16, out + UUID_TEXT_LEN + 1);
 }
@@ -59,14 +63,15 @@ static bool logs_put(struct buffer *out, const struct upstream_marks *marks)
     char id[SPEND_CALL_ID_LEN + 1];
     upstream_request_sign(marks->call_id, marks->secret, id);
     struct strview own = sv_trim(marks->capture->logs_metadata);
-    bool ok = buffer_printf(out, SV_FMT ": {", SV_ARG(logs_header));
+    bool ok = buffer_append_sv(out, logs_header) && buffer_append_sv(out, SV_LIT(": {"));
     if (!sv_is_null(own) && !is_empty_object(own)) {
         struct strview inside = {own.ptr + 1, own.len - 2};
         ok = ok && (marks->capture->logs_metadata_of_header ? buffer_append_sv(out, inside)
                                                             : ascii_put(out, inside));
         ok = ok && buffer_append_byte(out, ',');
     }
-    return ok && buffer_printf(out, "\"spend_call_id\":\"%s\"}\r\n", id);
+    return ok && buffer_append_sv(out, SV_LIT("\"spend_call_id\":\"")) &&
+           buffer_append(out, id, SPEND_CALL_ID_LEN) && buffer_append_sv(out, SV_LIT("\"}\r\n"));
 }
 
 static bool marks_put(struct buffer *out, const struct upstream_marks *marks)
@@ -77,7 +82,7 @@ static bool marks_put(struct buffer *out, const struct upstream_marks *marks)
         return true;
     char id[UUID_TEXT_LEN + 1];
     uuid_format(marks->call_id, id);
-    if (!buffer_printf(out, SV_FMT ": %s\r\n", SV_ARG(call_id_header), id))
+    if (!http_line_put(out, call_id_header, (struct strview){id, UUID_TEXT_LEN}))
         return false;
     if (marks->capture->logs_metadata.len <= METADATA_BYTES_MAX)
         return logs_put(out, marks);
@@ -106,19 +111,20 @@ static bool head_put(struct buffer *out, const struct upstream_address *to,
 {
     if (!buffer_append_sv(out, head->method) || !buffer_append_byte(out, ' ') ||
         !buffer_append_sv(out, sv_of(to->prefix)) || !buffer_append_sv(out, head->target) ||
-        !buffer_printf(out, " HTTP/1.1\r\nHost: %s\r\n", to->name))
+        !buffer_append_sv(out, SV_LIT(" HTTP/1.1\r\n")) ||
+        !http_line_put(out, SV_LIT("Host"), sv_of(to->name)))
         return false;
     for (size_t i = 0; i < head->headers.count; i++) {
         const struct http_header *line = &head->headers.item[i];
         if (http_header_is_ours(&head->headers, line->name) || is_replaced(line->name, marks))
             continue;
-        if (!buffer_append_sv(out, line->name) || !buffer_append_sv(out, SV_LIT(": ")) ||
-            !buffer_append_sv(out, line->value) || !buffer_append_sv(out, SV_LIT("\r\n")))
+        if (!http_line_put(out, line->name, line->value))
             return false;
     }
     bool framed = head->headers.chunked || head->headers.content_length != HTTP_LENGTH_NONE ||
                   sv_starts_with(head->method, SV_LIT("P")); /* POST, PUT, PATCH */
-    if (framed && !buffer_printf(out, "Content-Length: %zu\r\n", body_len))
+    if (framed && !(buffer_append_sv(out, SV_LIT("Content-Length: ")) &&
+                    buffer_append_uint(out, body_len, 10) && buffer_append_sv(out, SV_LIT("\r\n"))))
         return false;
     return (marks == NULL || marks_put(out, marks)) && buffer_append_sv(out, SV_LIT("\r\n"));
 }
@@ -138,7 +144,7 @@ bool upstream_request_make(struct upstream_request *r, const struct upstream_add
         r->piece[2] = edit->put;
         r->piece[3] = (struct strview){body.ptr + after, body.len - after};
     }
-    if (!head_put(&r->head, to, head, len, marks)) {
+    if (buffer_reserve(&r->head, HEAD_BYTES_FIRST) == NULL || !head_put(&r->head, to, head, len, marks)) {
         upstream_request_free(r);
         return err_set(err, ERR_FULL, FATE_RETRY, "the request's head does not fit");
     }

@@ -71,6 +71,16 @@ bool buffer_append_byte(struct buffer *b, uint8_t byte)
     return buffer_append(b, &byte, 1);
 }
 
+bool buffer_append_uint(struct buffer *b, uint64_t n, unsigned base)
+{
+    char text[20];
+    size_t at = sizeof text;
+    do
+        text[--at] = "0123456789abcdef"[n % base];
+    while ((n /= base) > 0);
+    return buffer_append(b, text + at, sizeof text - at);
+}
+
 bool buffer_printf(struct buffer *b, const char *fmt, ...)
 {
     char small[512];

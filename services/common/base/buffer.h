@@ -22,6 +22,8 @@ void buffer_clear(struct buffer *b); /* keeps the memory */
 bool buffer_append(struct buffer *b, const void *ptr, size_t len) NODISCARD;
 bool buffer_append_sv(struct buffer *b, struct strview v) NODISCARD;
 bool buffer_append_byte(struct buffer *b, uint8_t byte) NODISCARD;
+/* A number in base 10 or 16, as printf's %llu and %llx write it. */
+bool buffer_append_uint(struct buffer *b, uint64_t n, unsigned base) NODISCARD;
 bool buffer_printf(struct buffer *b, const char *fmt, ...) PRINTF_LIKE(2, 3) NODISCARD;
 /* Room for `len` more bytes at the end; the caller writes them and then calls buffer_grew. NULL at the cap.
  */

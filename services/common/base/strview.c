@@ -47,7 +47,7 @@ bool sv_eq_nocase(struct strview a, struct strview b)
     if (a.len != b.len)
         return false;
     for (size_t i = 0; i < a.len; i++) {
-        if (lower(a.ptr[i]) != lower(b.ptr[i]))
+        if (a.ptr[i] != b.ptr[i] && lower(a.ptr[i]) != lower(b.ptr[i]))
             return false;
     }
     return true;
@@ -189,10 +189,27 @@ static size_t utf8_length(const unsigned char *p, size_t left)
     return len;
 }
 
+/* Bytes at the front that are printable ASCII, looked at eight at a time: some may follow. */
+static size_t plain_prefix(struct strview v)
+{
+    const uint64_t ones = 0x0101010101010101;
+    const uint64_t tops = 0x8080808080808080;
+    size_t at = 0;
+    for (; v.len - at >= sizeof(uint64_t); at += sizeof(uint64_t)) {
+        uint64_t w;
+        memcpy(&w, v.ptr + at, sizeof w);
+        /* a top bit is set where a byte is below 0x20, 0x7f or above; a false alarm only ends the fast run */
+        uint64_t stop = (w - ones * 0x20) | w | ((w ^ (ones * 0x7f)) - ones);
+        if ((stop & tops) != 0)
+            break;
+    }
+    return at;
+}
+
 size_t sv_utf8_prefix(struct strview v)
 {
     const unsigned char *p = (const unsigned char *)v.ptr;
-    size_t at = 0;
+    size_t at = plain_prefix(v);
     while (at < v.len) {
         size_t len = utf8_length(p + at, v.len - at);
         if (len == 0)
@@ -209,7 +226,7 @@ bool sv_is_utf8(struct strview v)
 
 bool sv_has_control(struct strview v)
 {
-    for (size_t i = 0; i < v.len; i++) {
+    for (size_t i = plain_prefix(v); i < v.len; i++) {
         unsigned char c = (unsigned char)v.ptr[i];
         if (c < 0x20 || c == 0x7f)
             return true;

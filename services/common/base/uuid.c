@@ -5,6 +5,7 @@
 
 #include "base/sha256.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,14 +17,44 @@ static void mark(struct uuid *u, uint8_t version)
     u->byte[8] = (uint8_t)((u->byte[8] & 0x3f) | 0x80);
 }
 
+#define POOL_BYTES 256 /* up to here getrandom never returns short once the kernel is up */
+
+static _Thread_local struct {
+    uint8_t byte[POOL_BYTES];
+    size_t left;
+} pool;
+static pthread_once_t watched = PTHREAD_ONCE_INIT;
+
+/* A child must not give what its parent gives. */
+static void pool_drop(void)
+{
+    pool.left = 0;
+}
+
+static void fork_watch(void)
+{
+    (void)pthread_atfork(NULL, NULL, pool_drop);
+}
+
+/* One call of the kernel for many ids; none is given twice. */
+static void random_take(uint8_t *out, size_t len)
+{
+    if (pool.left < len) {
+        (void)pthread_once(&watched, fork_watch);
+        if (getrandom(pool.byte, sizeof pool.byte, 0) != (ssize_t)sizeof pool.byte) {
+            (void)fputs("uuid: getrandom failed\n", stderr);
+            abort();
+        }
+        pool.left = sizeof pool.byte;
+    }
+    pool.left -= len;
+    memcpy(out, pool.byte + pool.left, len);
+}
+
 struct uuid uuid_v7(int64_t utc_us)
 {
     struct uuid u;
-    /* Up to 256 bytes getrandom never returns short once the pool is up, but for signals before that. */
-    if (getrandom(u.byte, sizeof u.byte, 0) != (ssize_t)sizeof u.byte) {
-        (void)fputs("uuid: getrandom failed\n", stderr);
-        abort();
-    }
+    random_take(u.byte, sizeof u.byte);
     uint64_t us = utc_us < 0 ? 0 : (uint64_t)utc_us;
     uint64_t ms = us / 1000;
     uint64_t part = us % 1000 * 4096 / 1000; /* 12 bits of a millisecond */
