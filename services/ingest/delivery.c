@@ -13,6 +13,7 @@
 #include <event2/event.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define LINGER_MS     20
 #define QUEUE_RECORDS 200000
@@ -22,6 +23,7 @@
 #define FIND_EVERY_US (2 * US_PER_SECOND)
 #define NOT_FOUND     "was not found yet: is Kafka there, and the topics of deploy/topics/topics.json?"
 #define TAG_BEAT      1
+#define SOURCE        "spend-ingest/"
 
 /* One of the two topics we write. */
 struct outlet {
@@ -138,11 +140,11 @@ static int64_t time_of(const struct journal_call *call, struct strview record)
 static bool produce(struct delivery *d, struct journal_call *call, struct err *err)
 {
     char id[UUID_TEXT_LEN + 1];
-    char source[UUID_TEXT_LEN + 32];
+    char source[] = SOURCE "01234567-0123-0123-0123-0123456789ab"; /* room for an instance */
     struct kafka_ce ce;
     struct journal_record record;
     uuid_format(&call->call_id, id);
-    (void)snprintf(source, sizeof source, "spend-ingest/%s", journal_instance(call->home));
+    memcpy(source + sizeof SOURCE - 1, journal_instance(call->home), UUID_TEXT_LEN);
     journal_read(call, &record);
     kafka_ce_fill(&ce, source, "spend.call", sv_of(id), time_of(call, record.payload));
     struct kafka_record out = {.topic = d->calls.topic,
@@ -297,7 +299,7 @@ bool delivery_beat(struct delivery *d, const struct instance *beat, int64_t *rep
         return err_set(err, ERR_KAFKA, FATE_RETRY, "delivery: no producer");
     buffer_init(&bytes, BEAT_BYTES);
     (void)snprintf(id, sizeof id, SV_FMT "/%lld", SV_ARG(beat->instance), (long long)beat->at);
-    (void)snprintf(source, sizeof source, "spend-ingest/" SV_FMT, SV_ARG(beat->instance));
+    (void)snprintf(source, sizeof source, SOURCE SV_FMT, SV_ARG(beat->instance));
     kafka_ce_fill(&ce, source, "spend.instance", sv_of(id), beat->at);
     bool ok = avro_encode_instance(beat, &bytes, err);
     struct kafka_record record = {.topic = d->instances.topic,

@@ -29,14 +29,11 @@ void buffer_clear(struct buffer *b)
     b->len = 0;
 }
 
-/* Room for len more bytes. */
-static bool make_room(struct buffer *b, size_t len)
+static bool grow(struct buffer *b, size_t len)
 {
     if (len > b->cap || b->cap - len < b->len)
         return false;
     size_t need = b->len + len;
-    if (need <= b->room && b->data != NULL)
-        return true;
     size_t room = b->room == 0 ? FIRST_ROOM : b->room;
     while (room < need)
         room = room > b->cap / 2 ? b->cap : room * 2;
@@ -48,6 +45,12 @@ static bool make_room(struct buffer *b, size_t len)
     b->data = data;
     b->room = room;
     return true;
+}
+
+/* Room for len more bytes; as a rule it is there. */
+static inline bool make_room(struct buffer *b, size_t len)
+{
+    return (b->data != NULL && len <= b->room - b->len) || grow(b, len);
 }
 
 bool buffer_append(struct buffer *b, const void *ptr, size_t len)

@@ -83,6 +83,15 @@ static struct date date_of(int64_t days)
     return d;
 }
 
+/* The last `count` digits of n and what follows them. */
+static char *put_digits(char *at, int64_t n, size_t count, char next)
+{
+    for (size_t i = count; i > 0; i--, n /= 10)
+        at[i - 1] = (char)('0' + n % 10);
+    at[count] = next;
+    return at + count + 1;
+}
+
 size_t clock_format(int64_t utc_us, char out[CLOCK_TEXT_MAX])
 {
     const int64_t us_per_day = SECONDS_PER_DAY * US_PER_SECOND;
@@ -90,10 +99,22 @@ size_t clock_format(int64_t utc_us, char out[CLOCK_TEXT_MAX])
     int64_t us = (utc_us % us_per_day + us_per_day) % us_per_day; /* days x us_per_day may not fit */
     struct date d = date_of(days);
     int64_t second = us / US_PER_SECOND;
-    int len = snprintf(out, CLOCK_TEXT_MAX, "%04lld-%02lld-%02lldT%02lld:%02lld:%02lld.%06lldZ",
-                       (long long)d.year, (long long)d.month, (long long)d.day, (long long)(second / 3600),
-                       (long long)(second / 60 % 60), (long long)(second % 60), us % US_PER_SECOND);
-    return len < 0 ? 0 : (size_t)len;
+    if (d.year < 0 || d.year > 9999) { /* no time of ours, and wider */
+        int len =
+            snprintf(out, CLOCK_TEXT_MAX, "%04lld-%02lld-%02lldT%02lld:%02lld:%02lld.%06lldZ",
+                     (long long)d.year, (long long)d.month, (long long)d.day, (long long)(second / 3600),
+                     (long long)(second / 60 % 60), (long long)(second % 60), us % US_PER_SECOND);
+        return len < 0 ? 0 : (size_t)len;
+    }
+    char *at = put_digits(out, d.year, 4, '-');
+    at = put_digits(at, d.month, 2, '-');
+    at = put_digits(at, d.day, 2, 'T');
+    at = put_digits(at, second / 3600, 2, ':');
+    at = put_digits(at, second / 60 % 60, 2, ':');
+    at = put_digits(at, second % 60, 2, '.');
+    at = put_digits(at, us % US_PER_SECOND, 6, 'Z');
+    *at = '\0';
+    return (size_t)(at - out);
 }
 
 /* `count` digits at *at. */

@@ -6,6 +6,8 @@
 
 #include <string.h>
 
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the first byte of a word is its lowest");
+
 void json_scan_init(struct json_scan *s, struct strview text, int depth_max)
 {
     const char *begin = text.ptr == NULL ? "" : text.ptr;
@@ -46,11 +48,11 @@ static const char *skip_plain(const char *p, const char *end)
         memcpy(&w, p, sizeof w);
         uint64_t quote = w ^ (ones * '"');
         uint64_t slash = w ^ (ones * '\\');
-        /* A top bit is set where a byte is below 0x20, above 0x7f, or equal; a false alarm only ends the fast
-         * run. */
-        uint64_t stop = (w - ones * 0x20) | w | (quote - ones) | (slash - ones);
-        if ((stop & tops) != 0)
-            break;
+        /* A top bit is set where a byte is below 0x20, above 0x7f, or equal; behind the first one perhaps
+         * falsely. */
+        uint64_t stop = ((w - ones * 0x20) | w | (quote - ones) | (slash - ones)) & tops;
+        if (stop != 0)
+            return p + __builtin_ctzll(stop) / 8;
         p += 8;
     }
     return p;
@@ -367,12 +369,8 @@ bool json_scan_unescape(const struct json_value *v, struct arena *a, struct strv
     return true;
 }
 
-bool json_scan_text_is(const struct json_value *v, struct strview text)
+bool json_scan_escaped_is(const struct json_value *v, struct strview text)
 {
-    if (v->kind != JSON_KIND_STRING || sv_is_null(text))
-        return false;
-    if (!v->escaped)
-        return sv_eq(v->raw, text);
     size_t matched = 0;
     const char *end = v->raw.ptr + v->raw.len;
     for (const char *at = v->raw.ptr; at < end;) {

@@ -14,6 +14,8 @@
 #include "base/err.h"
 #include "base/strview.h"
 
+#include <string.h>
+
 enum json_kind {
     JSON_KIND_OBJECT, /* { opened: members follow */
     JSON_KIND_ARRAY,  /* [ opened: items follow */
@@ -65,8 +67,19 @@ bool json_scan_end(struct json_scan *s) NODISCARD;
  * itself when it has no escape, else a copy in the arena. false: \u0000, or arena full. */
 bool json_scan_unescape(const struct json_value *v, struct arena *a, struct strview *out) NODISCARD;
 /* A key or string equals text once unescaped. */
-bool json_scan_text_is(const struct json_value *v, struct strview text);
+static inline bool json_scan_text_is(const struct json_value *v, struct strview text);
+bool json_scan_escaped_is(const struct json_value *v,
+                          struct strview text); /* the same, for one with escapes */
 /* A JSON integer (no fraction, no exponent) that fits int64. */
 bool json_scan_i64(const struct json_value *v, int64_t *out) NODISCARD;
+
+static inline bool json_scan_text_is(const struct json_value *v, struct strview text)
+{
+    if (v->kind != JSON_KIND_STRING || text.ptr == NULL)
+        return false;
+    if (v->escaped)
+        return json_scan_escaped_is(v, text);
+    return v->raw.len == text.len && memcmp(v->raw.ptr, text.ptr, text.len) == 0;
+}
 
 #endif

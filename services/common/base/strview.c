@@ -40,17 +40,20 @@ static char lower(char c)
     return c;
 }
 
+static bool same_nocase(const char *a, const char *b, size_t len)
+{
+    for (size_t i = 0; i < len; i++) {
+        if (a[i] != b[i] && lower(a[i]) != lower(b[i]))
+            return false;
+    }
+    return true;
+}
+
 bool sv_eq_nocase(struct strview a, struct strview b)
 {
     if (a.ptr == NULL || b.ptr == NULL)
         return a.ptr == b.ptr;
-    if (a.len != b.len)
-        return false;
-    for (size_t i = 0; i < a.len; i++) {
-        if (a.ptr[i] != b.ptr[i] && lower(a.ptr[i]) != lower(b.ptr[i]))
-            return false;
-    }
-    return true;
+    return a.len == b.len && same_nocase(a.ptr, b.ptr, a.len);
 }
 
 int sv_cmp(struct strview a, struct strview b)
@@ -189,21 +192,26 @@ static size_t utf8_length(const unsigned char *p, size_t left)
     return len;
 }
 
-/* Bytes at the front that are printable ASCII, looked at eight at a time: some may follow. */
-static size_t plain_prefix(struct strview v)
+/* The eight bytes at p: a top bit is set for the first that is no printable ASCII, perhaps for later ones
+ * too. */
+static uint64_t odd_bytes(const char *p)
 {
     const uint64_t ones = 0x0101010101010101;
-    const uint64_t tops = 0x8080808080808080;
+    uint64_t w;
+    memcpy(&w, p, sizeof w);
+    return ((w - ones * 0x20) | w | ((w ^ (ones * 0x7f)) - ones)) & (ones * 0x80);
+}
+
+/* Bytes at the front that are printable ASCII: eight at a time, so that some may follow. */
+static size_t plain_prefix(struct strview v)
+{
     size_t at = 0;
     for (; v.len - at >= sizeof(uint64_t); at += sizeof(uint64_t)) {
-        uint64_t w;
-        memcpy(&w, v.ptr + at, sizeof w);
-        /* a top bit is set where a byte is below 0x20, 0x7f or above; a false alarm only ends the fast run */
-        uint64_t stop = (w - ones * 0x20) | w | ((w ^ (ones * 0x7f)) - ones);
-        if ((stop & tops) != 0)
-            break;
+        if (odd_bytes(v.ptr + at) != 0)
+            return at;
     }
-    return at;
+    /* the last eight, some of them once more */
+    return at > 0 && odd_bytes(v.ptr + v.len - sizeof(uint64_t)) == 0 ? v.len : at;
 }
 
 size_t sv_utf8_prefix(struct strview v)
