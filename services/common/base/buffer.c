@@ -71,7 +71,10 @@ bool buffer_append_sv(struct buffer *b, struct strview v)
 
 bool buffer_append_byte(struct buffer *b, uint8_t byte)
 {
-    return buffer_append(b, &byte, 1);
+    if (!make_room(b, 1))
+        return false;
+    b->data[b->len++] = (char)byte;
+    return true;
 }
 
 bool buffer_append_uint(struct buffer *b, uint64_t n, unsigned base)

@@ -23,6 +23,9 @@ static void test_appends_in_order(void **state)
     assert_true(buffer_append_sv(&b, SV_NULL));
     assert_true(buffer_printf(&b, "-%d", 42));
     assert_true(holds(&b, "abcde-42"));
+    assert_true(buffer_append_uint(&b, 0, 10) && buffer_append_uint(&b, UINT64_MAX, 10));
+    assert_true(buffer_append_byte(&b, ' ') && buffer_append_uint(&b, 0xfade1, 16));
+    assert_true(holds(&b, "abcde-42018446744073709551615 fade1"));
     buffer_clear(&b);
     assert_true(holds(&b, ""));
     buffer_free(&b);

@@ -214,6 +214,14 @@ static size_t plain_prefix(struct strview v)
     return at > 0 && odd_bytes(v.ptr + v.len - sizeof(uint64_t)) == 0 ? v.len : at;
 }
 
+bool sv_is_plain(struct strview v)
+{
+    size_t at = plain_prefix(v);
+    while (at < v.len && v.ptr[at] >= 0x20 && v.ptr[at] < 0x7f)
+        at++;
+    return at == v.len;
+}
+
 size_t sv_utf8_prefix(struct strview v)
 {
     const unsigned char *p = (const unsigned char *)v.ptr;

@@ -52,6 +52,8 @@ bool sv_to_size(struct strview v, int64_t *out);
 bool sv_is_utf8(struct strview v);
 /* Bytes of the longest well-formed UTF-8 prefix: v.len when all of it is. Also where a cut text may end. */
 size_t sv_utf8_prefix(struct strview v);
+/* True iff it is printable ASCII and nothing else: UTF-8 without a control, as most texts are. Fast. */
+bool sv_is_plain(struct strview v);
 /* True iff it holds a byte < 0x20, 0x7f, or a C1 control (U+0080..U+009F) in UTF-8. */
 bool sv_has_control(struct strview v);
 

@@ -234,6 +234,26 @@ static void test_controls_are_c0_del_and_c1(void **state)
     assert_false(sv_has_control(SV_NULL));
 }
 
+/* Texts are looked over eight bytes at a time: no length and no place may hide an odd byte. */
+static void test_an_odd_byte_is_seen_wherever_it_stands(void **state)
+{
+    (void)state;
+    unsigned char t[27];
+    for (size_t len = 1; len <= sizeof t; len++) {
+        for (size_t at = 0; at < len; at++) {
+            for (int c = 0; c < 256; c++) {
+                memset(t, 'a' + (int)at % 20, len);
+                t[at] = (unsigned char)c;
+                struct strview v = sv_of_bytes(t, len);
+                assert_int_equal(sv_is_plain(v), c >= 0x20 && c < 0x7f);
+                assert_int_equal(sv_has_control(v), c < 0x20 || c == 0x7f);
+                assert_int_equal(sv_utf8_prefix(v), c < 0x80 ? len : at);
+            }
+        }
+    }
+    assert_true(sv_is_plain(SV_NULL));
+}
+
 static void test_a_hex_digit_is_of_either_case(void **state)
 {
     (void)state;
@@ -258,6 +278,7 @@ int main(void)
         cmocka_unit_test(test_utf8_agrees_with_the_definition_on_edge_bytes),
         cmocka_unit_test(test_utf8_prefix_is_where_a_text_may_be_cut),
         cmocka_unit_test(test_controls_are_c0_del_and_c1),
+        cmocka_unit_test(test_an_odd_byte_is_seen_wherever_it_stands),
         cmocka_unit_test(test_a_hex_digit_is_of_either_case),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -3,6 +3,8 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -87,11 +89,34 @@ static void test_other_text_is_refused_and_nothing_written(void **state)
     assert_false(uuid_is_nil(&u));
 }
 
+/* Random bytes are fetched for many ids at once: a child must not give its parent's again. */
+static void test_a_forked_process_gives_other_ids(void **state)
+{
+    (void)state;
+    int ends[2];
+    struct uuid theirs;
+    struct uuid ours = uuid_v7(1);
+    assert_int_equal(pipe(ends), 0);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        ours = uuid_v7(1);
+        _exit(write(ends[1], ours.byte, sizeof ours.byte) == sizeof ours.byte ? 0 : 1);
+    }
+    ours = uuid_v7(1);
+    assert_int_equal(read(ends[0], theirs.byte, sizeof theirs.byte), sizeof theirs.byte);
+    assert_int_equal(waitpid(child, NULL, 0), child);
+    assert_int_not_equal(uuid_cmp(&ours, &theirs), 0);
+    (void)close(ends[0]);
+    (void)close(ends[1]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_v7_has_its_time_version_and_variant),
         cmocka_unit_test(test_v7_of_a_later_microsecond_sorts_later_and_never_repeats),
+        cmocka_unit_test(test_a_forked_process_gives_other_ids),
         cmocka_unit_test(test_v8_is_the_same_for_the_same_source_and_id),
         cmocka_unit_test(test_text_round_trip_in_either_case),
         cmocka_unit_test(test_other_text_is_refused_and_nothing_written),

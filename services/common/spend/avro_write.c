@@ -14,6 +14,8 @@
 static bool put_long(struct buffer *out, int64_t value)
 {
     uint64_t zigzag = ((uint64_t)value << 1) ^ (value < 0 ? UINT64_MAX : 0);
+    if (zigzag < 0x80)
+        return buffer_append_byte(out, (uint8_t)zigzag);
     char *at = buffer_reserve(out, VARINT_MOST);
     if (at == NULL) {
         /* near the cap: perhaps the few bytes fit that it takes */
@@ -79,7 +81,7 @@ static bool put_repaired(struct buffer *out, struct strview v)
 
 static bool put_text(struct buffer *out, struct strview v)
 {
-    return v.len == 0 || good_prefix(v) == v.len ? put_bytes(out, v) : put_repaired(out, v);
+    return v.len == 0 || sv_is_plain(v) || good_prefix(v) == v.len ? put_bytes(out, v) : put_repaired(out, v);
 }
 
 static bool full(struct err *err)

@@ -251,6 +251,8 @@ static bool check_text(struct strview v, const char *field, struct err *err)
 {
     if (v.len > LIMIT_TEXT_BYTES)
         return refuse(err, field, "is too long");
+    if (sv_is_plain(v))
+        return true;
     if (!sv_is_utf8(v))
         return refuse(err, field, "is not UTF-8");
     if (sv_has_control(v))
@@ -340,7 +342,7 @@ static bool check_tags(const struct spend_call *call, struct err *err)
         tag_split(tag->raw, &key, &value);
         if (sv_is_empty(tag->raw) || tag->raw.len > LIMIT_TAG_BYTES)
             return refuse(err, "tags", "hold an empty or too long tag");
-        if (!sv_is_utf8(tag->raw) || sv_has_control(tag->raw))
+        if (!sv_is_plain(tag->raw) && (!sv_is_utf8(tag->raw) || sv_has_control(tag->raw)))
             return refuse(err, "tags", "hold bytes no tag may have");
         if (!sv_eq(key, tag->key) || !sv_eq(value, tag->value))
             return refuse(err, "tags", "hold a key or value that is not the tag's");

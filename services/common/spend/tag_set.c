@@ -29,6 +29,8 @@ static enum tag_fault judge(struct strview text)
 {
     if (text.len > LIMIT_TAG_BYTES)
         return TAG_FAULT_TOO_LONG;
+    if (sv_is_plain(text))
+        return TAG_FAULT_NONE;
     if (!sv_is_utf8(text))
         return TAG_FAULT_ENCODING;
     if (sv_has_control(text))
