@@ -169,11 +169,12 @@ void gateway_free(struct gateway *g)
     free(g);
 }
 
-bool gateway_listen(struct gateway *g, struct err *err)
+bool gateway_listen(struct gateway *g, bool shared, struct err *err)
 {
     struct sockaddr_storage address;
     socklen_t len;
-    unsigned flags = LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC | LEV_OPT_REUSEABLE;
+    unsigned flags = LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC | LEV_OPT_REUSEABLE |
+                     (shared ? LEV_OPT_REUSEABLE_PORT : 0);
     const char *text = g->options->listen;
     if (!listen_address_find(text, &address, &len, err))
         return false;

@@ -78,8 +78,8 @@ bool gateway_new(struct gateway **out, const struct ingest_options *options,
                  const struct gateway_parts *parts, struct err *err) NODISCARD;
 /* Cuts what is left. */
 void gateway_free(struct gateway *g);
-/* Binds and accepts. */
-bool gateway_listen(struct gateway *g, struct err *err) NODISCARD;
+/* Binds and accepts. shared: so do others, and the kernel spreads the connections. */
+bool gateway_listen(struct gateway *g, bool shared, struct err *err) NODISCARD;
 /* No new connections, no new requests; what runs may end. */
 void gateway_drain(struct gateway *g);
 /* Nothing is under way any more. */

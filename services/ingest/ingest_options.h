@@ -7,6 +7,8 @@
 #include "base/limits.h"
 #include "run/options.h"
 
+#define WORKERS_MAX 128
+
 #define INGEST_OPTIONS(X)                                                                                    \
     X(listen, LISTEN, "127.0.0.1:4100", 0, 0, PLAIN, OPTIONAL, "ingest.listen",                              \
       "where to listen for callers")                                                                         \
@@ -71,6 +73,8 @@
       "an unused client connection is closed after it; a client that reads nothing too")                     \
     X(connections, INT, "20000", 1, 1000000, PLAIN, OPTIONAL, "ingest.connections",                          \
       "most client connections; more wait to be accepted")                                                   \
+    X(workers, INT, "1", 0, WORKERS_MAX, PLAIN, OPTIONAL, "ingest.workers",                                  \
+      "processes on the same port, each with a journal of its own; 0: one a core")                           \
     X(connect_time, DURATION, "5s", 1000, 600 * US_PER_SECOND, PLAIN, OPTIONAL, "ingest.connectTime",        \
       "longest wait for a connection upstream (502)")                                                        \
     X(upstream_time, DURATION, "600s", 1000, 86400 * US_PER_SECOND, PLAIN, OPTIONAL, "ingest.upstreamTime",  \

@@ -30,6 +30,7 @@
 
 struct service {
     const struct ingest_options *options;
+    bool worker;
     struct event_base *base;
     struct delivery *delivery;
     struct recovery *recovery;
@@ -205,7 +206,8 @@ static bool parts_open(struct service *s, struct err *err)
     parts.delivery = s->delivery;
     return gateway_new(&s->gateway, o, &parts, err) && events_open(s, err) &&
            clock_probe_start(o->ledger_url, o->ledger_token, o->clock_every_us, err) &&
-           admin_http_start(o->admin_listen, err) && gateway_listen(s->gateway, err);
+           (s->worker || admin_http_start(o->admin_listen, err)) &&
+           gateway_listen(s->gateway, s->worker, err);
 }
 
 static void parts_close(struct service *s)
@@ -227,9 +229,9 @@ static void parts_close(struct service *s)
         event_base_free(s->base);
 }
 
-bool service_run(const struct ingest_options *options, struct err *err)
+bool service_run(const struct ingest_options *options, bool worker, struct err *err)
 {
-    struct service s = {.options = options};
+    struct service s = {.options = options, .worker = worker};
     health_ready("kafka", false, "starting");
     health_ready("journal", false, "starting");
     health_ready("accepting", false, "starting");

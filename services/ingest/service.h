@@ -7,7 +7,7 @@
 
 #include "ingest/ingest_options.h"
 
-/* true: it ended as it should. */
-bool service_run(const struct ingest_options *options, struct err *err) NODISCARD;
+/* true: it ended as it should. worker: one of several, on a shared port; the admin port is another's. */
+bool service_run(const struct ingest_options *options, bool worker, struct err *err) NODISCARD;
 
 #endif

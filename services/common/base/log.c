@@ -34,6 +34,11 @@ struct line {
     char text[LINE_MAX_BYTES];
 };
 
+void log_service(const char *service)
+{
+    service_name = service;
+}
+
 void log_open(const char *service, enum log_level least)
 {
     service_name = service;

@@ -29,6 +29,7 @@ struct log_field {
 #define LOG_END       ((struct log_field){.kind = LOG_KIND_END})
 
 void log_open(const char *service, enum log_level least);
+void log_service(const char *service);                          /* another name from now on */
 bool log_level_parse(struct strview text, enum log_level *out); /* debug info warn error */
 
 /* Thread-safe: one write(2) a line. Lines over 4 KiB are cut. */

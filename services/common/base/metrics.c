@@ -13,9 +13,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #define SERIES_MAX      4096 /* more means that a label is not bounded */
 #define LABEL_VALUE_MAX 128
+#define SHELF_BYTES     (4U << 20) /* of address space; memory only for what is used */
 
 static const int64_t bounds_us[] = {
     100,    200,    500,     1000,    2000,    5000,     10000,    20000,    50000,     100000,
@@ -25,7 +27,7 @@ static const int64_t bounds_us[] = {
 #define BOUNDS (sizeof bounds_us / sizeof bounds_us[0])
 
 struct metric {
-    struct metric *next;
+    _Atomic(struct metric *) next;
     const char *name;
     const char *help;
     const char *label; /* NULL: none */
@@ -35,9 +37,25 @@ struct metric {
     _Atomic int64_t bucket[BOUNDS + 1]; /* not cumulative; the last is +Inf. Used by histograms only */
 };
 
+/* The series of one process: on the heap, or where the processes forked from one see each other's. */
+struct shelf {
+    _Atomic(struct metric *) first;
+    size_t count;
+    char worker[12]; /* the label's value; "" none */
+    size_t used;     /* bytes of this shelf, itself included; 0: the heap */
+};
+
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static struct metric *first;
-static size_t count;
+static struct shelf own;
+static struct shelf *mine = &own;
+static char *shared;
+static size_t shared_count;
+
+static struct shelf *shelf_of(size_t i)
+{
+    void *at = shared + i * SHELF_BYTES;
+    return at;
+}
 
 /* A wrong name, a second type for one name, a label without bound: our bugs, seen at the first start. */
 static void must(bool ok, const char *name, const char *what)
@@ -60,13 +78,25 @@ static bool is_name(const char *name)
     return true;
 }
 
+static void *room_take(size_t size, const char *name)
+{
+    void *out = NULL;
+    if (mine->used == 0)
+        out = calloc(1, size);
+    else if (size <= SHELF_BYTES - mine->used)
+        out = (char *)mine + mine->used;
+    must(out != NULL, name, "out of memory");
+    if (mine->used > 0)
+        mine->used += (size + 15) / 16 * 16;
+    return out;
+}
+
 static char *copy(const char *text)
 {
     if (text == NULL)
         return NULL;
-    char *out = strdup(text);
-    must(out != NULL, text, "out of memory");
-    return out;
+    size_t size = strlen(text) + 1;
+    return memcpy(room_take(size, text), text, size);
 }
 
 static bool same_family(const struct metric *m, enum metric_type type, const char *label)
@@ -83,28 +113,26 @@ static int order_of(const struct metric *m, const char *name, const char *value)
 static struct metric *find_or_add(enum metric_type type, const char *name, const char *help,
                                   const char *label, const char *value)
 {
-    struct metric **at = &first; /* where it stands or belongs */
-    for (; *at != NULL; at = &(*at)->next) {
-        bool same_name = strcmp((*at)->name, name) == 0;
-        must(!same_name || same_family(*at, type, label), name,
-             "registered before with another type or label");
-        int order = order_of(*at, name, value);
+    _Atomic(struct metric *) *at = &mine->first; /* where it stands or belongs */
+    for (struct metric *m; (m = *at) != NULL; at = &m->next) {
+        bool same_name = strcmp(m->name, name) == 0;
+        must(!same_name || same_family(m, type, label), name, "registered before with another type or label");
+        int order = order_of(m, name, value);
         if (order == 0)
-            return *at;
+            return m;
         if (order > 0)
             break;
     }
-    must(count < SERIES_MAX, name, "too many series");
-    struct metric *m = calloc(1, sizeof *m);
-    must(m != NULL, name, "out of memory");
+    must(mine->count < SERIES_MAX, name, "too many series");
+    struct metric *m = room_take(sizeof *m, name);
     m->name = copy(name);
     m->help = copy(help);
     m->label = copy(label);
     m->value = copy(value);
     m->type = type;
-    m->next = *at;
-    *at = m;
-    count++;
+    atomic_store(&m->next, *at);
+    atomic_store(at, m); /* whole: others read without our lock */
+    mine->count++;
     return m;
 }
 
@@ -187,25 +215,29 @@ static bool put_escaped(struct buffer *out, const char *text, bool quotes)
     return true;
 }
 
-/* name_suffix{label="value",le="bound"} number */
-static bool put_sample(struct buffer *out, const struct metric *m, const char *suffix, const char *le,
-                       const char *number)
+/* One label; *separator is what stands before the next. */
+static bool put_label(struct buffer *out, const char **separator, const char *label, const char *value)
 {
-    bool ok = buffer_printf(out, "%s%s", m->name, suffix);
+    bool ok = buffer_printf(out, "%s%s=\"", *separator, label) && put_escaped(out, value, true) &&
+              buffer_append_byte(out, '"');
+    *separator = ",";
+    return ok;
+}
+
+/* name_suffix{worker="n",label="value",le="bound"} number */
+static bool put_sample(struct buffer *out, const struct metric *m, const char *worker, const char *suffix,
+                       const char *le, const char *number)
+{
     const char *separator = "{";
-    if (m->label != NULL) {
-        ok = ok && buffer_printf(out, "{%s=\"", m->label) && put_escaped(out, m->value, true) &&
-             buffer_append_byte(out, '"');
-        separator = ",";
-    }
-    if (le != NULL)
-        ok = ok && buffer_printf(out, "%sle=\"%s\"", separator, le);
-    if (m->label != NULL || le != NULL)
-        ok = ok && buffer_append_byte(out, '}');
+    bool ok = buffer_printf(out, "%s%s", m->name, suffix) &&
+              (worker[0] == '\0' || put_label(out, &separator, "worker", worker)) &&
+              (m->label == NULL || put_label(out, &separator, m->label, m->value)) &&
+              (le == NULL || put_label(out, &separator, "le", le)) &&
+              (separator[0] == '{' || buffer_append_byte(out, '}'));
     return ok && buffer_printf(out, " %s\n", number);
 }
 
-static bool put_histogram(struct buffer *out, const struct metric *m)
+static bool put_histogram(struct buffer *out, const struct metric *m, const char *worker)
 {
     int64_t below = 0;
     char number[MONEY_TEXT_MAX];
@@ -215,51 +247,117 @@ static bool put_histogram(struct buffer *out, const struct metric *m)
             (void)money_format_scaled(bounds_us[i], 6, le);
         below += bucket_read(m, i);
         (void)money_format_scaled(below, 0, number);
-        if (!put_sample(out, m, "_bucket", le, number))
+        if (!put_sample(out, m, worker, "_bucket", le, number))
             return false;
     }
     char sum[MONEY_TEXT_MAX];
     (void)money_format_scaled(atomic_load_explicit(&m->n, memory_order_relaxed), 6, sum);
-    return put_sample(out, m, "_sum", NULL, sum) && put_sample(out, m, "_count", NULL, number);
+    return put_sample(out, m, worker, "_sum", NULL, sum) &&
+           put_sample(out, m, worker, "_count", NULL, number);
+}
+
+/* All lists of series, each sorted by name, and whose they are. */
+struct lists {
+    const struct metric *at[METRICS_SHARED_MAX + 1];
+    const char *worker[METRICS_SHARED_MAX + 1];
+    size_t count;
+};
+
+static void list_add(struct lists *l, const struct shelf *s)
+{
+    l->at[l->count] = atomic_load(&s->first);
+    l->worker[l->count++] = s->worker;
+}
+
+/* The lowest name that is still to come; NULL at the end. */
+static const struct metric *family_next(const struct lists *l)
+{
+    const struct metric *lowest = NULL;
+    for (size_t i = 0; i < l->count; i++) {
+        const struct metric *m = l->at[i];
+        if (m != NULL && (lowest == NULL || strcmp(m->name, lowest->name) < 0))
+            lowest = m;
+    }
+    return lowest;
 }
 
 /* Series come by their label's value; only one of a family need have the help. */
-static const char *family_help(const struct metric *m)
+static const char *family_help(const struct lists *l, const char *name)
 {
-    for (const char *name = m->name; m != NULL && strcmp(m->name, name) == 0; m = m->next) {
-        if (m->help != NULL && *m->help != '\0')
-            return m->help;
+    for (size_t i = 0; i < l->count; i++) {
+        for (const struct metric *m = l->at[i]; m != NULL && strcmp(m->name, name) == 0; m = m->next) {
+            if (m->help != NULL && *m->help != '\0')
+                return m->help;
+        }
     }
     return "";
 }
 
-static bool put_series(struct buffer *out, const struct metric *m, bool new_family)
+static bool put_series(struct buffer *out, const struct metric *m, const char *worker)
+{
+    if (m->type == METRIC_HISTOGRAM)
+        return put_histogram(out, m, worker);
+    char number[MONEY_TEXT_MAX];
+    (void)money_format_scaled(metric_value(m), 0, number);
+    return put_sample(out, m, worker, "", NULL, number);
+}
+
+static bool put_family(struct buffer *out, struct lists *l, const struct metric *of)
 {
     static const char *const types[] = {
         [METRIC_COUNTER] = "counter",
         [METRIC_GAUGE] = "gauge",
         [METRIC_HISTOGRAM] = "histogram",
     };
-    if (new_family &&
-        !(buffer_printf(out, "# HELP %s ", m->name) && put_escaped(out, family_help(m), false) &&
-          buffer_printf(out, "\n# TYPE %s %s\n", m->name, types[m->type])))
-        return false;
-    if (m->type == METRIC_HISTOGRAM)
-        return put_histogram(out, m);
-    char number[MONEY_TEXT_MAX];
-    (void)money_format_scaled(metric_value(m), 0, number);
-    return put_sample(out, m, "", NULL, number);
+    const char *name = of->name;
+    bool ok = buffer_printf(out, "# HELP %s ", name) && put_escaped(out, family_help(l, name), false) &&
+              buffer_printf(out, "\n# TYPE %s %s\n", name, types[of->type]);
+    for (size_t i = 0; i < l->count; i++) {
+        for (; ok && l->at[i] != NULL && strcmp(l->at[i]->name, name) == 0; l->at[i] = l->at[i]->next)
+            ok = put_series(out, l->at[i], l->worker[i]);
+    }
+    return ok;
 }
 
 bool metrics_render(struct buffer *out)
 {
     bool ok = true;
-    const char *family = "";
+    struct lists l;
+    l.count = 0;
     (void)pthread_mutex_lock(&lock);
-    for (const struct metric *m = first; m != NULL && ok; m = m->next) {
-        ok = put_series(out, m, strcmp(m->name, family) != 0);
-        family = m->name;
-    }
+    list_add(&l, &own);
+    for (size_t i = 0; i < shared_count; i++)
+        list_add(&l, shelf_of(i));
+    for (const struct metric *m; ok && (m = family_next(&l)) != NULL;)
+        ok = put_family(out, &l, m);
     (void)pthread_mutex_unlock(&lock);
     return ok;
+}
+
+bool metrics_share(size_t count, struct err *err)
+{
+    assert(shared == NULL && count <= METRICS_SHARED_MAX);
+    void *map = mmap(NULL, count * SHELF_BYTES, PROT_READ | PROT_WRITE,
+                     MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (map == MAP_FAILED)
+        return err_set(err, ERR_MEMORY, FATE_FATAL, "metrics: no shared memory");
+    shared = map;
+    shared_count = count;
+    for (size_t i = 0; i < count; i++)
+        shelf_of(i)->used = (sizeof(struct shelf) + 15) / 16 * 16;
+    return true;
+}
+
+void metrics_enter(size_t i, const char *worker)
+{
+    mine = shelf_of(i);
+    (void)snprintf(mine->worker, sizeof mine->worker, "%s", worker);
+}
+
+void metrics_left(size_t i)
+{
+    for (struct metric *m = shelf_of(i)->first; m != NULL; m = m->next) {
+        if (m->type == METRIC_GAUGE)
+            atomic_store_explicit(&m->n, 0, memory_order_relaxed);
+    }
 }

@@ -23,6 +23,16 @@ void metric_set(struct metric *m, int64_t n);
 void metric_observe_us(struct metric *m, int64_t us);
 int64_t metric_value(const struct metric *m);
 
+/*
+ * For processes forked from one: `count` places in memory that all of them see; before the first fork. A
+ * process that enters one registers and counts there from now on, and any of them shows all, each place with
+ * its label worker. Who takes a dead one's place goes on with its counters.
+ */
+#define METRICS_SHARED_MAX 257
+bool metrics_share(size_t count, struct err *err) NODISCARD;
+void metrics_enter(size_t place, const char *worker);
+void metrics_left(size_t place); /* its process is dead: gauges say 0 */
+
 /* Prometheus text exposition 0.0.4, families sorted by name. */
 bool metrics_render(struct buffer *out) NODISCARD;
 

@@ -31,6 +31,14 @@ void health_ready(const char *part, bool ready, const char *reason);
 bool health_is_live(int64_t mono_us, struct buffer *text);
 bool health_is_ready(struct buffer *text);
 
+/*
+ * For processes forked from one: `count` places in memory that all of them see; before the first fork. What a
+ * process that entered one says, any of them shows, by its number ("worker 0: "): all must be live and ready.
+ */
+bool health_share(size_t count, struct err *err) NODISCARD;
+void health_enter(size_t place);
+void health_left(size_t place); /* its process is dead: nothing is ready there */
+
 /* Forgets everything. Only for tests, and only while no other thread uses it. */
 void health_reset(void);
 

@@ -66,6 +66,14 @@ bool lifecycle_start(struct err *err)
     return true;
 }
 
+bool lifecycle_fork(struct err *err)
+{
+    (void)close(stop_fd);
+    stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    atomic_store(&stopping, false);
+    return stop_fd >= 0 || err_set(err, ERR_IO, FATE_FATAL, "lifecycle: eventfd: %s", strerror(errno));
+}
+
 bool lifecycle_is_stopping(void)
 {
     return atomic_load(&stopping);

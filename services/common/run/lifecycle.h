@@ -11,6 +11,8 @@
 
 /* First thing after options and log, before any thread. Registers spend_build_info{version=..}. */
 bool lifecycle_start(struct err *err) NODISCARD;
+/* In a child, while SIGTERM and SIGINT are blocked: from now on it is asked to stop by itself. */
+bool lifecycle_fork(struct err *err) NODISCARD;
 bool lifecycle_is_stopping(void);
 /* Readable (never read it) once a stop was asked for: put it into poll or an event loop. */
 int lifecycle_stop_fd(void);
