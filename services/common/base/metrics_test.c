@@ -203,6 +203,45 @@ static void test_our_bugs_abort(void **state)
     }
 }
 
+/* In a child: counts in its place, and leaves as a killed process does. */
+static void count_in(size_t place, const char *worker, int64_t calls)
+{
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        metrics_enter(place, worker);
+        metric_add(metric_counter("shared_calls_total", "calls", "kind", "a"), calls);
+        metric_set(metric_gauge("shared_open", "open", NULL, NULL), calls);
+        metric_observe_us(metric_histogram_us("shared_seconds", "", NULL, NULL), 100);
+        _exit(0);
+    }
+    assert_int_equal(waitpid(pid, NULL, 0), pid);
+}
+
+/* The last one: from then on the process shares. */
+static void test_forked_processes_are_shown_together_each_with_its_label(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    struct buffer b;
+    buffer_init(&b, 1 << 20);
+    metric_add(metric_counter("shared_calls_total", "calls", "kind", "a"), 1);
+    assert_true(metrics_share(3, &err));
+    count_in(0, "0", 5);
+    count_in(1, "1", 7);
+    count_in(1, "1", 2); /* the place of a dead one: its counters go on */
+    metrics_left(1);     /* .. and nothing of it is open any more */
+    assert_true(metrics_render(&b) && buffer_append_byte(&b, 0));
+    assert_non_null(strstr(b.data, "# HELP shared_calls_total calls\n# TYPE shared_calls_total counter\n"
+                                   "shared_calls_total{kind=\"a\"} 1\n"
+                                   "shared_calls_total{worker=\"0\",kind=\"a\"} 5\n"
+                                   "shared_calls_total{worker=\"1\",kind=\"a\"} 9\n"));
+    assert_non_null(strstr(b.data, "shared_open{worker=\"0\"} 5\nshared_open{worker=\"1\"} 0\n"));
+    assert_non_null(strstr(b.data, "shared_seconds_bucket{worker=\"1\",le=\"0.0001\"} 2\n"));
+    assert_non_null(strstr(b.data, "shared_seconds_count{worker=\"0\"} 1\n"));
+    buffer_free(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -212,6 +251,7 @@ int main(void)
         cmocka_unit_test(test_a_buffer_too_small_is_an_error_at_any_size),
         cmocka_unit_test(test_threads_add_without_loss),
         cmocka_unit_test(test_our_bugs_abort),
+        cmocka_unit_test(test_forked_processes_are_shown_together_each_with_its_label),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

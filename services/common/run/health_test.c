@@ -128,6 +128,37 @@ static void test_more_names_than_there_is_room_for_abort(void **state)
     assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
 }
 
+/* The last one: from then on the process shares. */
+static void test_forked_processes_must_all_be_ready_and_are_named(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    assert_true(health_share(2, &err));
+    for (size_t i = 0; i < 2; i++) {
+        pid_t pid = fork();
+        assert_true(pid >= 0);
+        if (pid == 0) {
+            health_enter(i);
+            (void)health_loop_start("turn", 2 * US_PER_SECOND);
+            health_ready("kafka", i == 0, "away");
+            _exit(0);
+        }
+        assert_int_equal(waitpid(pid, NULL, 0), pid);
+    }
+    assert_false(ready());
+    assert_string_equal(text, "worker 1: kafka: away\n");
+    assert_true(live_at(clock_mono_us()));
+    health_left(1);
+    assert_false(ready());
+    assert_string_equal(text, "worker 1: start: nothing is ready yet\n");
+    health_enter(1);
+    health_ready("kafka", true, NULL);
+    assert_true(ready());
+    assert_string_equal(text, "ok\n");
+    assert_false(live_at(clock_mono_us() + 5 * US_PER_SECOND));
+    assert_memory_equal(text, "worker 0: turn: no turn", 23);
+}
+
 int main(void)
 {
     log_open("test", LOG_LEVEL_ERROR);
@@ -136,6 +167,7 @@ int main(void)
         cmocka_unit_test_setup(test_ready_when_every_part_is_and_says_why_not, setup),
         cmocka_unit_test_setup(test_a_page_without_room_still_decides, setup),
         cmocka_unit_test_setup(test_more_names_than_there_is_room_for_abort, setup),
+        cmocka_unit_test_setup(test_forked_processes_must_all_be_ready_and_are_named, setup),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
