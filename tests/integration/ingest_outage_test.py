@@ -30,8 +30,8 @@ class Callers:
         self.threads = [threading.Thread(target=self.run, args=(number,), daemon=True) for number in range(CALLERS)]
 
     def run(self, caller):
-        count = 0
-        while not self.stopped.wait(PACE_S):
+        count, pause = 0, PACE_S
+        while not self.stopped.wait(pause):
             count += 1
             body = {"model": "gpt-4o", "stream": count % 5 == 0, "tags": ["account_id=outage", f"task=t{caller}"],
                     "messages": [{"role": "user", "content": f"fake: prompt={count} completion=7 bytes=200"}]}
@@ -41,6 +41,7 @@ class Callers:
                 self.wrong.append(error)
                 continue
             kind = json.loads(raw)["error"]["type"] if status != 200 else None
+            pause = float(headers["Retry-After"] or PACE_S)
             self.answers.append((time.monotonic(), status, headers["x-spend-call-id"], headers["Retry-After"], kind))
 
     def statuses(self):
