@@ -23,7 +23,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define TURN_US      20000
+#define NUMBER_ROOM  24
+#define TURN_NS      20000000L
 #define DELAY_MIN_US 100000
 #define DELAY_MAX_US (10 * US_PER_SECOND)
 #define CALM_US      (60 * US_PER_SECOND) /* one that ran so long starts again at once */
@@ -72,8 +73,8 @@ static bool admin_run(const struct workers *w, struct err *err)
 /* In the child. */
 static bool work(const struct workers *w, size_t i, pid_t parent, const sigset_t *before, struct err *err)
 {
-    char number[12];
-    static char name[32];
+    char number[NUMBER_ROOM];
+    static char name[NUMBER_ROOM + 8];
     (void)snprintf(number, sizeof number, "%zu", i);
     (void)snprintf(name, sizeof name, "ingest-%s", is_admin(w, i) ? "admin" : number);
     log_service(name);
@@ -171,7 +172,7 @@ static void stop(const struct workers *w, size_t from, size_t to)
 /* One turn. false: all have ended. */
 static bool turn(struct workers *w)
 {
-    const struct timespec pause = {.tv_nsec = TURN_US * 1000};
+    const struct timespec pause = {.tv_nsec = TURN_NS};
     reap(w);
     if (!w->stopping && (w->failed || lifecycle_is_stopping())) {
         w->stopping = true;
@@ -200,7 +201,7 @@ bool workers_run(const struct ingest_options *options, size_t count, struct err 
     if (ok) {
         metrics_enter(count + 1, "parent");
         for (size_t i = 0; i <= count; i++) {
-            char number[12];
+            char number[NUMBER_ROOM];
             (void)snprintf(number, sizeof number, "%zu", i);
             w.item[i].delay_us = DELAY_MIN_US / 2;
             w.item[i].deaths =
