@@ -40,7 +40,7 @@ struct spot {
     size_t to;
 };
 
-static char home[64];
+static char home[256];
 static const struct journal_options options = {home, 4 * SEGMENT, SEGMENT};
 static uint64_t chance;
 static struct written written[RECORDS_MAX];
@@ -117,8 +117,8 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
     (void)argc;
     (void)argv;
     log_open("fuzz", LOG_LEVEL_ERROR + 1);
-    (void)snprintf(home, sizeof home, "%s/spend-fuzz-XXXXXX",
-                   access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
+    const char *dir = getenv("TMPDIR"); /* tests/fuzz/run gives one in memory, and removes it */
+    (void)snprintf(home, sizeof home, "%s/spend-fuzz-XXXXXX", dir != NULL ? dir : "/tmp");
     head_make();
     assert(mkdtemp(home) != NULL);
     return atexit(home_remove);
@@ -273,7 +273,7 @@ static void spot_add(uint64_t segment, size_t from, size_t to)
 /* One harm to one segment, if it is there. */
 static void damage(const char *name, struct strview *in)
 {
-    char path[256];
+    char path[512];
     char file[SEGMENT_NAME_ROOM];
     char bytes[512] = {0};
     unsigned op = fuzz_byte(in);
