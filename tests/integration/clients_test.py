@@ -102,7 +102,8 @@ def world_fixture():
         urls = {"provider": stack.provider_url, "litellm": stack.litellm_url}
         told = {}
         for way, client in WAYS:
-            ingest = stack.services.get(way) or stack.ingest(way, upstream=urls[way], journal=stack.dir / f"journal-{way}").start()
+            name = f"ingest-{way}"
+            ingest = stack.services.get(name) or stack.ingest(name, upstream=urls[way], journal=stack.dir / f"journal-{way}").start()
             key = stack.litellm_key if way == "litellm" else KEY
             with ThreadPoolExecutor(2) as pool:
                 told[way, client] = list(pool.map(functools.partial(run, way, client, key=key), (urls[way], ingest.url)))
