@@ -199,13 +199,12 @@ static bool dead_malformed(struct decider *d, const struct decide_record *record
     return true;
 }
 
-/* A call with its money, if known: the ledger charges it to suspense. A notice has none. */
-static bool dead_call(struct decider *d, const struct decide_record *record, enum dead_kind kind,
-                      enum dead_reason reason, const char *detail, struct decision *out, struct err *err)
+/* A call with its money, if known: the ledger charges it to suspense. */
+static bool dead_call(struct decider *d, const struct decide_record *record, enum dead_reason reason,
+                      const char *detail, struct decision *out, struct err *err)
 {
     dead_begin(d, record, reason, detail, out);
     struct dead_letter *dead = &d->dead;
-    dead->kind = kind;
     bool is_rated = d->rate.verdict == RATE_OK;
     dead->has_call_id = true;
     dead->call_id = d->call.call_id;
@@ -252,17 +251,6 @@ static bool attributed_call(struct decider *d, const struct decide_record *recor
     return err->code == ERR_FULL && dead_malformed(d, record, err->text, out, err);
 }
 
-/* It claims to be a call that it is not: what it tells of was recorded by us, or by nobody that we know. */
-static bool dead_dispute(struct decider *d, const struct decide_record *record, struct decision *out,
-                         struct err *err)
-{
-    static const struct rate_result not_rated = {.verdict = RATE_UNPRICED};
-    d->rate = not_rated;
-    spend_call_hash(&d->call, d->sha, d->attributed.hash);
-    /* texts of a decoded record end in NUL */
-    return dead_call(d, record, DEAD_KIND_NOTICE, DEAD_CONFLICT, d->call.dispute.ptr, out, err);
-}
-
 /* A sum that does not fit is a cost nobody knows. */
 static bool rate(struct decider *d, const struct spend_call *seen, const struct decide_config *config,
                  int64_t known_by, struct err *err)
@@ -283,8 +271,6 @@ static bool decide_call(struct decider *d, const struct decide_config *config,
 {
     /* A wild received_at must not make its partition wait for ever. */
     struct spend_call seen = d->call;
-    if (!sv_is_null(seen.dispute))
-        return dead_dispute(d, record, out, err);
     if (seen.received_at > record->append_us + DECIDE_APPEND_SLACK_US)
         seen.received_at = record->append_us + DECIDE_APPEND_SLACK_US;
     out->known_by = attribute_known_by(&seen);
@@ -296,18 +282,20 @@ static bool decide_call(struct decider *d, const struct decide_config *config,
     spend_call_hash(&d->call, d->sha, d->attributed.hash);
     d->call.tags = d->attribution.tags;
     d->call.tag_count = d->attribution.tag_count;
+    if (!sv_is_null(seen.dispute)) /* texts of a decoded record end in NUL */
+        return dead_call(d, record, DEAD_CONFLICT, seen.dispute.ptr, out, err);
     switch (d->attribution.verdict) {
     case ATTRIBUTE_UNTAGGED:
-        return dead_call(d, record, DEAD_KIND_CALL, DEAD_UNTAGGED, d->attribution.detail, out, err);
+        return dead_call(d, record, DEAD_UNTAGGED, d->attribution.detail, out, err);
     case ATTRIBUTE_UNKNOWN:
-        return dead_call(d, record, DEAD_KIND_CALL, DEAD_UNKNOWN, d->attribution.detail, out, err);
+        return dead_call(d, record, DEAD_UNKNOWN, d->attribution.detail, out, err);
     case ATTRIBUTE_CONFLICT:
-        return dead_call(d, record, DEAD_KIND_CALL, DEAD_CONFLICT, d->attribution.detail, out, err);
+        return dead_call(d, record, DEAD_CONFLICT, d->attribution.detail, out, err);
     case ATTRIBUTE_ACCOUNT:
         break;
     }
     if (d->rate.verdict == RATE_UNPRICED)
-        return dead_call(d, record, DEAD_KIND_CALL, DEAD_UNPRICED, d->rate.detail, out, err);
+        return dead_call(d, record, DEAD_UNPRICED, d->rate.detail, out, err);
     return attributed_call(d, record, config, out, err);
 }
 

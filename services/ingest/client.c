@@ -246,6 +246,8 @@ static bool body_begin(struct client *c, const struct http_request_head *head)
     enter(c, CLIENT_BODY);
     if (c->body_bytes <= c->gateway->options->body_bytes)
         return true;
+    if (intake_is_ours(head->path))
+        intake_refused(head->path, too_large.status, too_large.message);
     refuse(c, &too_large);
     return false;
 }

@@ -242,10 +242,11 @@ static bool numbers_read(const struct json_pick *pick, struct arena *a, struct f
         return foreign_refuse(item, "usage must be the provider's own object");
     if (pick[USAGE].found &&
         foreign_usage_take(call, call->operation, pick[USAGE].whole, false, a) != FOREIGN_USAGE_READ)
-        return foreign_refuse(item,
-                              "usage holds no number that is known for %s, or one that is no "
-                              "non-negative integer",
-                              spend_operation_name(call->operation));
+        return foreign_refuse(
+            item,
+            "usage does not tell tokens in and out in the words of %s, or holds a number that is no "
+            "non-negative integer",
+            spend_operation_name(call->operation));
     if (!cost->found)
         return true;
     bool scalar = cost->value.kind == JSON_KIND_NUMBER || cost->value.kind == JSON_KIND_STRING;

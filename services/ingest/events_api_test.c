@@ -183,6 +183,12 @@ static void test_events_refused(void **state)
         {WITH(CHAT ",\"outcome\":\"good\""), "outcome"},
         {WITH(CHAT ",\"usage\":7"), "usage"},
         {WITH(CHAT ",\"usage\":{\"input_tokens\":7}"), "usage"},
+        {WITH(CHAT ",\"usage\":{\"input_tokens\":7,\"output_tokens\":1,\"cache_read_input_tokens\":0}"),
+         "usage"},
+        {WITH(CHAT ",\"usage\":{\"prompt_tokens\":7}"), "usage"},
+        {WITH("\"operation\":\"messages\",\"model\":\"m\",\"usage\":{\"prompt_tokens\":7,\"completion_"
+              "tokens\":1}"),
+         "usage"},
         {WITH(CHAT ",\"usage\":{\"prompt_tokens\":-7,\"completion_tokens\":1}"), "usage"},
         {WITH(CHAT ",\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":1.5}"), "usage"},
         {WITH(CHAT ",\"reported_cost\":\"-1\""), "reported_cost"},

@@ -85,9 +85,12 @@ enum foreign_usage foreign_usage_take(struct spend_call *call, enum spend_operat
     usage_reader_init(&r, table, call->provider);
     bool ok = whole ? usage_reader_feed(&r, object, a).parsed : usage_reader_object(&r, object, a);
     usage_reader_result(&r, &usage);
+    /* one side alone, or parts without their whole, would be billed as if the rest were nothing */
+    bool sides = !usage_is_text(table) || (usage.units[USAGE_INPUT].has &&
+                                           (usage.units[USAGE_OUTPUT].has || table == OPERATION_EMBEDDINGS));
     if (!ok || r.input_unreadable || r.output_unreadable) {
         found = FOREIGN_USAGE_UNREADABLE;
-    } else if (r.has_usage && !usage_is_empty(&usage)) {
+    } else if (r.has_usage && sides && !usage_is_empty(&usage)) {
         found = FOREIGN_USAGE_READ;
         call->usage = usage;
         call->quality = QUALITY_FINAL;

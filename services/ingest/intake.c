@@ -16,6 +16,7 @@
 
 #define ANSWER_BYTES  (128 << 20) /* items and their ids are bounded: this one is never met */
 #define RETRY_AFTER_S 1
+#define OWN_PATHS     "/spend/v1/"
 
 /* What is remembered of an item: the same again within one request is told so. */
 struct taken {
@@ -39,16 +40,23 @@ struct reading {
     struct events_reader events;
     struct litellm_reader litellm;
     bool is_events;
+    bool waits; /* the answer, for Kafka */
     struct json_write json;
     struct taken *taken;
     size_t taken_count;
+    size_t unrecorded; /* of LiteLLM's, which never come again */
 };
 
 static const struct http_refusal no_memory = {503, "overloaded", "out of memory"};
 
+/* However it is spelt: what is ours never goes upstream. LiteLLM has paths of its own below /spend/. */
 bool intake_is_ours(struct strview path)
 {
-    return sv_starts_with(path, SV_LIT("/spend/"));
+    char plain[sizeof OWN_PATHS];
+    size_t len = sizeof plain;
+    if (!route_normalise(path, plain, sizeof plain, &len))
+        len = sizeof plain; /* its beginning */
+    return sv_starts_with((struct strview){plain, len}, SV_LIT(OWN_PATHS));
 }
 
 static void intake_free(struct intake *in)
@@ -100,6 +108,7 @@ static void on_delivered(void *arg)
 void intake_client_gone(struct intake *in)
 {
     in->client = NULL; /* its pending reports free it */
+    buffer_free(&in->answer);
 }
 
 void intake_tick(struct gateway *g, int64_t now_us)
@@ -111,7 +120,9 @@ void intake_tick(struct gateway *g, int64_t now_us)
         if (in->client == NULL || now_us < in->until_us)
             continue;
         meter_add(METER_EVENTS_UNCONFIRMED, 1);
-        client_answer(client_take(in), &late, NULL, RETRY_AFTER_S);
+        struct client *c = client_take(in);
+        buffer_free(&in->answer);
+        client_answer(c, &late, NULL, RETRY_AFTER_S);
     }
 }
 
@@ -139,7 +150,7 @@ static bool is_allowed(const struct gateway *g, const struct http_headers *heade
     return allowed;
 }
 
-/* The calls of one request that were told before, or room for one more. */
+/* Whether a call of the same request was told before. */
 static void repeat_find(struct reading *r, struct foreign_item *item)
 {
     struct taken one = {.call_id = item->call.call_id};
@@ -173,7 +184,7 @@ static bool item_record(struct reading *r, struct foreign_item *item)
     }
     if (!journal_put(g->journal, &call->call_id, buffer_view(&g->record), &entry, &err))
         return false;
-    if (r->is_events) {
+    if (r->waits) {
         entry->on_delivered = on_delivered;
         entry->on_delivered_arg = r->in;
         r->in->pending++;
@@ -225,6 +236,12 @@ static bool item_next(struct reading *r, int64_t now_us, struct foreign_item *it
                         : litellm_next(&r->litellm, now_us, scratch, item);
 }
 
+/* Events always are; LiteLLM's word when it was asked for. */
+static bool is_billed(const struct reading *r)
+{
+    return r->is_events || r->in->gateway->litellm_rules.bill;
+}
+
 /* Journals all. false: not all. */
 static bool items_take(struct reading *r)
 {
@@ -235,14 +252,15 @@ static bool items_take(struct reading *r)
     json_write_open(&r->json, '{');
     json_write_key(&r->json, "items");
     json_write_open(&r->json, '[');
-    while (room && item_next(r, now, &item)) {
-        bool recorded = item.status == FOREIGN_ACCEPTED || item.status == FOREIGN_CONFLICT;
-        if (recorded)
+    while ((room || !r->is_events) && item_next(r, now, &item)) {
+        bool recorded = item.status == FOREIGN_ACCEPTED || (item.status == FOREIGN_CONFLICT && is_billed(r));
+        if (recorded && r->is_events)
             repeat_find(r, &item);
-        if (recorded && item.status != FOREIGN_DUPLICATE)
-            room = item_record(r, &item);
-        if (!room)
-            break;
+        if (recorded && item.status != FOREIGN_DUPLICATE && !item_record(r, &item)) {
+            room = false;
+            r->unrecorded++;
+            continue;
+        }
         item_count(r, &item);
         item_tell(r, &item);
     }
@@ -256,12 +274,11 @@ static bool body_open(struct reading *r, const struct http_request_head *head, s
 {
     const struct gateway *g = r->in->gateway;
     size_t most = (size_t)g->options->events_batch;
+    if (!r->is_events)
+        return litellm_open(&r->litellm, &g->litellm_rules, body, why);
     r->taken = calloc(most, sizeof *r->taken);
     *why = no_memory;
-    if (r->taken == NULL)
-        return false;
-    return r->is_events ? events_open(&r->events, &head->headers, body, most, why)
-                        : litellm_open(&r->litellm, &g->litellm_rules, body, why);
+    return r->taken != NULL && events_open(&r->events, &head->headers, body, most, why);
 }
 
 /* false: *why. The items are in the journal, or none of them is known to be. */
@@ -269,14 +286,16 @@ static bool request_take(struct intake *in, const struct http_request_head *head
                          struct http_refusal *why)
 {
     struct reading r = {.in = in, .is_events = sv_eq(head->path, SV_LIT(EVENTS_PATH))};
+    r.waits = r.is_events || in->gateway->sync != NULL; /* what Kafka has, no machine loses */
     bool ok = body_open(&r, head, body, why);
-    if (ok && !items_take(&r)) {
-        meter_add(METER_REFUSED_JOURNAL, 1);
+    if (!ok) {
+        meter_add(METER_REFUSED_FOREIGN, 1);
+    } else if (!items_take(&r)) {
         *why = (struct http_refusal){503, "journal_full",
                                      "calls cannot be recorded now: send the same again later"};
+        meter_add(METER_REFUSED_JOURNAL, 1);
+        meter_add(METER_UNCAPTURED, r.is_events ? 0 : (int64_t)r.unrecorded);
         ok = false;
-    } else if (!ok) {
-        meter_add(METER_REFUSED_FOREIGN, 1);
     }
     free(r.taken);
     return ok;
@@ -301,6 +320,12 @@ static bool request_check(const struct gateway *g, const struct http_request_hea
     return false;
 }
 
+void intake_refused(struct strview path, int status, const char *why)
+{
+    if (sv_eq(path, SV_LIT(LITELLM_PATH)))
+        log_error("proxy_log_refused", LOG_INT("status", status), LOG_STR("err", why), LOG_END);
+}
+
 void intake_begin(struct client *c, const struct http_request_head *head, size_t len)
 {
     struct http_refusal why = no_memory;
@@ -311,6 +336,8 @@ void intake_begin(struct client *c, const struct http_request_head *head, size_t
     c->state = CLIENT_BUSY;
     bool ok = request_check(c->gateway, head, &why) && (in = intake_new(c)) != NULL &&
               request_take(in, head, body, &why);
+    if (!ok)
+        intake_refused(head->path, why.status, why.message);
     buffer_consume(&c->in, len);
     buffer_clear(&c->body);
     if (!ok)

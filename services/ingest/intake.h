@@ -9,8 +9,10 @@
 
 #include "ingest/client.h"
 
-/* Nothing below /spend/ goes upstream. */
+/* Nothing below /spend/v1/ goes upstream. */
 bool intake_is_ours(struct strview path);
+/* A request was refused whole: of LiteLLM's it is said, for they never come again. */
+void intake_refused(struct strview path, int status, const char *why);
 /* Answers the request at the front of c->in (len bytes), now or when Kafka has its events. */
 void intake_begin(struct client *c, const struct http_request_head *head, size_t len);
 /* The one who sent them is gone: what was journalled goes its way. */

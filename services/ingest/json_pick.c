@@ -13,13 +13,16 @@ struct search {
     size_t count;
 };
 
-/* The part of pick's path behind `above`, which is empty or ends in a dot; null when it stands elsewhere. */
-static struct strview rest_of(const struct json_pick *pick, struct strview above)
+/* The part of pick's path behind `above`, which is empty or ends in a dot; null when it stands elsewhere, or
+ * begins otherwise than an unescaped key. */
+static struct strview rest_of(const struct json_pick *pick, struct strview above,
+                              const struct json_value *key)
 {
-    struct strview path = sv_of(pick->path);
-    if (!sv_starts_with(path, above))
+    if (strncmp(pick->path, above.ptr, above.len) != 0)
         return SV_NULL;
-    return (struct strview){path.ptr + above.len, path.len - above.len};
+    const char *rest = pick->path + above.len;
+    bool other = !key->escaped && (key->raw.len == 0 || key->raw.ptr[0] != rest[0]);
+    return other ? SV_NULL : sv_of(rest);
 }
 
 static bool object_read(struct search *s, struct strview above);
@@ -32,7 +35,7 @@ static bool member_read(struct search *s, struct strview above, const struct jso
     struct json_pick *at = NULL;
     for (size_t i = 0; i < s->count; i++) {
         struct strview more;
-        struct strview rest = rest_of(&s->pick[i], above);
+        struct strview rest = rest_of(&s->pick[i], above, key);
         if (sv_is_null(rest) || !json_scan_text_is(key, sv_cut(rest, '.', &more)))
             continue;
         s->pick[i].found = false; /* the last one counts */

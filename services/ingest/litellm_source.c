@@ -11,10 +11,12 @@
 #include "ingest/upstream_request.h"
 #include "spend/price_key.h"
 
+#include <inttypes.h>
 #include <string.h>
 
 #define OWN_TAGS "User-Agent:" /* LiteLLM's own, on every call */
 #define REDACTED "redacted-by-litellm"
+#define CLAIM_US (600 * US_PER_SECOND) /* between a call's id and when LiteLLM says that it began */
 
 enum {
     ID,
@@ -41,6 +43,9 @@ enum {
     SIZE,
     REPLY_QUALITY,
     REPLY_SIZE,
+    TIER,
+    REPLY_TIER,
+    CACHE_HIT,
     MEMBERS
 };
 enum { KEY_HASH, CLAIM, USAGE, ROUTE, HEADER_TAGS, AGENT, METADATA_MEMBERS };
@@ -88,7 +93,10 @@ static bool payload_read(struct payload *p, struct strview text, struct arena *a
                [QUALITY] = {.path = "model_parameters.quality"},
                [SIZE] = {.path = "model_parameters.size"},
                [REPLY_QUALITY] = {.path = "response.quality"},
-               [REPLY_SIZE] = {.path = "response.size"}},
+               [REPLY_SIZE] = {.path = "response.size"},
+               [TIER] = {.path = "model_parameters.service_tier"},
+               [REPLY_TIER] = {.path = "response.service_tier"},
+               [CACHE_HIT] = {.path = "cache_hit"}},
         .meta = {[KEY_HASH] = {.path = "user_api_key_hash"},
                  [CLAIM] = {.path = "spend_logs_metadata.spend_call_id"},
                  [USAGE] = {.path = "usage_object"},
@@ -120,10 +128,10 @@ static enum spend_operation operation_of(struct strview call_type)
                 {SV_INIT("transcription"), OPERATION_TRANSCRIPTION},
                 {SV_INIT("create_batch"), OPERATION_BATCH},
                 {SV_INIT("create_fine_tuning_job"), OPERATION_FINE_TUNE}};
+    if (sv_starts_with(call_type, SV_LIT("a")) && !sv_eq(call_type, SV_LIT("anthropic_messages")))
+        call_type = (struct strview){call_type.ptr + 1, call_type.len - 1}; /* asynchronous */
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        struct strview asynchronous = {call_type.ptr + 1, call_type.len - 1};
-        if (sv_eq(call_type, rows[i].word) ||
-            (call_type.len > 0 && call_type.ptr[0] == 'a' && sv_eq(asynchronous, rows[i].word)))
+        if (sv_eq(call_type, rows[i].word))
             return rows[i].operation;
     }
     return OPERATION_OTHER;
@@ -143,7 +151,7 @@ static bool time_read(const struct payload *p, int member, int64_t *us)
     memcpy(room, text.ptr, text.len);
     room[10] = 'T';
     room[text.len] = 'Z';
-    return clock_parse(text, us) || clock_parse((struct strview){room, text.len + 1}, us);
+    return (clock_parse(text, us) || clock_parse((struct strview){room, text.len + 1}, us)) && *us >= 0;
 }
 
 static bool times_read(const struct payload *p, int64_t now_us, struct foreign_item *item)
@@ -187,6 +195,13 @@ static struct opt_i64 characters_of(const struct payload *p)
     return OPT_I64(text_characters(&content.value));
 }
 
+/* LiteLLM answered out of its own cache: no provider was asked, and none charges. */
+static bool is_cache_hit(const struct payload *p)
+{
+    const struct json_pick *hit = &p->at[CACHE_HIT];
+    return hit->found && (hit->value.kind == JSON_KIND_TRUE || sv_eq(hit->whole, SV_LIT("True")));
+}
+
 /* Failures tell zeros, whatever came of the call: nothing is known of it. */
 static void usage_read(const struct payload *p, struct spend_call *call)
 {
@@ -196,6 +211,11 @@ static void usage_read(const struct payload *p, struct spend_call *call)
                      call->operation == OPERATION_RERANK;
     if (call->outcome != OUTCOME_COMPLETED)
         return;
+    if (is_cache_hit(p)) {
+        call->usage.units[USAGE_INPUT] = call->usage.units[USAGE_OUTPUT] = OPT_I64(0);
+        call->quality = QUALITY_FINAL;
+        return;
+    }
     if (call->operation == OPERATION_SPEECH) {
         call->usage.units[USAGE_CHARACTERS] = characters_of(p);
         call->quality = call->usage.units[USAGE_CHARACTERS].has ? QUALITY_FINAL : QUALITY_UNKNOWN;
@@ -246,8 +266,8 @@ static struct strview key_read(const struct payload *p)
     return sha256_from_hex(key, hash, sizeof hash) ? key : SV_NULL;
 }
 
-/* The same call tells the same id in callback and repeat; a caller may choose one of the two ids, a provider
- * the other: only both together are nobody's choice. */
+/* Callers choose the call id, LiteLLM makes it the payload's where the provider told none, and providers give
+ * ids twice: with when it began and whose key it was, no two calls tell the same, and no repeat another. */
 static bool id_read(const struct payload *p, struct foreign_item *item)
 {
     struct strview call_id = first_text(p, CALL_ID, REQUEST_ID);
@@ -255,11 +275,10 @@ static bool id_read(const struct payload *p, struct foreign_item *item)
     item->id = sv_is_empty(call_id) ? id : call_id;
     if (sv_is_empty(item->id))
         return foreign_refuse(item, "litellm_call_id, id or request_id is needed");
-    struct strview both = item->id;
-    if (!sv_is_empty(id) && !sv_eq(id, item->id))
-        both = arena_printf(p->arena, SV_FMT "/" SV_FMT, SV_ARG(item->id), SV_ARG(id));
-    item->call.call_id = uuid_v8_of(SV_LIT("litellm"), both);
-    item->call.source_id = tag_capture_text(both);
+    struct strview all = arena_printf(p->arena, SV_FMT "/" SV_FMT "/%" PRId64 "/" SV_FMT, SV_ARG(item->id),
+                                      SV_ARG(id), item->call.admitted_at, SV_ARG(item->call.key_hash));
+    item->call.call_id = uuid_v8_of(SV_LIT("litellm"), all);
+    item->call.source_id = tag_capture_text(item->id);
     return true;
 }
 
@@ -282,9 +301,13 @@ static void claim_read(const struct litellm_rules *rules, const struct payload *
     item->status = rules->bill ? FOREIGN_ACCEPTED : FOREIGN_EVIDENCE;
     if (!p->meta[CLAIM].found || sv_is_null(rules->secret))
         return;
-    if (!is_ours(claim, rules->secret, &ours)) {
+    bool signed_by_us = is_ours(claim, rules->secret, &ours);
+    int64_t apart_us = signed_by_us ? call->admitted_at - uuid_v7_ms(&ours) * 1000 : 0;
+    if (!signed_by_us || apart_us > CLAIM_US || apart_us < -CLAIM_US) {
         item->status = FOREIGN_CONFLICT;
-        call->dispute = SV_LIT("spend_call_id is not signed by us: another --spend-log-secret, or forged");
+        call->dispute =
+            signed_by_us ? SV_LIT("spend_call_id is of a call of another time: told again")
+                         : SV_LIT("spend_call_id is not signed by us: another --spend-log-secret, or forged");
         return;
     }
     item->matched = true;
@@ -361,7 +384,8 @@ bool litellm_next(struct litellm_reader *r, int64_t now_us, struct arena *a, str
         (void)foreign_refuse(item, "a payload is a JSON object, its metadata another");
         return true;
     }
-    if (!id_read(&p, item) || !times_read(&p, now_us, item))
+    call->key_hash = key_read(&p);
+    if (!times_read(&p, now_us, item) || !id_read(&p, item))
         return true;
     call->operation = operation_of(text_at(&p, CALL_TYPE));
     call->outcome = sv_eq(text_at(&p, STATUS), SV_LIT("failure")) ? OUTCOME_FAILED : OUTCOME_COMPLETED;
@@ -369,7 +393,9 @@ bool litellm_next(struct litellm_reader *r, int64_t now_us, struct arena *a, str
     call->provider = text_at(&p, PROVIDER);
     call->model_requested = first_text(&p, GROUP, MODEL);
     call->model_replied = text_at(&p, MODEL);
-    call->key_hash = key_read(&p);
+    call->service_tier = first_text(&p, TIER, REPLY_TIER);
+    if (sv_eq_nocase(call->service_tier, SV_LIT("batch"))) /* as of a reply through ingest */
+        call->service_tier = SV_NULL;
     call->user_agent = tag_capture_text(json_pick_text(&p.meta[AGENT], a));
     struct strview route = tag_capture_text(json_pick_text(&p.meta[ROUTE], a));
     call->path = sv_is_empty(route) ? SV_LIT(LITELLM_PATH) : route;

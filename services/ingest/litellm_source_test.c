@@ -184,17 +184,31 @@ static void test_an_array_with_nulls(void **state)
         assert_int_equal(items[i].status, FOREIGN_EVIDENCE);
 }
 
-static struct foreign_item claim(const char *text, bool bill)
+static struct foreign_item payload(const char *members, bool bill)
 {
     struct foreign_item item;
-    struct strview body =
-        arena_printf(&arena,
-                     "[null,{\"litellm_call_id\":\"x\",\"call_type\":\"acompletion\",\"status\":\"success\","
-                     "\"startTime\":1800000000.5,\"model\":\"m\",\"metadata\":{\"spend_logs_metadata\":%s}}]",
-                     text);
+    struct strview body = arena_printf(
+        &arena, "[null,{\"litellm_call_id\":\"x\",\"call_type\":\"acompletion\",\"status\":\"success\",%s}]",
+        members);
     assert_int_equal(read_all(body, bill, &item, 1), 1);
     assert_string_equal(item.why, "");
     return item;
+}
+
+static struct foreign_item claim_at(const char *text, int64_t start, bool bill)
+{
+    char members[512];
+    (void)snprintf(members, sizeof members,
+                   "\"startTime\":%lld.5,\"model\":\"m\",\"metadata\":{\"spend_logs_metadata\":%s}",
+                   (long long)start, text);
+    return payload(members, bill);
+}
+
+static struct foreign_item claim(const char *text, bool bill)
+{
+    struct uuid ours;
+    assert_true(uuid_parse(SV_LIT(CALL_ID), &ours));
+    return claim_at(text, uuid_v7_ms(&ours) / 1000, bill);
 }
 
 static void test_claims(void **state)
@@ -214,6 +228,9 @@ static void test_claims(void **state)
     item = claim(text, false);
     assert_int_equal(item.status, FOREIGN_EVIDENCE);
     assert_true(item.matched);
+    item = claim_at(text, uuid_v7_ms(&ours) / 1000 + 601, true); /* told again, of another call */
+    assert_int_equal(item.status, FOREIGN_CONFLICT);
+    assert_int_not_equal(uuid_cmp(&item.call.call_id, &ours), 0);
     text[strlen(text) - 3] ^= 1;
     for (int bill = 0; bill < 2; bill++) {
         item = claim(text, bill != 0);
@@ -230,14 +247,49 @@ static void test_claims(void **state)
     assert_int_equal(item.status, FOREIGN_EVIDENCE);
 }
 
-/* Two attempts of a call of ours tell the same. */
+/* The same again is the same call; a caller that gives one id to many does not make them one. */
 static void test_ids(void **state)
 {
     (void)state;
     struct foreign_item a = claim("null", true);
     struct foreign_item b = claim("{}", true);
+    struct foreign_item later = claim_at("null", 1800000001, true);
     assert_int_equal(uuid_cmp(&a.call.call_id, &b.call.call_id), 0);
+    assert_int_not_equal(uuid_cmp(&a.call.call_id, &later.call.call_id), 0);
     assert_int_equal(a.call.call_id.byte[6] >> 4, 8);
+    assert_true(sv_eq(a.call.source_id, SV_LIT("x")));
+}
+
+#define START "\"startTime\":1800000000.5,\"model\":\"m\""
+#define USED  "\"metadata\":{\"usage_object\":{\"prompt_tokens\":7,\"completion_tokens\":3}}"
+
+static void test_the_tier_and_the_cache(void **state)
+{
+    (void)state;
+    struct foreign_item item = payload(START "," USED ",\"model_parameters\":{\"service_tier\":\"flex\"},"
+                                             "\"response\":{\"service_tier\":\"default\"}",
+                                       true);
+    assert_true(sv_eq(item.call.service_tier, SV_LIT("flex")));
+    item = payload(START "," USED ",\"response\":{\"service_tier\":\"priority\"}", true);
+    assert_true(sv_eq(item.call.service_tier, SV_LIT("priority")));
+    item = payload(START "," USED ",\"response\":{\"service_tier\":\"batch\"}", true);
+    assert_true(sv_is_null(item.call.service_tier));
+    check_units(&item.call, 7, 0, 3);
+    item = payload(START "," USED ",\"cache_hit\":true", true);
+    check_units(&item.call, 0, 0, 0);
+    assert_int_equal(item.call.quality, QUALITY_FINAL);
+    item = payload(START "," USED ",\"cache_hit\":\"True\"", true);
+    check_units(&item.call, 0, 0, 0);
+}
+
+/* What tells one side alone would be billed as if the other were nothing. */
+static void test_half_a_usage_is_none(void **state)
+{
+    (void)state;
+    struct foreign_item item = payload(
+        START ",\"metadata\":{\"usage_object\":{\"completion_tokens\":3,\"prompt_tokens\":null}}", true);
+    assert_true(usage_is_empty(&item.call.usage));
+    assert_int_equal(item.call.quality, QUALITY_UNKNOWN);
 }
 
 static void test_bodies(void **state)
@@ -290,6 +342,8 @@ int main(void)
         cmocka_unit_test(test_an_array_with_nulls),
         cmocka_unit_test(test_claims),
         cmocka_unit_test(test_ids),
+        cmocka_unit_test(test_the_tier_and_the_cache),
+        cmocka_unit_test(test_half_a_usage_is_none),
         cmocka_unit_test(test_bodies),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -9,7 +9,6 @@ from decimal import Decimal
 import pytest
 
 from integration.settle import judge, read_topic, settle
-from oracle import avro
 from shapes_litellm_test import ASK_AGAIN, WAYS, ask, way_of
 from stack import ROOT, Stack, http, wait_until
 
@@ -52,7 +51,7 @@ def heard():
         def ask_all(ingest, into):
             for _ in range(ASK_AGAIN):  # LiteLLM loses callbacks that come while it POSTs others
                 for way in [way for way in WAYS if into.get(way) not in told()]:
-                    into[way] = ask(ingest.url, stack.litellm_key, way)
+                    into[way] = ask(ingest.url, stack.litellm_key, way)[0]["x-spend-call-id"]
                 with contextlib.suppress(TimeoutError):
                     wait_until(lambda: set(into.values()) <= set(told()), 15, "LiteLLM's callbacks")
                     return
@@ -192,16 +191,36 @@ def test_by_default_nothing_of_it_is_billed(compare):
     assert metrics['spend_ingest_proxy_log_calls_total{seen="elsewhere"}'] == len(payloads)
 
 
-def test_a_call_id_that_is_not_signed_by_us_is_a_conflict(compare):
+def forged():
     payload = json.loads((DATA / "callback_success.json").read_text(encoding="utf-8"))[0]
-    forged = f"{uuid.uuid4()}.{'0' * 32}"
-    payload["metadata"]["spend_logs_metadata"] = {"spend_call_id": forged}
-    items = tell(compare.services["ingest"], compare.secret("ingest"), payload)
+    payload["metadata"]["spend_logs_metadata"] = {"spend_call_id": f"{uuid.uuid4()}.{'0' * 32}"}
+    return payload
+
+
+def test_a_call_id_that_is_not_signed_by_us_is_a_conflict(compare):
+    items = tell(compare.services["ingest"], compare.secret("ingest"), forged())
     assert [item["status"] for item in items] == ["conflict"]
+    assert compare.services["ingest"].metrics()['spend_ingest_proxy_log_total{result="conflict"}'] == 1
     settle(compare)
-    letters = [avro.DEAD_LETTER.decode(record.value()) for record in read_topic(compare.brokers, ["spend.dlq.conflict"])]
-    assert [(letter["kind"], letter["raw_nanos"], uuid.UUID(bytes=letter["call_id"])) for letter in letters] == [
-        ("notice", None, uuid.UUID(items[0]["call_id"]))]
-    assert compare.api("GET", f"/v1/calls/{items[0]['call_id']}")[0] == 404
-    assert suspense(compare) == 0
+    assert not read_topic(compare.brokers, ["spend.calls"])
     judge(compare, provider=False)
+
+
+def test_where_they_are_billed_its_cost_waits_in_suspense(heard):
+    stack, *_ = heard
+    before = suspense(stack)
+    items = tell(stack.services["ingest"], stack.secret("ingest"), [forged()])
+    assert [item["status"] for item in items] == ["conflict"]
+    settle(stack)
+    assert raw_of(stack, items[0]["call_id"]) == ("dead", "0.000725", "~suspense/conflict")
+    assert before - suspense(stack) == Decimal("0.000725")
+    judge(stack)
+
+
+def test_what_is_refused_whole_is_said(heard):
+    """LiteLLM never sends again."""
+    stack, *_ = heard
+    ingest = stack.services["ingest"]
+    tell(ingest, "not-the-token", [], status=401)
+    tell(ingest, stack.secret("ingest"), b"[1", status=400)
+    assert ingest.log().count("proxy_log_refused") == 2

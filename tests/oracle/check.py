@@ -73,7 +73,7 @@ class Judgement:
                 self.wrong.say("waiting", f"{record.name}: the configuration up to its time was not published")
                 continue
             self.decisions[record.where] = decision
-            if decision["call"] is not None and not decision.get("disputed"):
+            if decision["call"] is not None:
                 call = decision["call"]
                 kind = "suspense" if decision["reason"] else "attributed"
                 self.calls.setdefault(call["call_id"], fold.Folded()).add(call, decision["hash"], kind, decision)
@@ -114,12 +114,12 @@ class Judgement:
         except avro.AvroError as error:
             self.wrong.say(kind, f"{record.name}: {error}")
             return
+        if value.get("kind") == "notice":
+            return
         origin = value["origin"]
         where = (origin["topic"], origin["partition"], origin["offset"])
-        decision = self.decisions.get(where)
-        if value.get("kind") == "notice" and not (decision and decision.get("disputed")):
-            return
         seen[where] += 1
+        decision = self.decisions.get(where)
         if decision is None:
             self.wrong.say(kind, f"{record.name}: made from {where}, which is no decided record of spend.calls")
             return
@@ -147,7 +147,6 @@ class Judgement:
         source = decision["record"]
         yield "topic", topic_of(decision), record.topic
         yield "reason", decision["reason"], value["reason"]
-        yield "kind", "notice" if decision.get("disputed") else "call", value["kind"]
         # a key or value that no honest record has is cut: the whole lies at the origin
         yield "key", source.key and source.key[:KEY_KEPT], record.key
         yield "original", (source.value or b"")[:ORIGINAL_KEPT], value["original"]
@@ -167,7 +166,7 @@ class Judgement:
         told = Counter()
         for record in self.world.records["spend.dlq.conflict"]:
             value = avro.DEAD_LETTER.decode(record.value)
-            if value["kind"] == "notice" and value["origin"]["topic"] != "spend.calls":
+            if value["kind"] == "notice":
                 told[value["call_id"]] += 1
         for call_id, count in told.items():
             folded = self.calls.get(call_id)

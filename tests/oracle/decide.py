@@ -84,15 +84,14 @@ def decide(record, registry, prices, rules=None):
         call = read_call(record)
     except Malformed as error:
         return {**base, "reason": "malformed", "call": None, "why": str(error)}
-    if call["dispute"] is not None:
-        return {**base, "call": call, "hash": fold.call_hash(call), "reason": "conflict", "disputed": True, "tags": call["tags"],
-                "raw": None, "price_version": None, "estimated": False, "why": call["dispute"]}
     deadline = attribute.known_by(call, record.at)
     if registry.watermark < deadline:
         return None
     named = attribute.attribute(call, registry, deadline, rules)
     rated = rater.rate(call, registry, prices, deadline)
     reason = None if named["verdict"] == "account" else named["verdict"]
+    if call["dispute"] is not None:
+        reason = "conflict"
     if reason is None and rated["raw"] is None:
         reason = "unpriced"
     out = {**base, "call": call, "hash": fold.call_hash(call), "reason": reason, "tags": named["tags"],

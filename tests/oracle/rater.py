@@ -72,6 +72,9 @@ def find_image(book, provider, model, variant):
     provider = provider_prefix(provider or "")
     if not model or not quality or not size:
         return None
+    own = model[len(provider) + 1:] if provider and model.startswith(provider + "/") else model
+    if provider not in ("", "openai", "azure") and f"{provider}/{own}" in book.entries:
+        return None  # others have prices of their own
     base = f"{size}/{model}"
     if provider and model.startswith(provider + "/"):
         base = f"{provider}/{size}/{model[len(provider) + 1:]}"
@@ -119,15 +122,17 @@ def _priced(model, call, registry, book, deadline):
     """(entry, did the alias fail): the alias's entry, else the model's own."""
     alias = registry.find("model", model, call["admitted_at"], deadline) if model else None
 
+    def sized(name):
+        if call["variant"] is None or (call["usage"]["images"] or 0) <= 0:
+            return None
+        return find_image(book, call["provider"], name, call["variant"])
+
     def find(name):
-        sized = None
-        if call["variant"] is not None and (call["usage"]["images"] or 0) > 0:
-            sized = find_image(book, call["provider"], name, call["variant"])
-        return sized or find_entry(book, call["operation"], call["provider"], name)
+        return sized(name) or find_entry(book, call["operation"], call["provider"], name)
 
     if not (alias and alias["price_key"]):
         return find(model), False
-    entry = book.entries.get(alias["price_key"]) or find(alias["price_key"])
+    entry = sized(alias["price_key"]) or book.entries.get(alias["price_key"]) or find(alias["price_key"])
     return (entry, False) if entry else (find(model), True)
 
 

@@ -85,7 +85,8 @@ void journal_set_aside(struct journal *j);
  * its files are gone; the err says. */
 bool journal_begin(struct journal *j, const struct uuid *call_id, struct strview head,
                    struct journal_call **out, struct err *err) NODISCARD;
-/* Writes `finished` at once, of a call that was over when it was told. As journal_begin else. */
+/* Writes `finished` at once, of a call that was over when it was told. As journal_begin else, but within half
+ * of the journal's segments: others can tell again, a caller waits. */
 bool journal_put(struct journal *j, const struct uuid *call_id, struct strview bytes,
                  struct journal_call **out, struct err *err) NODISCARD;
 /* The seq that the next journal_begin or _put gives: a head is made with it. */

@@ -137,9 +137,11 @@ static const struct price_entry *find_path(const struct price_book *book, const 
     return price_book_find(book, sv_of_bytes(key, len));
 }
 
-const struct price_entry *price_key_find_image(const struct price_book *book, struct strview provider,
-                                               struct strview model, struct strview variant)
+const struct price_entry *price_key_find_image(const struct price_book *book, const struct spend_call *call,
+                                               struct strview model)
 {
+    struct strview provider = price_key_provider(call->provider);
+    struct strview variant = call->variant;
     struct strview size;
     struct strview last = model;
     struct strview tail;
@@ -153,7 +155,11 @@ const struct price_entry *price_key_find_image(const struct price_book *book, st
         last = sv_cut(rest, '/', &rest);
     struct strview quality = {variant.ptr, sv_is_null(size) ? 0 : variant.len - size.len - 1};
     char joined[2 * LIMIT_TEXT_BYTES + 2];
-    if (sv_is_empty(model) || quality.len == 0 || size.len == 0 ||
+    bool openai =
+        sv_is_empty(provider) || sv_eq(provider, SV_LIT("openai")) || sv_eq(provider, SV_LIT("azure"));
+    if (!openai && find_joined(book, provider, name) != NULL)
+        return NULL; /* others have prices of their own */
+    if (call->usage.units[USAGE_IMAGES].v <= 0 || sv_is_empty(model) || quality.len == 0 || size.len == 0 ||
         quality.len + before.len > LIMIT_TEXT_BYTES)
         return NULL;
     memcpy(joined, quality.ptr, quality.len);

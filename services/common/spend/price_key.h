@@ -25,11 +25,12 @@ const struct price_entry *price_key_find(const struct price_book *book, enum spe
 struct strview price_key_variant(struct strview quality, struct strview size, struct arena *a);
 
 /*
- * The entry of an image's variant ("hd/1024-x-1792"), in LiteLLM's order: quality and size before the model,
- * size alone, the same without the provider in the model's name. NULL: none is priced by it.
+ * The entry of a call's images by their variant ("hd/1024-x-1792"), in LiteLLM's order: quality and size
+ * before the model, size alone, the same without the provider in the model's name. NULL: none is priced by
+ * it, or the provider is neither OpenAI nor Azure and has its own entry.
  */
-const struct price_entry *price_key_find_image(const struct price_book *book, struct strview provider,
-                                               struct strview model, struct strview variant);
+const struct price_entry *price_key_find_image(const struct price_book *book, const struct spend_call *call,
+                                               struct strview model);
 
 /* Other entries price the same model by size: "512-x-512/dall-e-2" beside "dall-e-2". */
 bool price_key_has_sizes(const struct price_book *book, struct strview key);

@@ -168,8 +168,10 @@ static void test_an_image_is_found_in_litellms_order(void **state)
     struct err err = {0};
     assert_true(price_book_parse(&book, SV_LIT(json), &report, &err));
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        const struct price_entry *found =
-            price_key_find_image(book, sv_of(rows[i].provider), sv_of(rows[i].model), sv_of(rows[i].variant));
+        struct spend_call call = {.provider = sv_of(rows[i].provider), .variant = sv_of(rows[i].variant)};
+        assert_null(price_key_find_image(book, &call, sv_of(rows[i].model)));
+        call.usage.units[USAGE_IMAGES] = OPT_I64(1);
+        const struct price_entry *found = price_key_find_image(book, &call, sv_of(rows[i].model));
         assert_true(sv_eq(found == NULL ? SV_NULL : found->key, sv_of(rows[i].key)));
     }
     price_book_free(book);

@@ -536,11 +536,8 @@ struct lookup {
 
 static const struct price_entry *find_named(const struct lookup *l, struct strview model)
 {
-    const struct spend_call *call = l->call;
-    const struct price_entry *sized = NULL;
-    if (!sv_is_null(call->variant) && call->usage.units[USAGE_IMAGES].v > 0)
-        sized = price_key_find_image(l->book, price_key_provider(call->provider), model, call->variant);
-    return sized != NULL ? sized : price_key_find(l->book, call->operation, call->provider, model);
+    const struct price_entry *e = price_key_find_image(l->book, l->call, model);
+    return e != NULL ? e : price_key_find(l->book, l->call->operation, l->call->provider, model);
 }
 
 /* The entry of one model name: its alias's, else its own. */
@@ -553,7 +550,9 @@ static const struct price_entry *find_model(const struct lookup *l, struct strvi
         alias = registry_find(l->registry, REGISTRY_MODEL, model, l->call->admitted_at, l->known_by);
     if (alias == NULL || sv_is_empty(alias->price_key))
         return find_named(l, model);
-    const struct price_entry *entry = price_book_find(l->book, alias->price_key);
+    const struct price_entry *entry = price_key_find_image(l->book, l->call, alias->price_key);
+    if (entry == NULL)
+        entry = price_book_find(l->book, alias->price_key);
     if (entry == NULL)
         entry = find_named(l, alias->price_key);
     if (entry != NULL)

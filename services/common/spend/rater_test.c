@@ -800,6 +800,8 @@ static void test_images_cost_what_their_quality_and_size_do(void **state)
         {"openai", "openai/dall-e-3", "hd/1024-x-1792", "hd/1024-x-1792/dall-e-3", 1, 119991173},
         {"openai", "dall-e-2", "standard/512-x-512", "512-x-512/dall-e-2", 3, 53949235},
         {"azure", "azure/dall-e-3", "hd/1024-x-1024", "hd/1024-x-1024/dall-e-3", 1, 79995863},
+        {"aiml", "dall-e-3", "hd/1024-x-1792", "aiml/dall-e-3", 1, 52000000},
+        {"aiml", "dall-e-2", "standard/512-x-512", "aiml/dall-e-2", 1, 26000000},
         {NULL, "gpt-image-1.5", "low/1024-x-1536", "low/1024-x-1536/gpt-image-1.5", 1, 13000000},
         {"nscale", "black-forest-labs/FLUX.1-schnell", "standard/512-x-512",
          "nscale/black-forest-labs/FLUX.1-schnell", 1, 340787},

@@ -126,7 +126,7 @@ struct spend_call {
     int64_t request_bytes;
     int64_t reply_bytes;
     struct strview variant; /* of an image, as price keys have it: "standard/1024-x-1024" */
-    struct strview dispute; /* not null: evidence that contradicts itself, never billed; says how */
+    struct strview dispute; /* not null: why it is not to be believed; its cost goes to suspense */
 };
 
 /* The words of the schema. _parse is false on any other word. */
