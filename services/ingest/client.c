@@ -42,8 +42,31 @@ static void want_write(struct client *c, bool want)
     (void)(want ? event_add(&c->write_event, NULL) : event_del(&c->write_event));
 }
 
+static void due_drop(struct client *c)
+{
+    if (!c->is_due)
+        return;
+    c->is_due = false;
+    *(c->due_older == NULL ? &c->gateway->due_clients : &c->due_older->due_newer) = c->due_newer;
+    if (c->due_newer != NULL)
+        c->due_newer->due_older = c->due_older;
+}
+
+void client_flush_later(struct client *c)
+{
+    if (c->is_due)
+        return;
+    c->is_due = true;
+    c->due_older = NULL;
+    c->due_newer = c->gateway->due_clients;
+    if (c->due_newer != NULL)
+        c->due_newer->due_older = c;
+    c->gateway->due_clients = c;
+}
+
 void client_close(struct client *c)
 {
+    due_drop(c);
     struct gateway *g = c->gateway;
     struct exchange *x = c->exchange;
     struct intake *intake = c->intake;
@@ -106,6 +129,7 @@ bool client_flush(struct client *c)
 {
     size_t sent = 0;
     size_t free_to_go = c->held && c->out.len > 0 ? c->out.len - 1 : c->out.len;
+    due_drop(c);
     while (!c->broken && sent < free_to_go) {
         ssize_t n = send(c->fd, c->out.data + sent, free_to_go - sent, MSG_NOSIGNAL);
         if (n > 0) {
@@ -338,6 +362,15 @@ static void process(struct client *c)
         free(c);
 }
 
+void client_flush_due(struct gateway *g)
+{
+    while (g->due_clients != NULL) {
+        struct client *c = g->due_clients;
+        if (client_flush(c) && c->out.len < BACKLOG_LOW)
+            process(c); /* what had to wait behind it */
+    }
+}
+
 void client_exchange_done(struct client *c, bool whole)
 {
     c->exchange = NULL;
@@ -349,8 +382,7 @@ void client_exchange_done(struct client *c, bool whole)
     c->head_request = false;
     if (c->in.len == 0 && c->in.room > KEEP_BYTES)
         buffer_free(&c->in);
-    if (!client_flush(c))
-        return;
+    client_flush_later(c);
     want_read(c, true);
     process(c);
 }

@@ -47,6 +47,9 @@ struct client {
     int64_t moved_us;      /* bytes last went out, or there were none to go */
     struct client *older;
     struct client *newer;
+    bool is_due; /* in the gateway's list of those to flush */
+    struct client *due_older;
+    struct client *due_newer;
 };
 
 /* Takes the socket, also on failure. */
@@ -61,6 +64,9 @@ void client_drain(struct client *c);
 void client_write(struct client *c, struct strview bytes);
 /* Sends what is waiting. May close the client: false. */
 bool client_flush(struct client *c);
+/* The same at the end of the loop's turn: what is sent in one go wakes the others once. */
+void client_flush_later(struct client *c);
+void client_flush_due(struct gateway *g);
 size_t client_backlog(const struct client *c);
 /* An error of ours, as JSON, whole. call_id NULL: none. Ends the reply. */
 void client_answer(struct client *c, const struct http_refusal *why, const char *call_id, int retry_after_s);

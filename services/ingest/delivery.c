@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LINGER_MS     20
+#define LINGER_MS     40
 #define QUEUE_RECORDS 200000
 #define POLLS_A_TURN  64
 #define BEAT_BYTES    4096

@@ -6,19 +6,19 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "ingest/clock_probe.h"
+#include "ingest/exchange_call.h"
 #include "ingest/meter.h"
 #include "ingest/reply_relay.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#define READS_A_TURN  8
-#define BACKLOG_HIGH  (256 << 10)
-#define RETRY_AFTER_S 1
+#define READS_A_TURN   8
+#define BACKLOG_HIGH   (256 << 10)
+#define RETRY_AFTER_S  1
+#define SPARE_IN_BYTES (16 << 10)
 
 static const struct http_refusal no_memory = {503, "overloaded", "out of memory"};
-static const struct http_refusal journal_full = {503, "journal_full",
-                                                 "calls cannot be recorded now, so none is let through"};
 static const struct http_refusal unreachable = {502, "upstream_unreachable",
                                                 "the upstream cannot be reached"};
 static const struct http_refusal broke_off = {502, "upstream_failed",
@@ -35,15 +35,23 @@ static const struct upstream_events link_events = {on_connected, on_readable, on
 
 static struct exchange *exchange_new(struct gateway *g, struct client *c)
 {
-    struct exchange *x = calloc(1, sizeof *x);
-    if (x == NULL)
+    struct exchange *x = g->spare_exchanges;
+    struct arena arena;
+    arena_init(&arena, 128 << 10);
+    if (x != NULL) {
+        g->spare_exchanges = x->newer;
+        g->spare_count--;
+        arena = x->arena;
+        memset(x, 0, sizeof *x);
+    } else if ((x = calloc(1, sizeof *x)) == NULL) {
         return NULL;
+    }
+    x->arena = arena;
     x->gateway = g;
     x->client = c;
     x->started_us = clock_mono_us();
     x->wait.done = on_disk_answer;
     x->wait.arg = x;
-    arena_init(&x->arena, 128 << 10);
     buffer_init(&x->reply_in, REPLY_HEAD_BYTES_MAX + GATEWAY_READ_BYTES);
     x->newer = g->exchanges;
     if (x->newer != NULL)
@@ -54,16 +62,40 @@ static struct exchange *exchange_new(struct gateway *g, struct client *c)
     return x;
 }
 
+static void due_drop(struct exchange *x)
+{
+    if (!x->is_due)
+        return;
+    x->is_due = false;
+    *(x->due_older == NULL ? &x->gateway->due_exchanges : &x->due_older->due_newer) = x->due_newer;
+    if (x->due_newer != NULL)
+        x->due_newer->due_older = x->due_older;
+}
+
+static void due_add(struct exchange *x)
+{
+    x->is_due = true;
+    x->due_older = NULL;
+    x->due_newer = x->gateway->due_exchanges;
+    if (x->due_newer != NULL)
+        x->due_newer->due_older = x;
+    x->gateway->due_exchanges = x;
+}
+
+static void in_free(struct gateway *g, struct buffer *in);
+
 static void request_free(struct exchange *x)
 {
+    in_free(x->gateway, &x->request.head);
+    in_free(x->gateway, &x->in);
     upstream_request_free(&x->request);
-    buffer_free(&x->in);
     buffer_free(&x->body);
 }
 
 static void exchange_free(struct exchange *x)
 {
     struct gateway *g = x->gateway;
+    due_drop(x);
     *(x->older == NULL ? &g->exchanges : &x->older->newer) = x->newer;
     if (x->newer != NULL)
         x->newer->older = x->older;
@@ -75,102 +107,45 @@ static void exchange_free(struct exchange *x)
     buffer_free(&x->reply_in);
     if (x->is_call)
         reply_watch_free(&x->watch);
+    if (g->spare_count < GATEWAY_SPARES && !g->draining) {
+        arena_reset(&x->arena);
+        x->newer = g->spare_exchanges;
+        g->spare_exchanges = x;
+        g->spare_count++;
+        return;
+    }
     arena_free(&x->arena);
     free(x);
 }
 
-static void tags_count(const struct gateway *g, const struct tag_capture *capture)
+void exchange_spares_free(struct gateway *g)
 {
-    const struct tag_set *set = &capture->tags;
-    struct strview value;
-    struct strview other;
-    meter_add(METER_TAGS_EMPTY, (int64_t)set->empty);
-    meter_add(METER_TAGS_NON_STRING, (int64_t)set->non_string);
-    meter_add(METER_TAGS_REFUSED, (int64_t)set->refused);
-    meter_add(METER_TAGS_TRUNCATED, set->fault != TAG_FAULT_NONE ? 1 : 0);
-    meter_add(METER_BODY_UNPARSED, capture->body_unparsed ? 1 : 0);
-    const char *const keys[] = {g->options->tag_account, g->options->tag_task, g->options->tag_conversation};
-    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
-        if (tag_find_value(set->tags, set->count, sv_of(keys[i]), &value, &other) != TAG_VALUE_NONE)
-            return;
-    meter_add(METER_TAGS_UNTAGGED, 1);
+    for (struct exchange *x = g->spare_exchanges, *next; x != NULL; x = next) {
+        next = x->newer;
+        arena_free(&x->arena);
+        free(x);
+    }
+    while (g->spare_in_count > 0)
+        buffer_free(&g->spare_in[--g->spare_in_count]);
 }
 
-/* `open` in the journal. false: *why says what the caller is told. */
-static bool entry_open(struct exchange *x, struct http_refusal *why)
+/* Memory of requests goes round: given back to malloc it would be taken apart and put together each time. */
+static void in_free(struct gateway *g, struct buffer *in)
 {
-    struct gateway *g = x->gateway;
-    struct err err = {0};
-    buffer_clear(&g->record);
-    if (!call_record_encode(&x->call, &g->record, &err)) {
-        log_error("call_record_refused", LOG_STR("call_id", x->call_id), LOG_ERR(&err), LOG_END);
-        meter_add(METER_REFUSED_RECORD, 1);
-        *why = (struct http_refusal){500, "record", "the call could not be recorded"};
-        return false;
+    if (in->room == 0 || in->room > SPARE_IN_BYTES || g->spare_in_count == GATEWAY_SPARES) {
+        buffer_free(in);
+        return;
     }
-    if (journal_begin(g->journal, &x->call.call_id, buffer_view(&g->record), &x->entry, &err)) {
-        x->round = x->entry->round;
-        return true;
-    }
-    if (g->fail_open) {
-        meter_add(METER_UNCAPTURED, 1);
-        return true;
-    }
-    meter_add(err.code == ERR_FULL ? METER_REFUSED_JOURNAL : METER_REFUSED_DISK, 1);
-    *why = err.code == ERR_FULL ? journal_full : not_on_disk;
-    return false;
+    buffer_clear(in);
+    g->spare_in[g->spare_in_count++] = *in;
+    buffer_init(in, in->cap);
 }
 
-/* A call: capture, request, record, in this order: nothing can fail after `open` but the exchange itself. */
-static bool call_open(struct exchange *x, const struct http_request_head *head, struct strview body,
-                      const struct route *route, struct http_refusal *why)
+static void in_take(struct gateway *g, struct buffer *in, size_t cap)
 {
-    struct gateway *g = x->gateway;
-    int64_t now = clock_now_us() + clock_probe_offset_us(); /* every time of a record is Postgres's */
-    struct call_start start = {
-        .call_id = uuid_v7(now),
-        .instance = journal_instance(g->journal),
-        .boot = journal_boot(g->journal),
-        .seq = journal_next_seq(g->journal),
-        .received_at = now,
-        .admitted_at = now,
-        .operation = route->operation,
-        .provider = route->provider,
-        .path = head->path,
-        .upstream = upstream_address(g->upstream)->name,
-        .request_bytes = body.len,
-    };
-    *why = no_memory;
-    arena_reset(&g->scratch);
-    x->is_call = true;
-    reply_watch_init(&x->watch, route->operation, sv_of(route->provider), &g->scratch);
-    struct capture_source from = {&head->headers, head->target, body, g->litellm, route->operation};
-    if (!tag_capture_read(g->capture, &from, g->sha, &g->scratch) ||
-        !call_record_start(&start, g->capture, &x->arena, &x->call) ||
-        !arena_dup(&x->arena, g->capture->stamp, &x->stamp))
-        return false;
-    uuid_format(&start.call_id, x->call_id);
-    x->request_text = g->capture->text_bytes;
-    if (g->capture->characters.has)
-        usage_reader_note(&x->watch.reader, USAGE_PATH_CHARACTERS, g->capture->characters.v);
-    struct body_edit edit = {.needed = false};
-    bool chat = route->operation == OPERATION_CHAT || route->operation == OPERATION_COMPLETION;
-    if (g->include_usage && chat && g->capture->stream)
-        edit = stream_ask_plan(&g->capture->ask);
-    x->asked = edit.needed;
-    struct upstream_marks marks = {&start.call_id, g->capture, g->secret, g->litellm,
-                                   x->watch.reader.table.count > 0};
-    struct err err;
-    if (!upstream_request_make(&x->request, upstream_address(g->upstream), head, body, &edit, &marks, &err)) {
-        *why =
-            (struct http_refusal){431, "headers_too_large", "the request's headers are too large to pass on"};
-        return false;
-    }
-    if (!entry_open(x, why))
-        return false;
-    tags_count(g, g->capture);
-    meter_add(METER_USAGE_ASKED, x->asked ? 1 : 0);
-    return true;
+    buffer_init(in, cap);
+    if (g->spare_in_count > 0)
+        *in = g->spare_in[--g->spare_in_count];
 }
 
 static bool pass_open(struct exchange *x, const struct http_request_head *head, struct strview body,
@@ -187,7 +162,7 @@ static bool pass_open(struct exchange *x, const struct http_request_head *head, 
 static bool request_take(struct exchange *x, struct client *c, size_t len)
 {
     struct buffer rest;
-    buffer_init(&rest, c->in.cap);
+    in_take(x->gateway, &rest, c->in.cap);
     if (!buffer_append(&rest, c->in.data + len, c->in.len - len))
         return false;
     x->in = c->in;
@@ -195,59 +170,6 @@ static bool request_take(struct exchange *x, struct client *c, size_t len)
     c->in = rest;
     buffer_init(&c->body, x->body.cap);
     return true;
-}
-
-/* Whatever a reply says in texts, its numbers are recorded: evidence goes first, then every text of it. */
-static bool record_make(struct exchange *x, struct err *err)
-{
-    struct spend_call *call = &x->call;
-    struct buffer *record = &x->gateway->record;
-    buffer_clear(record);
-    if (call_record_encode(call, record, err))
-        return true;
-    if (!sv_is_null(call->provider_usage)) {
-        call->provider_usage = SV_NULL;
-        meter_add(METER_USAGE_CUT, 1);
-        buffer_clear(record);
-        if (call_record_encode(call, record, err))
-            return true;
-    }
-    log_error("reply_texts_dropped", LOG_STR("call_id", x->call_id), LOG_ERR(err), LOG_END);
-    meter_add(METER_TEXT_CUT, 1);
-    call->model_replied = call->service_tier = call->upstream_call_id = SV_NULL;
-    buffer_clear(record);
-    return call_record_encode(call, record, err);
-}
-
-/* Writes `finished` and hands it to Kafka. */
-static void call_finish(struct exchange *x, enum spend_outcome outcome, bool whole)
-{
-    struct gateway *g = x->gateway;
-    struct err err = {0};
-    if (!x->is_call || x->entry == NULL)
-        return;
-    int64_t now = clock_mono_us();
-    struct call_end end = {.outcome = outcome,
-                           .reply_whole = whole,
-                           .estimate_failed = g->estimate_failed,
-                           .request_text = x->request_text,
-                           .stamp = x->stamp,
-                           .finished_at = clock_now_us() + clock_probe_offset_us(),
-                           .ttfb_us = x->first_us == 0 ? -1 : x->first_us - x->started_us,
-                           .duration_us = now - x->started_us,
-                           .reply_bytes = x->reply_bytes};
-    call_record_end(&x->call, &end, &x->watch);
-    bool ok = record_make(x, &err);
-    struct journal_call *entry = x->entry;
-    x->entry = NULL;
-    if (!ok || !journal_finish(entry, buffer_view(&g->record), &err)) {
-        log_error("call_not_finished", LOG_STR("call_id", x->call_id), LOG_ERR(&err), LOG_END);
-        journal_leave(entry, ok ? buffer_view(&g->record) : SV_NULL);
-        return;
-    }
-    x->round = entry->round;
-    call_record_count(&x->call);
-    delivery_send(g->delivery, entry);
 }
 
 /* next goes on once the disk has answered for what the journal holds of the call; x may be gone afterwards.
@@ -294,6 +216,7 @@ static void exchange_end(struct exchange *x, const struct http_refusal *answer, 
 {
     x->answer = answer;
     x->whole = whole;
+    due_drop(x);
     upstream_drop(x->link); /* nothing more may come of it while the disk is waited for */
     x->link = NULL;
     if (x->client != NULL)
@@ -307,7 +230,7 @@ static void exchange_complete(struct exchange *x, bool over)
     enum spend_outcome outcome = x->client == NULL && !x->had_all ? OUTCOME_ABORTED : OUTCOME_COMPLETED;
     if (x->status >= 300 || (x->is_call && x->watch.reader.has_error && !x->watch.reader.has_usage))
         outcome = OUTCOME_FAILED;
-    call_finish(x, outcome, true);
+    exchange_call_finish(x, outcome, true);
     reply_relay_finish(x);
     if (!over && !x->upstream_closes && x->request_sent) {
         upstream_give_back(x->link, clock_mono_us());
@@ -337,7 +260,7 @@ static void call_break(struct exchange *x, enum spend_outcome outcome)
 {
     reply_read_rest(x);
     bool whole = stream_is_done(x);
-    call_finish(x, whole && (x->client != NULL || x->had_all) ? OUTCOME_COMPLETED : outcome, whole);
+    exchange_call_finish(x, whole && (x->client != NULL || x->had_all) ? OUTCOME_COMPLETED : outcome, whole);
 }
 
 static void exchange_fail(struct exchange *x, const struct http_refusal *answer, enum meter counted)
@@ -398,6 +321,7 @@ static void request_send(struct exchange *x)
 
 static void link_start(struct exchange *x, bool fresh)
 {
+    due_drop(x);
     x->heard_us = clock_mono_us();
     x->link = upstream_take(x->gateway->upstream, &link_events, x, fresh, &x->reused);
     if (x->link == NULL) {
@@ -406,7 +330,16 @@ static void link_start(struct exchange *x, bool fresh)
     }
     x->connecting = !x->reused;
     if (x->reused)
+        due_add(x);
+}
+
+void exchange_send_due(struct gateway *g)
+{
+    while (g->due_exchanges != NULL) {
+        struct exchange *x = g->due_exchanges;
+        due_drop(x);
         request_send(x);
+    }
 }
 
 static void on_connected(void *arg, bool ok)
@@ -469,9 +402,11 @@ static void on_readable(void *arg)
             more = false;
     }
     struct client *c = x->client;
-    if (c == NULL || !client_flush(c)) /* a client that closed has told the exchange, which may be gone */
+    if (c == NULL)
         return;
-    if (client_backlog(c) > BACKLOG_HIGH)
+    if (client_backlog(c) <= BACKLOG_HIGH)
+        client_flush_later(c);
+    else if (client_flush(c) && client_backlog(c) > BACKLOG_HIGH) /* one that closed has told the exchange */
         upstream_want_read(x->link, false);
 }
 
@@ -484,7 +419,7 @@ static void request_begin(struct exchange *x, bool on_disk)
         return;
     }
     meter_add(METER_REFUSED_DISK, 1);
-    call_finish(x, OUTCOME_REJECTED, false);
+    exchange_call_finish(x, OUTCOME_REJECTED, false);
     x->answer = &not_on_disk;
     exchange_close(x, true);
 }
@@ -511,9 +446,10 @@ void exchange_begin(struct client *c, const struct http_request_head *head, size
         return;
     }
     meter_add(route.is_call ? METER_REQUESTS_CALL : METER_REQUESTS_OTHER, 1);
+    in_take(g, &x->request.head, 0);
     x->to_head = sv_eq(head->method, SV_LIT("HEAD"));
     x->safe = !sv_eq(head->method, SV_LIT("POST")) && !sv_eq(head->method, SV_LIT("PATCH"));
-    if (!(route.is_call ? call_open(x, head, body, &route, &why) : pass_open(x, head, body, &why))) {
+    if (!(route.is_call ? exchange_call_open(x, head, body, &route, &why) : pass_open(x, head, body, &why))) {
         exchange_free(x);
         request_drop(c, len);
         client_answer(c, &why, NULL, why.status == 503 ? RETRY_AFTER_S : 0);
@@ -544,7 +480,7 @@ void exchange_client_gone(struct exchange *x)
     if (!x->is_call || x->entry == NULL) {
         exchange_free(x);
     } else if (!is_asked(x)) {
-        call_finish(x, OUTCOME_REJECTED, false);
+        exchange_call_finish(x, OUTCOME_REJECTED, false);
         exchange_free(x);
     } else if (x->gateway->options->abort_drain_us == 0) {
         exchange_cut(x);

@@ -22,6 +22,9 @@ struct exchange {
     struct buffer body; /* decoded, when it came in chunks */
     struct upstream_request request;
     bool request_sent;
+    bool is_due; /* in the gateway's list of those to send */
+    struct exchange *due_older;
+    struct exchange *due_newer;
     bool safe;    /* may be sent twice */
     bool to_head; /* HEAD */
     struct upstream_link *link;
@@ -63,6 +66,10 @@ struct exchange {
 
 /* The request at the front of c->in (len bytes) goes on its way; answers itself when it cannot. */
 void exchange_begin(struct client *c, const struct http_request_head *head, size_t len);
+/* What was kept of exchanges that are over. */
+void exchange_spares_free(struct gateway *g);
+/* Requests that wait for the end of the loop's turn go out. */
+void exchange_send_due(struct gateway *g);
 /* The caller's connection is gone. */
 void exchange_client_gone(struct exchange *x);
 /* The caller took what was waiting: read on. */

@@ -156,6 +156,7 @@ void gateway_free(struct gateway *g)
         evconnlistener_free(g->listener);
     g->listener = NULL;
     gateway_cut(g);
+    exchange_spares_free(g);
     intake_forget(g);
     if (g->tick != NULL)
         event_free(g->tick);
@@ -186,6 +187,14 @@ bool gateway_listen(struct gateway *g, bool shared, struct err *err)
     log_info("listening", LOG_STR("address", text), LOG_STR("upstream", upstream_address(g->upstream)->name),
              LOG_END);
     return true;
+}
+
+void gateway_send_due(struct gateway *g)
+{
+    while (g->due_exchanges != NULL || g->due_clients != NULL) {
+        exchange_send_due(g);
+        client_flush_due(g);
+    }
 }
 
 void gateway_drain(struct gateway *g)

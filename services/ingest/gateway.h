@@ -27,6 +27,7 @@ struct evconnlistener;
 
 #define GATEWAY_READ_BYTES (64 << 10)
 #define GATEWAY_TOKENS     2
+#define GATEWAY_SPARES     128
 
 struct gateway {
     const struct ingest_options *options;
@@ -56,8 +57,14 @@ struct gateway {
     struct reply_head reply_head;
     /* everybody */
     struct client *clients;
+    struct client *due_clients; /* have bytes that go out at the end of the loop's turn */
     size_t client_count;
     struct exchange *exchanges;
+    struct exchange *due_exchanges; /* the same, upstream */
+    struct exchange *spare_exchanges;
+    size_t spare_count;
+    struct buffer spare_in[GATEWAY_SPARES];
+    size_t spare_in_count;
     size_t exchange_count;
     struct intake *intakes;
     /* who may tell of foreign calls */
@@ -82,6 +89,8 @@ void gateway_free(struct gateway *g);
 bool gateway_listen(struct gateway *g, bool shared, struct err *err) NODISCARD;
 /* No new connections, no new requests; what runs may end. */
 void gateway_drain(struct gateway *g);
+/* The end of the loop's turn: sends what has gathered. */
+void gateway_send_due(struct gateway *g);
 /* Nothing is under way any more. */
 bool gateway_is_idle(const struct gateway *g);
 /* Ends what still runs, as if every caller had left and no upstream answered. */

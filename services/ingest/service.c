@@ -241,7 +241,10 @@ bool service_run(const struct ingest_options *options, bool worker, struct err *
     s.loop = health_loop_start("ingest", LOOP_AGE_US);
     bool ok = parts_open(&s, err);
     if (ok) {
-        ok = event_base_dispatch(s.base) == 0;
+        while (ok && !event_base_got_break(s.base)) {
+            ok = event_base_loop(s.base, EVLOOP_ONCE) == 0;
+            gateway_send_due(s.gateway);
+        }
         size_t left = journal_undelivered(s.journal);
         log_info("stopped", LOG_INT("undelivered", left), LOG_INT("journals_left", recovery_left(s.recovery)),
                  LOG_END);

@@ -133,8 +133,9 @@ bool upstream_request_make(struct upstream_request *r, const struct upstream_add
                            const struct http_request_head *head, struct strview body,
                            const struct body_edit *edit, const struct upstream_marks *marks, struct err *err)
 {
-    memset(r, 0, sizeof *r);
-    buffer_init(&r->head, HEAD_BYTES_MAX);
+    struct buffer head_room = r->head;
+    *r = (struct upstream_request){.head = head_room};
+    r->head.cap = HEAD_BYTES_MAX;
     size_t len = body.len;
     r->piece[1] = body;
     if (edit->needed) {

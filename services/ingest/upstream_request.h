@@ -29,6 +29,7 @@ struct upstream_marks {
     bool identity;         /* ask for a reply we can read */
 };
 
+/* *r is zeroed, but for an empty buffer in head if there is one to use. */
 bool upstream_request_make(struct upstream_request *r, const struct upstream_address *to,
                            const struct http_request_head *head, struct strview body,
                            const struct body_edit *edit, const struct upstream_marks *marks,

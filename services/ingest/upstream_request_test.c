@@ -17,7 +17,7 @@ static const struct uuid call_id = {{1, 2, 3, 4, 5, 6, 0x70, 8, 0x80, 10, 11, 12
 /* What goes upstream for this request, whole, into out. */
 static void make(const char *request, bool is_call, bool litellm, char *out, size_t room)
 {
-    struct upstream_request r;
+    struct upstream_request r = {.begun = false};
     struct http_refusal why;
     struct err err = {0};
     size_t scanned = 0;

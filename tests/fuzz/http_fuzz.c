@@ -188,7 +188,7 @@ static void upstream_check(const struct http_request_head *head, struct strview 
     struct sha256 *sha = sha256_new();
     struct tag_capture capture;
     struct upstream_address to;
-    struct upstream_request r;
+    struct upstream_request r = {.begun = false};
     struct http_request_head sent;
     struct http_refusal why;
     struct err err = {0};

@@ -5,6 +5,7 @@
 
 #include <assert.h>
 #include <stdarg.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,11 +30,13 @@ void buffer_clear(struct buffer *b)
     b->len = 0;
 }
 
-static bool grow(struct buffer *b, size_t len)
+bool buffer_grow(struct buffer *b, size_t len)
 {
     if (len > b->cap || b->cap - len < b->len)
         return false;
     size_t need = b->len + len;
+    if (need > PTRDIFF_MAX)
+        return false;
     size_t room = b->room == 0 ? FIRST_ROOM : b->room;
     while (room < need)
         room = room > b->cap / 2 ? b->cap : room * 2;
@@ -50,31 +53,7 @@ static bool grow(struct buffer *b, size_t len)
 /* Room for len more bytes; as a rule it is there. */
 static inline bool make_room(struct buffer *b, size_t len)
 {
-    return (b->data != NULL && len <= b->room - b->len) || grow(b, len);
-}
-
-bool buffer_append(struct buffer *b, const void *ptr, size_t len)
-{
-    if (len == 0)
-        return true;
-    if (!make_room(b, len))
-        return false;
-    memcpy(b->data + b->len, ptr, len);
-    b->len += len;
-    return true;
-}
-
-bool buffer_append_sv(struct buffer *b, struct strview v)
-{
-    return buffer_append(b, v.ptr, v.len);
-}
-
-bool buffer_append_byte(struct buffer *b, uint8_t byte)
-{
-    if (!make_room(b, 1))
-        return false;
-    b->data[b->len++] = (char)byte;
-    return true;
+    return (b->data != NULL && len <= b->room - b->len) || buffer_grow(b, len);
 }
 
 bool buffer_append_uint(struct buffer *b, uint64_t n, unsigned base)

@@ -19,6 +19,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define PAGE        4096
+#define AHEAD_BYTES (256 << 10)
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23 /* Linux 5.14 */
+#endif
 #define PAGE_BYTES    4096 /* or a part of one */
 #define SEGMENT_MAGIC "SPNDJNL1"
 #define RECORD_MAGIC  0x4c4a5053U /* "SPJL" */
@@ -241,10 +246,21 @@ static uint32_t record_crc(const struct segment *s, const char *record, size_t p
     return crc32c(crc, record + SEGMENT_RECORD_BYTES, payload);
 }
 
+/* Many pages at once cost the kernel less than each by its own fault. What it does not do is no harm. */
+static void pages_ask(struct segment *s, size_t size)
+{
+    size_t from = s->at / PAGE * PAGE;
+    size_t len = s->size - from < size + AHEAD_BYTES ? s->size - from : size + AHEAD_BYTES;
+    (void)madvise(s->map + from, len, MADV_POPULATE_WRITE);
+    s->ready = from + len;
+}
+
 size_t segment_append(struct segment *s, const struct journal_record *record)
 {
     size_t size = segment_record_size(record->payload.len);
     assert(s->at != 0 && size <= segment_left(s));
+    if (s->at + size > s->ready)
+        pages_ask(s, size);
     char *at = s->map + s->at;
     struct record_head h = {.len = (uint32_t)record->payload.len,
                             .kind = (uint32_t)record->kind,

@@ -1,0 +1,163 @@
+/*
+ * exchange_call: one record in the making. Texts of the reply that fit no record are left out of it, numbers
+ * never.
+ */
+#include "ingest/exchange_call.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "ingest/clock_probe.h"
+#include "ingest/meter.h"
+
+#include <string.h>
+
+static const struct http_refusal no_memory = {503, "overloaded", "out of memory"};
+static const struct http_refusal journal_full = {503, "journal_full",
+                                                 "calls cannot be recorded now, so none is let through"};
+static const struct http_refusal not_on_disk = {503, "journal_failed",
+                                                "calls cannot be recorded now, so none is let through"};
+
+static void tags_count(const struct gateway *g, const struct tag_capture *capture)
+{
+    const struct tag_set *set = &capture->tags;
+    struct strview value;
+    struct strview other;
+    meter_add(METER_TAGS_EMPTY, (int64_t)set->empty);
+    meter_add(METER_TAGS_NON_STRING, (int64_t)set->non_string);
+    meter_add(METER_TAGS_REFUSED, (int64_t)set->refused);
+    meter_add(METER_TAGS_TRUNCATED, set->fault != TAG_FAULT_NONE ? 1 : 0);
+    meter_add(METER_BODY_UNPARSED, capture->body_unparsed ? 1 : 0);
+    const char *const keys[] = {g->options->tag_account, g->options->tag_task, g->options->tag_conversation};
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
+        if (tag_find_value(set->tags, set->count, sv_of(keys[i]), &value, &other) != TAG_VALUE_NONE)
+            return;
+    meter_add(METER_TAGS_UNTAGGED, 1);
+}
+
+/* `open` in the journal. false: *why says what the caller is told. */
+static bool entry_open(struct exchange *x, struct http_refusal *why)
+{
+    struct gateway *g = x->gateway;
+    struct err err = {0};
+    buffer_clear(&g->record);
+    if (!call_record_encode(&x->call, &g->record, &err)) {
+        log_error("call_record_refused", LOG_STR("call_id", x->call_id), LOG_ERR(&err), LOG_END);
+        meter_add(METER_REFUSED_RECORD, 1);
+        *why = (struct http_refusal){500, "record", "the call could not be recorded"};
+        return false;
+    }
+    if (journal_begin(g->journal, &x->call.call_id, buffer_view(&g->record), &x->entry, &err)) {
+        x->round = x->entry->round;
+        return true;
+    }
+    if (g->fail_open) {
+        meter_add(METER_UNCAPTURED, 1);
+        return true;
+    }
+    meter_add(err.code == ERR_FULL ? METER_REFUSED_JOURNAL : METER_REFUSED_DISK, 1);
+    *why = err.code == ERR_FULL ? journal_full : not_on_disk;
+    return false;
+}
+
+bool exchange_call_open(struct exchange *x, const struct http_request_head *head, struct strview body,
+                        const struct route *route, struct http_refusal *why)
+{
+    struct gateway *g = x->gateway;
+    int64_t now = clock_now_us() + clock_probe_offset_us(); /* every time of a record is Postgres's */
+    struct call_start start = {
+        .call_id = uuid_v7(now),
+        .instance = journal_instance(g->journal),
+        .boot = journal_boot(g->journal),
+        .seq = journal_next_seq(g->journal),
+        .received_at = now,
+        .admitted_at = now,
+        .operation = route->operation,
+        .provider = route->provider,
+        .path = head->path,
+        .upstream = upstream_address(g->upstream)->name,
+        .request_bytes = body.len,
+    };
+    *why = no_memory;
+    arena_reset(&g->scratch);
+    x->is_call = true;
+    reply_watch_init(&x->watch, route->operation, sv_of(route->provider), &g->scratch);
+    struct capture_source from = {&head->headers, head->target, body, g->litellm, route->operation};
+    if (!tag_capture_read(g->capture, &from, g->sha, &g->scratch) ||
+        !call_record_start(&start, g->capture, &x->arena, &x->call) ||
+        !arena_dup(&x->arena, g->capture->stamp, &x->stamp))
+        return false;
+    uuid_format(&start.call_id, x->call_id);
+    x->request_text = g->capture->text_bytes;
+    if (g->capture->characters.has)
+        usage_reader_note(&x->watch.reader, USAGE_PATH_CHARACTERS, g->capture->characters.v);
+    struct body_edit edit = {.needed = false};
+    bool chat = route->operation == OPERATION_CHAT || route->operation == OPERATION_COMPLETION;
+    if (g->include_usage && chat && g->capture->stream)
+        edit = stream_ask_plan(&g->capture->ask);
+    x->asked = edit.needed;
+    struct upstream_marks marks = {&start.call_id, g->capture, g->secret, g->litellm,
+                                   x->watch.reader.table.count > 0};
+    struct err err;
+    if (!upstream_request_make(&x->request, upstream_address(g->upstream), head, body, &edit, &marks, &err)) {
+        *why =
+            (struct http_refusal){431, "headers_too_large", "the request's headers are too large to pass on"};
+        return false;
+    }
+    if (!entry_open(x, why))
+        return false;
+    tags_count(g, g->capture);
+    meter_add(METER_USAGE_ASKED, x->asked ? 1 : 0);
+    return true;
+}
+
+/* Whatever a reply says in texts, its numbers are recorded: evidence goes first, then every text of it. */
+static bool record_make(struct exchange *x, struct err *err)
+{
+    struct spend_call *call = &x->call;
+    struct buffer *record = &x->gateway->record;
+    buffer_clear(record);
+    if (call_record_encode(call, record, err))
+        return true;
+    if (!sv_is_null(call->provider_usage)) {
+        call->provider_usage = SV_NULL;
+        meter_add(METER_USAGE_CUT, 1);
+        buffer_clear(record);
+        if (call_record_encode(call, record, err))
+            return true;
+    }
+    log_error("reply_texts_dropped", LOG_STR("call_id", x->call_id), LOG_ERR(err), LOG_END);
+    meter_add(METER_TEXT_CUT, 1);
+    call->model_replied = call->service_tier = call->upstream_call_id = SV_NULL;
+    buffer_clear(record);
+    return call_record_encode(call, record, err);
+}
+
+void exchange_call_finish(struct exchange *x, enum spend_outcome outcome, bool whole)
+{
+    struct gateway *g = x->gateway;
+    struct err err = {0};
+    if (!x->is_call || x->entry == NULL)
+        return;
+    int64_t now = clock_mono_us();
+    struct call_end end = {.outcome = outcome,
+                           .reply_whole = whole,
+                           .estimate_failed = g->estimate_failed,
+                           .request_text = x->request_text,
+                           .stamp = x->stamp,
+                           .finished_at = clock_now_us() + clock_probe_offset_us(),
+                           .ttfb_us = x->first_us == 0 ? -1 : x->first_us - x->started_us,
+                           .duration_us = now - x->started_us,
+                           .reply_bytes = x->reply_bytes};
+    call_record_end(&x->call, &end, &x->watch);
+    bool ok = record_make(x, &err);
+    struct journal_call *entry = x->entry;
+    x->entry = NULL;
+    if (!ok || !journal_finish(entry, buffer_view(&g->record), &err)) {
+        log_error("call_not_finished", LOG_STR("call_id", x->call_id), LOG_ERR(&err), LOG_END);
+        journal_leave(entry, ok ? buffer_view(&g->record) : SV_NULL);
+        return;
+    }
+    x->round = entry->round;
+    call_record_count(&x->call);
+    delivery_send(g->delivery, entry);
+}
