@@ -118,6 +118,8 @@ static void flushed(struct client *c)
         buffer_free(&c->out);
     if (c->state == CLIENT_HEAD) /* only now is it the caller's turn */
         c->since_us = clock_mono_us();
+    if (c->state == CLIENT_HEAD && c->in.len == 0 && c->gateway->draining)
+        enter(c, CLIENT_FLUSH); /* its last request was answered while the stop began */
     if (c->state != CLIENT_FLUSH)
         return;
     (void)shutdown(c->fd, SHUT_WR);
@@ -382,6 +384,10 @@ void client_exchange_done(struct client *c, bool whole)
     c->head_request = false;
     if (c->in.len == 0 && c->in.room > KEEP_BYTES)
         buffer_free(&c->in);
+    if (c->broken) {
+        client_close(c);
+        return;
+    }
     client_flush_later(c);
     want_read(c, true);
     process(c);

@@ -38,14 +38,16 @@ static struct exchange *exchange_new(struct gateway *g, struct client *c)
     struct exchange *x = g->spare_exchanges;
     struct arena arena;
     arena_init(&arena, 128 << 10);
-    if (x != NULL) {
+    if (x == NULL) {
+        x = calloc(1, sizeof *x);
+    } else {
         g->spare_exchanges = x->newer;
         g->spare_count--;
         arena = x->arena;
         memset(x, 0, sizeof *x);
-    } else if ((x = calloc(1, sizeof *x)) == NULL) {
-        return NULL;
     }
+    if (x == NULL)
+        return NULL;
     x->arena = arena;
     x->gateway = g;
     x->client = c;
@@ -502,7 +504,13 @@ void exchange_cut(struct exchange *x)
         call_break(x, failed                           ? OUTCOME_FAILED
                       : x->request_sent || x->replying ? OUTCOME_ABORTED
                                                        : OUTCOME_REJECTED);
-    exchange_close(x, true);
+    bool on_disk = journal_sync_has(x->gateway->sync, x->round);
+    if (!on_disk && x->client != NULL) { /* its last byte would say that the call is safe */
+        x->answer = NULL;
+        x->whole = false;
+        buffer_clear(&x->client->out);
+    }
+    exchange_close(x, on_disk);
 }
 
 static void connect_slow(struct exchange *x, int64_t now_us)

@@ -65,7 +65,7 @@ static struct strview segment_cut(struct strview path, struct strview *rest)
     return path;
 }
 
-static const char *target_fault(struct strview target, struct strview path)
+static const char *target_fault(struct strview target, struct strview path, bool may_be_call)
 {
     if (target.len == 0 || target.ptr[0] != '/')
         return "the request target must be a path";
@@ -74,9 +74,13 @@ static const char *target_fault(struct strview target, struct strview path)
         if (c <= 0x20 || c >= 0x7f || c == '#')
             return "a byte in the request target that may not stand there";
     }
-    for (size_t i = 0; i < path.len; i++) /* a slash, or an end, to some */
-        if (path.ptr[i] == '\\' || is_next(path, i, SV_LIT("%00")))
-            return "a backslash or a NUL in the path";
+    /* a slash or an end to some; a query, a fragment or a second decoding to those that decode it first */
+    static const struct strview tricks[] = {SV_INIT("\\"), SV_INIT("%00"), SV_INIT("%3f"), SV_INIT("%23"),
+                                            SV_INIT("%25")};
+    for (size_t i = 0; i < path.len; i++)
+        for (size_t k = 0; k < (may_be_call ? sizeof tricks / sizeof tricks[0] : 2); k++)
+            if (is_next(path, i, tricks[k]))
+                return "a backslash, or an encoded NUL, ?, # or % in the path";
     for (struct strview rest = path; !sv_is_null(rest);)
         if (is_dot_segment(segment_cut(rest, &rest)))
             return "a dot segment in the path";
@@ -102,7 +106,7 @@ static enum guard_verdict request_line(struct strview line, struct http_request_
         return refuse(why, 405, "method_not_allowed", "this method is not passed on");
     struct strview query;
     out->path = sv_cut(out->target, '?', &query);
-    const char *fault = target_fault(out->target, out->path);
+    const char *fault = target_fault(out->target, out->path, sv_eq(out->method, SV_LIT("POST")));
     return fault == NULL ? GUARD_OK : bad(why, fault);
 }
 

@@ -16,6 +16,7 @@
 #include <sys/stat.h>
 
 #define REBEAT_US (10 * US_PER_SECOND)
+#define LOOK_US   (30 * US_PER_SECOND)
 
 struct adopted {
     struct journal *journal;
@@ -27,7 +28,8 @@ struct adopted {
 
 struct recovery {
     struct delivery *delivery;
-    const char *dir; /* of all journals; the caller's */
+    struct journal_options options;
+    int64_t looked_us;
     int64_t counted_us;
     struct journal *own; /* the caller's */
     bool estimate;
@@ -146,27 +148,41 @@ static int is_journal(const struct dirent *entry)
     return uuid_parse(sv_of(entry->d_name), &id) ? 1 : 0;
 }
 
-bool recovery_open(struct recovery **out, const struct journal_options *o, bool estimate, struct delivery *d,
-                   struct journal **own, struct err *err)
+/* Each unlocked directory. */
+static bool directories_take(struct recovery *r, struct journal **own, struct err *err)
 {
     struct dirent **found = NULL;
-    (void)mkdir(o->dir, 0700); /* one level; what else is wrong with it, scandir says */
-    int count = scandir(o->dir, &found, is_journal, alphasort);
-    struct recovery *r = calloc(1, sizeof *r);
-    bool ok = r != NULL && count >= 0;
-    if (!ok)
-        (void)err_set(err, ERR_IO, FATE_FATAL, "--journal-dir=%s: %s", o->dir, strerror(errno));
-    *own = NULL;
-    if (r != NULL) {
-        r->delivery = d;
-        r->dir = o->dir;
-        r->estimate = estimate;
-    }
+    int count = scandir(r->options.dir, &found, is_journal, alphasort);
+    bool ok = count >= 0 ||
+              err_set(err, ERR_IO, FATE_FATAL, "--journal-dir=%s: %s", r->options.dir, strerror(errno));
     for (int i = 0; i < count; i++) {
-        ok = ok && directory_take(r, o, found[i]->d_name, estimate, own, err);
+        ok = ok && directory_take(r, &r->options, found[i]->d_name, r->estimate, own, err);
         free(found[i]);
     }
     free(found);
+    return ok;
+}
+
+/* One that stops with calls left may do so after we have looked. */
+static void directories_look_again(struct recovery *r)
+{
+    struct err err = {0};
+    if (!directories_take(r, &r->own, &err))
+        log_error("journals_not_looked_at", LOG_ERR(&err), LOG_END);
+}
+
+bool recovery_open(struct recovery **out, const struct journal_options *o, bool estimate, struct delivery *d,
+                   struct journal **own, struct err *err)
+{
+    struct recovery *r = calloc(1, sizeof *r);
+    *own = NULL;
+    if (r == NULL)
+        return err_set(err, ERR_MEMORY, FATE_FATAL, "recovery: out of memory");
+    r->delivery = d;
+    r->options = *o;
+    r->estimate = estimate;
+    (void)mkdir(o->dir, 0700); /* one level; what else is wrong with it, scandir says */
+    bool ok = directories_take(r, own, err);
     if (ok && *own == NULL)
         ok = journal_create(own, o, clock_now_us(), err);
     if (ok && delivery_adopt(d, *own, err)) {
@@ -209,7 +225,7 @@ static int is_set_aside(const struct dirent *entry)
 static void set_aside_count(const struct recovery *r)
 {
     struct dirent **found = NULL;
-    int count = scandir(r->dir, &found, is_set_aside, NULL);
+    int count = scandir(r->options.dir, &found, is_set_aside, NULL);
     for (int i = 0; i < count; i++)
         free(found[i]);
     free(found);
@@ -239,6 +255,12 @@ static void adopted_end(struct recovery *r, struct adopted *a)
 
 void recovery_tick(struct recovery *r, int64_t now_us, int64_t beat_every_us)
 {
+    if (r->looked_us == 0)
+        r->looked_us = now_us;
+    if (now_us - r->looked_us >= LOOK_US) {
+        r->looked_us = now_us;
+        directories_look_again(r);
+    }
     if (r->counted_us == 0 || now_us - r->counted_us >= REBEAT_US) {
         r->counted_us = now_us;
         set_aside_count(r);

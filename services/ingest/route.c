@@ -49,13 +49,31 @@ static const struct route_prefix prefixes[] = {
     {SV_INIT("/gemini/"), "gemini"},
     {SV_INIT("/engines/"), NULL},
     {SV_INIT("/v2/"), NULL},
+    /* what LiteLLM passes through besides */
+    {SV_INIT("/vertex-ai/"), "vertex_ai"},
+    {SV_INIT("/openai_passthrough/"), NULL},
+    {SV_INIT("/azure/"), NULL},
+    {SV_INIT("/azure_ai/"), NULL},
+    {SV_INIT("/mistral/"), "mistral"},
+    {SV_INIT("/cohere/"), NULL},
+    {SV_INIT("/vllm/"), NULL},
+    {SV_INIT("/assemblyai/"), NULL},
+    {SV_INIT("/eu.assemblyai/"), NULL},
+    {SV_INIT("/cursor/"), NULL},
+    {SV_INIT("/v1beta/"), NULL},
+    {SV_INIT("/ocr"), NULL},
+    {SV_INIT("/videos"), NULL},
+    {SV_INIT("/interactions"), NULL},
+    {SV_INIT("/a2a/"), NULL},
 };
 
-/* They only count a prompt's tokens, and cost nothing anywhere. */
+/* They only count a prompt's tokens, and cost nothing anywhere. Whole paths: behind anything else such an end
+ * may be one that the upstream cuts off. */
 static const struct strview counting[] = {
-    SV_INIT("/messages/count_tokens"),
-    SV_INIT("/responses/input_tokens"),
-    SV_INIT(":countTokens"),
+    SV_INIT("/v1/messages/count_tokens"),
+    SV_INIT("/anthropic/v1/messages/count_tokens"),
+    SV_INIT("/v1/responses/input_tokens"),
+    SV_INIT("/openai/v1/responses/input_tokens"),
 };
 
 /* One decoded byte off the front. */
@@ -104,12 +122,15 @@ static bool row_find(struct strview path, enum spend_operation *operation)
     return false;
 }
 
-static bool is_counting(struct strview path)
+/* raw: as it came; nothing in it may be decoded. */
+static bool is_counting(struct strview raw, struct strview path)
 {
     for (size_t i = 0; i < sizeof counting / sizeof counting[0]; i++)
-        if (sv_ends_with(path, counting[i]))
-            return true;
-    return false;
+        if (sv_eq(path, counting[i]))
+            return sv_find(raw, '%') == raw.len;
+    /* Google's method stands behind the model */
+    return sv_starts_with(path, SV_LIT("/gemini/v1beta/models/")) &&
+           sv_ends_with(path, SV_LIT(":countTokens")) && sv_find(raw, '%') == raw.len;
 }
 
 static const struct route_prefix *prefix_find(struct strview path)
@@ -145,7 +166,7 @@ struct route route_find(const struct route_table *table, struct strview method, 
     const struct route_prefix *prefix = prefix_find(plain);
     /* whatever stands before a row's end: proxies serve it below many names */
     bool known = row_find(plain, &out.operation);
-    out.is_call = known || (prefix != NULL && !is_counting(plain)) || is_extra(table, plain);
+    out.is_call = known || (prefix != NULL && !is_counting(path, plain)) || is_extra(table, plain);
     if (prefix != NULL)
         out.provider = prefix->provider;
     return out;

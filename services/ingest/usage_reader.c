@@ -88,8 +88,9 @@ static const struct usage_row *row_find(struct usage_reader *r, struct strview p
 {
     for (size_t i = 0; i < r->table.count; i++) {
         *value = &r->value[i];
-        if (sv_eq(path, sv_of(r->table.row[i].path)))
-            return &r->table.row[i];
+        const struct usage_row *row = &r->table.row[i];
+        if (strncmp(row->path, path.ptr, path.len) == 0 && row->path[path.len] == '\0')
+            return row;
     }
     return NULL;
 }

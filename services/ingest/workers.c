@@ -128,7 +128,9 @@ static void worker_ended(struct workers *w, size_t i, int status)
     metrics_left(i);
     if (!is_admin(w, i))
         health_left(i);
-    w->failed = w->failed || (!well && (w->stopping || (x->starts == 1 && WIFEXITED(status))));
+    w->failed =
+        w->failed ||
+        (!well && (w->stopping || (x->starts == 1 && WIFEXITED(status) && now - x->started_us < CALM_US)));
     if (w->stopping)
         return;
     metric_add(x->deaths, 1);

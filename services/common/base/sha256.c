@@ -1,10 +1,12 @@
 /*
- * sha256: OpenSSL EVP. A context is set up once and used again: setting it up costs more than a short hash.
+ * sha256: OpenSSL's plain functions. EVP takes memory for each digest, which costs more than a short one
+ * does.
  */
+#define OPENSSL_SUPPRESS_DEPRECATED
 #include "base/sha256.h"
 
 #include <openssl/crypto.h>
-#include <openssl/evp.h>
+#include <openssl/sha.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +14,7 @@
 #define SHA256_BLOCK 64
 
 struct sha256 {
-    EVP_MD_CTX *context;
+    SHA256_CTX context;
 };
 
 static void must(bool ok)
@@ -27,36 +29,28 @@ struct sha256 *sha256_new(void)
 {
     struct sha256 *s = malloc(sizeof *s);
     must(s != NULL);
-    s->context = EVP_MD_CTX_new();
-    must(s->context != NULL);
     return s;
 }
 
 void sha256_free(struct sha256 *s)
 {
-    if (s == NULL)
-        return;
-    EVP_MD_CTX_free(s->context);
     free(s);
 }
 
 void sha256_begin(struct sha256 *s)
 {
-    /* A context that has the algorithm already keeps it. */
-    const EVP_MD *same = EVP_MD_CTX_get0_md(s->context);
-    must(EVP_DigestInit_ex2(s->context, same == NULL ? EVP_sha256() : NULL, NULL) == 1);
+    must(SHA256_Init(&s->context) == 1);
 }
 
 void sha256_update(struct sha256 *s, const void *ptr, size_t len)
 {
     if (len > 0)
-        must(EVP_DigestUpdate(s->context, ptr, len) == 1);
+        must(SHA256_Update(&s->context, ptr, len) == 1);
 }
 
 void sha256_end(struct sha256 *s, uint8_t out[SHA256_LEN])
 {
-    unsigned int len = 0;
-    must(EVP_DigestFinal_ex(s->context, out, &len) == 1 && len == SHA256_LEN);
+    must(SHA256_Final(out, &s->context) == 1);
 }
 
 void sha256_of(struct strview v, uint8_t out[SHA256_LEN])

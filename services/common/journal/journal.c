@@ -269,10 +269,17 @@ const char *journal_instance(const struct journal *j)
 
 bool journal_is_there(struct journal *j, struct err *err)
 {
-    struct stat st;
+    struct stat ours;
+    struct stat there;
+    char name[SEGMENT_NAME_ROOM];
     size_t gone = 0;
-    for (const struct segment *s = j->oldest; s != NULL; s = s->newer)
-        gone += fstat(s->fd, &st) != 0 || st.st_nlink == 0 ? 1 : 0;
+    for (const struct segment *s = j->oldest; s != NULL; s = s->newer) {
+        segment_name(s->number, name);
+        gone += fstat(s->fd, &ours) != 0 || fstatat(j->dir_fd, name, &there, 0) != 0 ||
+                        ours.st_ino != there.st_ino
+                    ? 1
+                    : 0;
+    }
     j->lost = gone > 0 || !journal_lock_is_at(j->lock_fd, j->dir, j->name);
     return !j->lost || err_set(err, ERR_IO, FATE_RETRY, "journal: gone from %s: %s, %zu of %zu segments",
                                j->dir, j->name, gone, j->segments);

@@ -73,15 +73,19 @@ static int call_order(const void *a, const void *b)
     return x->offset < y->offset ? -1 : x->offset > y->offset;
 }
 
-/* Leaves the newest record of each call that was not delivered. */
+/* Leaves the newest record of each call that was not delivered. From the oldest segment's first number on
+ * each has a record: segments go oldest first, so one that is missing between them shows. */
 static void calls_fold(struct journal_scan *out)
 {
     if (out->count > 1)
         qsort(out->call, out->count, sizeof *out->call, call_order);
     size_t kept = 0;
+    uint64_t due = out->oldest == NULL || out->oldest->damaged ? out->next_seq : out->oldest->next_seq;
     for (size_t i = 0; i < out->count;) {
         struct scan_call newest = out->call[i];
         uint64_t seq = newest.seq;
+        out->found.cut = out->found.cut || seq > due;
+        due += seq == due ? 1 : 0;
         for (; i < out->count && out->call[i].seq == seq; i++)
             if (out->call[i].kind >= newest.kind)
                 newest = out->call[i];
@@ -100,9 +104,9 @@ static void judge(struct journal_scan *out)
     bool closed = note->state == JOURNAL_CLOSED;
     uint64_t begun = out->newest == NULL ? 0 : out->newest->number;
     if (note->state != JOURNAL_IN_USE)
-        found->cut = note->reached != out->next_seq;
+        found->cut |= note->reached != out->next_seq;
     else
-        found->cut = note->this_boot ? begun < note->reached : note->is_there || out->segments > 0;
+        found->cut |= note->this_boot ? begun < note->reached : note->is_there || out->segments > 0;
     out->damaged = found->damaged > 0 || found->skipped > 0 || found->cut;
     out->over = out->segments == 0 ? closed || !out->damaged : closed && !note->this_boot;
 }

@@ -138,7 +138,7 @@ int journal_sync_fd(const struct journal_sync *s)
     return s->event_fd;
 }
 
-static void due_add(struct journal_sync *s, int fd, bool is_directory, struct segment *segment)
+static void due_append(struct journal_sync *s, struct sync_file file)
 {
     struct sync_files *due = &s->due;
     if (due->count == due->room) {
@@ -150,7 +150,12 @@ static void due_add(struct journal_sync *s, int fd, bool is_directory, struct se
         due->file = more;
         due->room = room;
     }
-    due->file[due->count++] = (struct sync_file){fcntl(fd, F_DUPFD_CLOEXEC, 0), is_directory, segment};
+    due->file[due->count++] = file;
+}
+
+static void due_add(struct journal_sync *s, int fd, bool is_directory, struct segment *segment)
+{
+    due_append(s, (struct sync_file){fcntl(fd, F_DUPFD_CLOEXEC, 0), is_directory, segment});
 }
 
 void journal_sync_segment(struct journal_sync *s, struct segment *segment)
@@ -210,7 +215,8 @@ static void round_repeat(struct journal_sync *s)
             segment_dirty(f->segment);
             journal_sync_segment(s, f->segment);
         } else if (f->is_directory) {
-            journal_sync_directory(s, f->fd);
+            due_append(s, *f); /* the descriptor itself: there may be none for a copy */
+            f->fd = -1;
         }
     }
 }
@@ -286,7 +292,7 @@ bool journal_sync_has(const struct journal_sync *s, uint64_t round)
 
 bool journal_sync_wait(struct journal_sync *s, uint64_t round, struct sync_wait *w)
 {
-    if (journal_sync_has(s, round))
+    if (journal_sync_has(s, round) || journal_sync_is_over(s, round))
         return false;
     assert(w->round == 0 && (s->last == NULL || s->last->round <= round) && round > s->over);
     w->round = round;

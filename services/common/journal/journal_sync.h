@@ -37,7 +37,7 @@ uint64_t journal_sync_next(const struct journal_sync *s); /* the round that take
 uint64_t journal_sync_want(struct journal_sync *s);       /* .. and see that it begins as soon as it can */
 bool journal_sync_is_over(const struct journal_sync *s, uint64_t round); /* the disk has answered */
 bool journal_sync_has(const struct journal_sync *s, uint64_t round);     /* all up to it is on disk */
-/* true: done will be called at the round's end. false: it is over, and on disk. */
+/* true: done will be called at the round's end. false: it is over; journal_sync_has tells how. */
 bool journal_sync_wait(struct journal_sync *s, uint64_t round, struct sync_wait *w);
 void journal_sync_drop(struct journal_sync *s, struct sync_wait *w); /* does not wait any more, if it did */
 
