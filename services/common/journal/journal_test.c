@@ -452,6 +452,28 @@ static void test_a_journal_whose_end_is_gone_is_damaged(void **state)
     }
 }
 
+static void test_a_segment_missing_between_others_is_damage(void **state)
+{
+    (void)state;
+    char name[UUID_TEXT_LEN + 1];
+    char path[256];
+    struct journal_found found;
+    struct journal *j = create(name);
+    for (int n = 1; n <= 3; n++) { /* a segment each */
+        (void)begin(j, n, SV_LIT("head"));
+        journal_free(j);
+        j = reopen(name, true, &found);
+        assert_false(found.cut);
+    }
+    journal_free(j);
+    (void)snprintf(path, sizeof path, "%s/%s/%016d.seg", home, name, 2);
+    assert_int_equal(unlink(path), 0);
+    assert_never_ours(name);
+    j = reopen(name, false, &found);
+    assert_true(journal_is_damaged(j) && found.cut);
+    journal_free(j);
+}
+
 static void test_a_record_lost_before_others_is_damage(void **state)
 {
     (void)state;
@@ -694,6 +716,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_header_that_a_kill_kept_from_being_one_is_no_damage, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_a_journal_whose_end_is_gone_is_damaged, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_segment_missing_between_others_is_damage, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_record_lost_before_others_is_damage, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_behind_a_damaged_header_what_checks_is_read, set_up, tear_down),
         cmocka_unit_test_setup_teardown(
