@@ -20,13 +20,15 @@ from stack import ROOT
 COUNT = int(os.environ.get("SPEND_TWIN", "3000"))
 BIN = ROOT / "build/release/bin"
 NOW = build.SINCE
+OLD_SCHEMAS = ROOT / "tests/testdata/schemas/0"
 ACCOUNTS = ("acme", "other", "~suspense/unknown", "x" * 128, "x" * 129, "späti")
 NAMES = {"task": ("t1", "t2", "t3", "~t"), "conversation": ("c1", "c2", "c3"), "colour": ("red", "")}
 KEYS = tuple(f"{n:064x}" for n in range(6))
 MODELS = ("gpt-4o", "gpt-4o-mini", "openai/gpt-4o", "our-alias", "bad-alias", "mystery", "claude-sonnet-4-5",
-          "gemini-2.5-pro", "gpt-5.4", "deepseek-chat", "meta-llama/Llama-3-70b-chat", "text-embedding-3-small")
+          "gemini-2.5-pro", "gpt-5.4", "deepseek-chat", "meta-llama/Llama-3-70b-chat", "text-embedding-3-small", "dall-e-3",
+          "aiml/dall-e-2", "azure/dall-e-3")
 PROVIDERS = (None, "openai", "azure", "anthropic", "vertex_ai-language-models", "gemini", "together_ai", "dashscope",
-             "fireworks_ai", "bedrock_converse", "nobody")
+             "fireworks_ai", "bedrock_converse", "nobody", "aiml")
 
 
 def hexed(value):
@@ -309,6 +311,26 @@ def attributed(call, redrive=None, raw=5):
             "account_id": "acme", "task_id": None, "conversation_id": None, "user": None, "team": None, "route": "tag",
             "redrive": redrive, "raw_nanos": raw, "rating": "exact", "price_version": 1, "price_key": "gpt-4o",
             "rater_version": rater.RATER_VERSION, "config_watermark": NOW}
+
+
+def test_records_of_earlier_schemas_are_read_as_they_were_meant(twin):
+    """What lies on the topics and in journals when a release adds fields."""
+    rng = random.Random(9)
+    old = {name: avro.Schema((OLD_SCHEMAS / f"{name}.avsc").read_text(encoding="utf-8"))
+           for name in ("spend_call", "attributed_call", "dead_letter")}
+    lines, wants = [], []
+    for _ in range(50):
+        call = {**random_call(rng), "variant": None, "dispute": None}
+        before = {name: value for name, value in call.items() if name not in ("variant", "dispute")}
+        lines.append(f"hash {hexed(old['spend_call'].encode(before))}")
+        wants.append(hexed(fold.call_hash(call)))
+        for kind, schema, record in (("attributed", "attributed_call", attributed(call)), ("dead", "dead_letter", letter(call))):
+            mine = fold.Folded()
+            mine.add(call, fold.call_hash(call), "attributed" if kind == "attributed" else "suspense", {"account": "acme", "raw": 5}, None)
+            lines.append(f"fold {kind} {hexed(old[schema].encode({**record, 'call': before}))}")
+            wants.append(hexed(mine.attribution))
+    for want, answer in zip(wants, twin(lines), strict=True):
+        assert answer[-1] == want
 
 
 def test_folding_is_alike_in_every_order(twin):

@@ -88,6 +88,29 @@ static bool encode(enum avro_record record, const void *value, struct buffer *ou
     return ok;
 }
 
+/* What records of earlier generations begin with. */
+static const struct {
+    enum avro_record record;
+    unsigned generation;
+    uint64_t print;
+} earlier[] = {
+    {AVRO_SPEND_CALL, 0, 0x0c59d1e53223d735ULL},
+    {AVRO_ATTRIBUTED_CALL, 0, 0x1598206ea94dce16ULL},
+    {AVRO_DEAD_LETTER, 0, 0xfbf2c8b6afbcb9b7ULL},
+};
+
+static bool generation_of(enum avro_record record, uint64_t print, unsigned *generation)
+{
+    *generation = AVRO_GENERATION;
+    for (size_t i = 0; i < sizeof earlier / sizeof earlier[0]; i++) {
+        if (earlier[i].record == record && earlier[i].print == print) {
+            *generation = earlier[i].generation;
+            return true;
+        }
+    }
+    return print == avro_codec_fingerprint(record);
+}
+
 static bool unknown_print(const struct avro_map *map, uint64_t print, struct err *err)
 {
     for (unsigned i = 0; i < AVRO_RECORD_COUNT; i++) {
@@ -100,7 +123,8 @@ static bool unknown_print(const struct avro_map *map, uint64_t print, struct err
 }
 
 /* What follows the frame of this very record. */
-static bool body_of(enum avro_record record, struct strview bytes, struct strview *body, struct err *err)
+static bool body_of(enum avro_record record, struct strview bytes, unsigned *generation, struct strview *body,
+                    struct err *err)
 {
     const struct avro_map *map = &avro_maps[record];
     if (bytes.len > map->most_bytes)
@@ -115,7 +139,7 @@ static bool body_of(enum avro_record record, struct strview bytes, struct strvie
     uint64_t print = 0;
     for (unsigned i = 0; i < FINGERPRINT_BYTES; i++)
         print |= (uint64_t)(uint8_t)bytes.ptr[FRAME_BYTES - FINGERPRINT_BYTES + i] << (8 * i);
-    if (print != avro_codec_fingerprint(record))
+    if (!generation_of(record, print, generation))
         return unknown_print(map, print, err);
     *body = (struct strview){bytes.ptr + FRAME_BYTES, bytes.len - FRAME_BYTES};
     return true;
@@ -126,12 +150,13 @@ static bool decode(enum avro_record record, struct strview bytes, struct arena *
     const struct avro_map *map = &avro_maps[record];
     struct strview body = SV_NULL;
     struct strview copy = SV_NULL;
-    if (!body_of(record, bytes, &body, err))
+    unsigned generation = AVRO_GENERATION;
+    if (!body_of(record, bytes, &generation, &body, err))
         return false;
     /* One copy of all: the record's texts are views of it. */
     if (!arena_dup(a, body, &copy))
         return err_set(err, ERR_FULL, FATE_DEAD_LETTER, "%s: no room for %zu bytes", map->name, body.len);
-    return avro_map_read(map, copy, a, out, err) || err_wrap(err, "%s", map->name);
+    return avro_map_read(map, generation, copy, a, out, err) || err_wrap(err, "%s", map->name);
 }
 
 #define ENCODE(name, record)                                                                                 \

@@ -147,8 +147,8 @@ static const struct avro_field spend_call_rows[] = {
     {OPT_LONG(spend_call, duration_us)},
     {LONG(spend_call, request_bytes)},
     {LONG(spend_call, reply_bytes)},
-    {OPT_TEXT(spend_call, dispute)},
-    {OPT_TEXT(spend_call, variant)},
+    {OPT_TEXT(spend_call, dispute), .since = 1},
+    {OPT_TEXT(spend_call, variant), .since = 1},
 };
 static const struct avro_map spend_call_map = {MAP(spend_call, spend_call_rows)};
 

@@ -37,6 +37,7 @@ struct avro_field {
     size_t size; /* bytes, words or most items: see the kinds */
     avro_word_fn *word;
     const struct avro_map *map;
+    unsigned since; /* the generation that added it; those before left it null */
 };
 
 struct avro_map {
@@ -56,8 +57,13 @@ bool avro_map_shape(const struct avro_map *map, struct buffer *out) NODISCARD;
  * it fails: the caller drops it. */
 bool avro_map_write(const struct avro_map *map, const void *value, struct buffer *out,
                     struct err *err) NODISCARD;
-/* Fills *value; texts are views of body, arrays lie in the arena. Every byte must be used. */
-bool avro_map_read(const struct avro_map *map, struct strview body, struct arena *a, void *value,
-                   struct err *err) NODISCARD;
+/* The schemas' generations, from 0: each adds nullable fields. Records of all are read, the last is written.
+ */
+#define AVRO_GENERATION 1
+
+/* Fills *value from a record of a generation; texts are views of body, arrays lie in the arena. Every byte
+ * must be used. */
+bool avro_map_read(const struct avro_map *map, unsigned generation, struct strview body, struct arena *a,
+                   void *value, struct err *err) NODISCARD;
 
 #endif

@@ -15,6 +15,7 @@ struct reader {
     struct arena *arena;
     const struct avro_field *field; /* the innermost one that was begun */
     struct err *err;
+    unsigned generation;
 };
 
 static bool read_record(struct reader *r, const struct avro_map *map, char *base);
@@ -306,6 +307,8 @@ static bool read_record(struct reader *r, const struct avro_map *map, char *base
 {
     for (size_t i = 0; i < map->count; i++) {
         const struct avro_field *f = &map->fields[i];
+        if (f->since > r->generation)
+            continue;
         r->field = f;
         if (!(f->nullable ? read_nullable(r, f, base) : read_field(r, f, base)))
             return false;
@@ -313,10 +316,11 @@ static bool read_record(struct reader *r, const struct avro_map *map, char *base
     return true;
 }
 
-bool avro_map_read(const struct avro_map *map, struct strview body, struct arena *a, void *value,
-                   struct err *err)
+bool avro_map_read(const struct avro_map *map, unsigned generation, struct strview body, struct arena *a,
+                   void *value, struct err *err)
 {
-    struct reader r = {.at = body.ptr, .end = body.ptr + body.len, .arena = a, .err = err};
+    struct reader r = {
+        .at = body.ptr, .end = body.ptr + body.len, .arena = a, .err = err, .generation = generation};
     memset(value, 0, map->c_size);
     if (!read_record(&r, map, value))
         return false;

@@ -18,7 +18,8 @@ static bool read_exact(enum avro_record record, struct strview body, struct aren
     char *copy = malloc(body.len == 0 ? 1 : body.len);
     assert_non_null(copy);
     memcpy(copy, body.ptr, body.len);
-    bool ok = avro_map_read(&avro_maps[record], (struct strview){copy, body.len}, a, out, err);
+    bool ok =
+        avro_map_read(&avro_maps[record], AVRO_GENERATION, (struct strview){copy, body.len}, a, out, err);
     free(copy);
     return ok;
 }
@@ -51,7 +52,7 @@ static void test_a_good_body_is_read(void **state)
     const struct strview body = SV_LIT("\x04"
                                        "ab"
                                        "\x02\x01\x80\x01\x02\x00");
-    assert_true(avro_map_read(&avro_maps[AVRO_INSTANCE], body, &a, &v, &err));
+    assert_true(avro_map_read(&avro_maps[AVRO_INSTANCE], AVRO_GENERATION, body, &a, &v, &err));
     assert_true(sv_eq(v.instance, sv_of("ab")));
     assert_int_equal(v.boot, 1);
     assert_int_equal(v.next_seq, -1);
