@@ -69,6 +69,8 @@ static void lines_read(struct strview in, struct buffer *events)
     struct buffer data;
     bool has = false;
     buffer_init(&data, 1 << 20);
+    if (in.len >= 3 && memcmp(in.ptr, "\xef\xbb\xbf", 3) == 0)
+        (void)fuzz_text(&in, 3);
     while (in.len > 0) {
         struct strview line = line_cut(&in);
         struct strview value = SV_NULL;

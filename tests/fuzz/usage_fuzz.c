@@ -91,6 +91,8 @@ static void numbers_check(const struct usage_reader *r, struct strview text)
 {
     if (memchr(text.ptr, '\\', text.len) != NULL) /* names are compared as they are written */
         return;
+    if (memchr(text.ptr, '\0', text.len) != NULL) /* jansson runs over one behind a number */
+        return;
     json_t *root = json_loadb(text.ptr, text.len, JSON_REJECT_DUPLICATES, NULL);
     json_t *usage = json_object_get(root, "usage");
     bool plain = json_is_object(usage) && json_object_get(root, "response") == NULL &&

@@ -159,7 +159,10 @@ bool journal_open(struct journal **out, const struct journal_options *o, const c
         goto done;
     if (own)
         j->boot++;
-    /* what is damaged stays so, should the machine end: its note is not touched */
+    /* what is damaged stays so, should the machine end: its note is not touched. A segment that it lacks is
+     * not made good by the one that is begun now. */
+    if (j->damaged && scan.note.this_boot && scan.note.state == JOURNAL_IN_USE)
+        journal_lock_reach(j->lock_fd, INT64_MAX);
     if ((!j->damaged && !journal_lock_note(j->lock_fd, JOURNAL_IN_USE, 0, err)) || !segment_first(j, err))
         goto done;
     journal_segments_release(j);

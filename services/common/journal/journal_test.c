@@ -446,9 +446,11 @@ static void test_a_journal_whose_end_is_gone_is_damaged(void **state)
         (void)snprintf(path, sizeof path, "%s/%s/%016d.seg", home, name, i % 2 == 0 ? 2 : 1);
         assert_int_equal(kept[i] < 0 ? unlink(path) : truncate(path, kept[i]), 0);
         assert_never_ours(name);
-        j = reopen(name, false, &found);
-        assert_true(journal_is_damaged(j) && (found.cut || found.damaged == 1));
-        journal_free(j);
+        for (int again = 0; again < 2; again++) { /* a kill in the middle of recovery makes nothing good */
+            j = reopen(name, false, &found);
+            assert_true(journal_is_damaged(j) && (found.cut || found.damaged == 1));
+            journal_free(j);
+        }
     }
 }
 
