@@ -24,6 +24,8 @@
 #define BACKLOG_LOW    (64 << 10)
 #define LINGER_US      (2 * US_PER_SECOND)
 
+const struct http_refusal client_no_memory = {503, "overloaded", "out of memory"};
+
 static void want_read(struct client *c, bool want)
 {
     if (want == c->reading)

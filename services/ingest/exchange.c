@@ -18,7 +18,6 @@
 #define RETRY_AFTER_S  1
 #define SPARE_IN_BYTES (16 << 10)
 
-static const struct http_refusal no_memory = {503, "overloaded", "out of memory"};
 static const struct http_refusal unreachable = {502, "upstream_unreachable",
                                                 "the upstream cannot be reached"};
 static const struct http_refusal broke_off = {502, "upstream_failed",
@@ -84,7 +83,17 @@ static void due_add(struct exchange *x)
     x->gateway->due_exchanges = x;
 }
 
-static void in_free(struct gateway *g, struct buffer *in);
+/* Memory of requests goes round: given back to malloc it would be taken apart and put together each time. */
+static void in_free(struct gateway *g, struct buffer *in)
+{
+    if (in->room == 0 || in->room > SPARE_IN_BYTES || g->spare_in_count == GATEWAY_SPARES) {
+        buffer_free(in);
+        return;
+    }
+    buffer_clear(in);
+    g->spare_in[g->spare_in_count++] = *in;
+    buffer_init(in, in->cap);
+}
 
 static void request_free(struct exchange *x)
 {
@@ -129,18 +138,6 @@ void exchange_spares_free(struct gateway *g)
     }
     while (g->spare_in_count > 0)
         buffer_free(&g->spare_in[--g->spare_in_count]);
-}
-
-/* Memory of requests goes round: given back to malloc it would be taken apart and put together each time. */
-static void in_free(struct gateway *g, struct buffer *in)
-{
-    if (in->room == 0 || in->room > SPARE_IN_BYTES || g->spare_in_count == GATEWAY_SPARES) {
-        buffer_free(in);
-        return;
-    }
-    buffer_clear(in);
-    g->spare_in[g->spare_in_count++] = *in;
-    buffer_init(in, in->cap);
 }
 
 static void in_take(struct gateway *g, struct buffer *in, size_t cap)
@@ -440,7 +437,7 @@ void exchange_begin(struct client *c, const struct http_request_head *head, size
     struct strview body = head->headers.chunked
                               ? buffer_view(&c->body)
                               : (struct strview){c->in.data + head->bytes, len - head->bytes};
-    struct http_refusal why = no_memory;
+    struct http_refusal why = client_no_memory;
     struct exchange *x = exchange_new(g, c);
     if (x == NULL) {
         request_drop(c, len);
@@ -464,7 +461,7 @@ void exchange_begin(struct client *c, const struct http_request_head *head, size
         return;
     }
     request_drop(c, len);
-    exchange_fail(x, &no_memory, METER_UPSTREAM_UNREACHABLE);
+    exchange_fail(x, &client_no_memory, METER_UPSTREAM_UNREACHABLE);
 }
 
 /* The upstream has a request of ours, or answers what it has of it, perhaps unread by us yet. */

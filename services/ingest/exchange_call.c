@@ -11,7 +11,6 @@
 
 #include <string.h>
 
-static const struct http_refusal no_memory = {503, "overloaded", "out of memory"};
 static const struct http_refusal journal_full = {503, "journal_full",
                                                  "calls cannot be recorded now, so none is let through"};
 static const struct http_refusal not_on_disk = {503, "journal_failed",
@@ -77,7 +76,7 @@ bool exchange_call_open(struct exchange *x, const struct http_request_head *head
         .upstream = upstream_address(g->upstream)->name,
         .request_bytes = body.len,
     };
-    *why = no_memory;
+    *why = client_no_memory;
     arena_reset(&g->scratch);
     x->is_call = true;
     reply_watch_init(&x->watch, route->operation, sv_of(route->provider), &g->scratch);

@@ -47,8 +47,6 @@ struct reading {
     size_t unrecorded; /* of LiteLLM's, which never come again */
 };
 
-static const struct http_refusal no_memory = {503, "overloaded", "out of memory"};
-
 /* However it is spelt: what is ours never goes upstream. LiteLLM has paths of its own below /spend/. */
 bool intake_is_ours(struct strview path)
 {
@@ -277,7 +275,7 @@ static bool body_open(struct reading *r, const struct http_request_head *head, s
     if (!r->is_events)
         return litellm_open(&r->litellm, &g->litellm_rules, body, why);
     r->taken = calloc(most, sizeof *r->taken);
-    *why = no_memory;
+    *why = client_no_memory;
     return r->taken != NULL && events_open(&r->events, &head->headers, body, most, why);
 }
 
@@ -328,7 +326,7 @@ void intake_refused(struct strview path, int status, const char *why)
 
 void intake_begin(struct client *c, const struct http_request_head *head, size_t len)
 {
-    struct http_refusal why = no_memory;
+    struct http_refusal why = client_no_memory;
     struct strview body = head->headers.chunked
                               ? buffer_view(&c->body)
                               : (struct strview){c->in.data + head->bytes, len - head->bytes};
