@@ -176,15 +176,18 @@ void call_record_count(const struct spend_call *call)
         meter_observe(METER_CALL_TTFB, call->ttfb_us.v);
 }
 
-bool call_record_encode(const struct spend_call *call, struct buffer *out, struct err *err)
+bool call_record_encode(const struct spend_call *call, struct strview *tags, struct buffer *out,
+                        struct err *err)
 {
-    return spend_call_check(call, err) && avro_encode_spend_call(call, out, err);
+    bool ok = sv_is_null(*tags) ? spend_call_check(call, err) : spend_call_check_again(call, err);
+    return ok && avro_encode_spend_call_again(call, tags, out, err);
 }
 
 bool call_record_recover(struct strview head, uint64_t reply_text, bool estimate, struct arena *a,
                          struct buffer *out, struct err *err)
 {
     struct spend_call call;
+    struct strview tags = SV_NULL;
     if (!avro_decode_spend_call(head, a, &call, err))
         return err_wrap(err, "an open call's head");
     if (!estimate && usage_map(call.operation, SV_NULL).count > 0) {
@@ -195,7 +198,7 @@ bool call_record_recover(struct strview head, uint64_t reply_text, bool estimate
     } else if (call.usage.units[USAGE_OUTPUT].has) {
         call.usage.units[USAGE_OUTPUT] = OPT_I64(text_tokens(reply_text));
     }
-    if (!call_record_encode(&call, out, err))
+    if (!call_record_encode(&call, &tags, out, err))
         return false;
     call_record_count(&call);
     return true;

@@ -49,8 +49,13 @@ void call_record_end(struct spend_call *call, const struct call_end *end, const 
 /* The bytes of an open call's head, turned into those of a finished `unknown` one. */
 bool call_record_recover(struct strview head, uint64_t reply_text, bool estimate, struct arena *a,
                          struct buffer *out, struct err *err) NODISCARD;
-/* Checks and encodes; counts outcome and quality. */
-bool call_record_encode(const struct spend_call *call, struct buffer *out, struct err *err) NODISCARD;
+/*
+ * Checks and encodes. *tags null: set to the tags' bytes within out. Else what that set for this call
+ * earlier: neither checked nor encoded again.
+ */
+bool call_record_encode(const struct spend_call *call, struct strview *tags, struct buffer *out,
+                        struct err *err) NODISCARD;
+/* Counts outcome, quality and times. */
 void call_record_count(const struct spend_call *call);
 
 #endif

@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include <utlist.h>
 
 #define PIPELINE_BYTES (64 << 10) /* waiting behind the request under way */
 #define KEEP_BYTES     (16 << 10) /* a buffer larger than that is given back when it is empty */
@@ -40,7 +41,7 @@ static void want_write(struct client *c, bool want)
         return;
     c->writing = want;
     if (want)
-        c->moved_us = clock_mono_us();
+        c->moved_us = clock_coarse_us();
     (void)(want ? event_add(&c->write_event, NULL) : event_del(&c->write_event));
 }
 
@@ -49,9 +50,7 @@ static void due_drop(struct client *c)
     if (!c->is_due)
         return;
     c->is_due = false;
-    *(c->due_older == NULL ? &c->gateway->due_clients : &c->due_older->due_newer) = c->due_newer;
-    if (c->due_newer != NULL)
-        c->due_newer->due_older = c->due_older;
+    DL_DELETE2(c->gateway->due_clients, c, due_before, due_after);
 }
 
 void client_flush_later(struct client *c)
@@ -59,11 +58,7 @@ void client_flush_later(struct client *c)
     if (c->is_due)
         return;
     c->is_due = true;
-    c->due_older = NULL;
-    c->due_newer = c->gateway->due_clients;
-    if (c->due_newer != NULL)
-        c->due_newer->due_older = c;
-    c->gateway->due_clients = c;
+    DL_APPEND2(c->gateway->due_clients, c, due_before, due_after);
 }
 
 void client_close(struct client *c)
@@ -109,7 +104,7 @@ size_t client_backlog(const struct client *c)
 static void enter(struct client *c, enum client_state state)
 {
     c->state = state;
-    c->since_us = clock_mono_us();
+    c->since_us = clock_coarse_us();
 }
 
 /* Everything is written. */
@@ -119,7 +114,7 @@ static void flushed(struct client *c)
     if (c->out.room > KEEP_BYTES)
         buffer_free(&c->out);
     if (c->state == CLIENT_HEAD) /* only now is it the caller's turn */
-        c->since_us = clock_mono_us();
+        c->since_us = clock_coarse_us();
     if (c->state == CLIENT_HEAD && c->in.len == 0 && c->gateway->draining)
         enter(c, CLIENT_FLUSH); /* its last request was answered while the stop began */
     if (c->state != CLIENT_FLUSH)
@@ -148,7 +143,7 @@ bool client_flush(struct client *c)
         return false;
     }
     if (sent > 0 && c->writing)
-        c->moved_us = clock_mono_us();
+        c->moved_us = clock_coarse_us();
     buffer_consume(&c->out, sent);
     if (c->out.len == 0)
         flushed(c);
@@ -431,7 +426,7 @@ static void on_read(evutil_socket_t fd, short what, void *arg)
     if (n <= 0 || c->state == CLIENT_LINGER)
         return;
     if (idle)
-        c->since_us = clock_mono_us();
+        c->since_us = clock_coarse_us();
     if (c->state == CLIENT_BUSY && c->in.len > PIPELINE_BYTES)
         want_read(c, false);
     process(c);

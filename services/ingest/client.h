@@ -48,8 +48,8 @@ struct client {
     struct client *older;
     struct client *newer;
     bool is_due; /* in the gateway's list of those to flush */
-    struct client *due_older;
-    struct client *due_newer;
+    struct client *due_before;
+    struct client *due_after;
 };
 
 /* Takes the socket, also on failure. */

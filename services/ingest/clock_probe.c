@@ -40,6 +40,12 @@ int64_t clock_probe_offset_us(void)
     return clock_probe_offset_at(clock_now_us(), clock_mono_us());
 }
 
+int64_t clock_probe_now_us(void)
+{
+    int64_t now = clock_now_us();
+    return now + clock_probe_offset_at(now, clock_mono_us());
+}
+
 bool clock_probe_parse(struct strview body, int64_t *utc_us)
 {
     struct json_scan scan;

@@ -14,6 +14,8 @@ bool clock_probe_start(const char *ledger_url, const char *token, int64_t every_
                        struct err *err) NODISCARD;
 void clock_probe_stop(void);         /* also when it was never started */
 int64_t clock_probe_offset_us(void); /* any thread; 0 before the first answer */
+/* The time on Postgres's clock, ours before the first answer. Any thread. */
+int64_t clock_probe_now_us(void);
 
 /* An answer: it was theirs_us there when our monotonic clock said mono_us. */
 void clock_probe_take(int64_t theirs_us, int64_t mono_us);

@@ -121,20 +121,22 @@ static void wait(struct delivery *d, struct journal_call *call)
     d->waiting_end = &call->next_waiting;
 }
 
+static int64_t time_told(struct strview record)
+{
+    struct spend_call decoded = {0};
+    struct arena arena;
+    struct err err = {0};
+    arena_init(&arena, 1 << 20);
+    bool ok = avro_decode_spend_call(record, &arena, &decoded, &err);
+    arena_free(&arena);
+    return ok ? decoded.admitted_at : 0; /* it was encoded by us */
+}
+
 /* A repeat has the same headers: our own ids begin with their time, a foreign call's record tells it. */
 static int64_t time_of(const struct journal_call *call, struct strview record)
 {
-    struct spend_call decoded;
-    struct arena arena;
-    struct err err = {0};
-    int64_t us = uuid_v7_ms(&call->call_id) * 1000;
-    if (call->call_id.byte[6] >> 4 == 7)
-        return us;
-    arena_init(&arena, 1 << 20);
-    if (avro_decode_spend_call(record, &arena, &decoded, &err))
-        us = decoded.admitted_at;
-    arena_free(&arena);
-    return us;
+    bool own = call->call_id.byte[6] >> 4 == 7;
+    return own ? uuid_v7_ms(&call->call_id) * 1000 : time_told(record);
 }
 
 static bool produce(struct delivery *d, struct journal_call *call, struct err *err)

@@ -12,6 +12,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <utlist.h>
 
 #define READS_A_TURN   8
 #define BACKLOG_HIGH   (256 << 10)
@@ -68,19 +69,14 @@ static void due_drop(struct exchange *x)
     if (!x->is_due)
         return;
     x->is_due = false;
-    *(x->due_older == NULL ? &x->gateway->due_exchanges : &x->due_older->due_newer) = x->due_newer;
-    if (x->due_newer != NULL)
-        x->due_newer->due_older = x->due_older;
+    DL_DELETE2(x->gateway->due_exchanges, x, due_before, due_after);
 }
 
 static void due_add(struct exchange *x)
 {
     x->is_due = true;
-    x->due_older = NULL;
-    x->due_newer = x->gateway->due_exchanges;
-    if (x->due_newer != NULL)
-        x->due_newer->due_older = x;
-    x->gateway->due_exchanges = x;
+    x->is_looked_at = false;
+    DL_APPEND2(x->gateway->due_exchanges, x, due_before, due_after);
 }
 
 /* Memory of requests goes round: given back to malloc it would be taken apart and put together each time. */
@@ -143,8 +139,10 @@ void exchange_spares_free(struct gateway *g)
 static void in_take(struct gateway *g, struct buffer *in, size_t cap)
 {
     buffer_init(in, cap);
-    if (g->spare_in_count > 0)
-        *in = g->spare_in[--g->spare_in_count];
+    if (g->spare_in_count == 0)
+        return;
+    *in = g->spare_in[--g->spare_in_count];
+    in->cap = cap;
 }
 
 static bool pass_open(struct exchange *x, const struct http_request_head *head, struct strview body,
@@ -232,7 +230,7 @@ static void exchange_complete(struct exchange *x, bool over)
     exchange_call_finish(x, outcome, true);
     reply_relay_finish(x);
     if (!over && !x->upstream_closes && x->request_sent) {
-        upstream_give_back(x->link, clock_mono_us());
+        upstream_give_back(x->link, clock_coarse_us());
         x->link = NULL;
     }
     exchange_end(x, NULL, all);
@@ -321,7 +319,7 @@ static void request_send(struct exchange *x)
 static void link_start(struct exchange *x, bool fresh)
 {
     due_drop(x);
-    x->heard_us = clock_mono_us();
+    x->heard_us = clock_coarse_us();
     x->link = upstream_take(x->gateway->upstream, &link_events, x, fresh, &x->reused);
     if (x->link == NULL) {
         exchange_fail(x, &unreachable, METER_UPSTREAM_UNREACHABLE);
@@ -332,12 +330,36 @@ static void link_start(struct exchange *x, bool fresh)
         due_add(x);
 }
 
+/* Many connections with one look, right before they are used. */
+static void due_look(struct gateway *g)
+{
+    struct upstream_link *link[UPSTREAM_QUIET_MAX];
+    bool quiet[UPSTREAM_QUIET_MAX];
+    size_t count = 0;
+    for (struct exchange *x = g->due_exchanges; x != NULL && count < UPSTREAM_QUIET_MAX; x = x->due_after)
+        link[count++] = x->link;
+    upstream_quiet(link, count, quiet);
+    struct exchange *x = g->due_exchanges;
+    for (size_t i = 0; i < count; i++, x = x->due_after) {
+        x->is_looked_at = true;
+        x->is_quiet = quiet[i];
+    }
+}
+
 void exchange_send_due(struct gateway *g)
 {
     while (g->due_exchanges != NULL) {
         struct exchange *x = g->due_exchanges;
+        struct err err = {0};
+        if (!x->is_looked_at)
+            due_look(g);
         due_drop(x);
-        request_send(x);
+        if (x->is_quiet) {
+            request_send(x);
+            continue;
+        }
+        (void)err_set(&err, ERR_HTTP, FATE_RETRY, "the kept connection was closed, or spoke out of turn");
+        exchange_broken(x, &err);
     }
 }
 
@@ -345,7 +367,7 @@ static void on_connected(void *arg, bool ok)
 {
     struct exchange *x = arg;
     x->connecting = false;
-    x->heard_us = clock_mono_us();
+    x->heard_us = clock_coarse_us();
     if (ok)
         request_send(x);
     else
@@ -355,7 +377,7 @@ static void on_connected(void *arg, bool ok)
 static void on_writable(void *arg)
 {
     struct exchange *x = arg;
-    x->heard_us = clock_mono_us();
+    x->heard_us = clock_coarse_us();
     request_send(x);
 }
 
@@ -369,9 +391,9 @@ static bool reply_read(struct exchange *x, bool *more)
     *more = n == GATEWAY_READ_BYTES;
     if (n == -1)
         return true;
-    x->heard_us = clock_mono_us();
+    x->heard_us = clock_coarse_us();
     if (n > 0 && x->request.begun && x->first_us == 0)
-        x->first_us = x->heard_us;
+        x->first_us = clock_mono_us();
     enum relay_step step = RELAY_BAD;
     if (n > 0 && !x->request.begun)
         (void)err_set(&err, ERR_HTTP, FATE_RETRY, "the upstream replied before it was asked");
@@ -474,7 +496,7 @@ static bool is_asked(const struct exchange *x)
 void exchange_client_gone(struct exchange *x)
 {
     x->client = NULL;
-    x->left_us = clock_mono_us();
+    x->left_us = clock_coarse_us();
     x->had_all = stream_is_done(x);
     if (!x->is_call || x->entry == NULL) {
         exchange_free(x);

@@ -22,9 +22,11 @@ struct exchange {
     struct buffer body; /* decoded, when it came in chunks */
     struct upstream_request request;
     bool request_sent;
-    bool is_due; /* in the gateway's list of those to send */
-    struct exchange *due_older;
-    struct exchange *due_newer;
+    bool is_due;       /* in the gateway's list of those to send */
+    bool is_looked_at; /* .. and whether its link is quiet is known */
+    bool is_quiet;
+    struct exchange *due_before;
+    struct exchange *due_after;
     bool safe;    /* may be sent twice */
     bool to_head; /* HEAD */
     struct upstream_link *link;
@@ -51,6 +53,8 @@ struct exchange {
     bool asked; /* for usage, on the caller's behalf */
     char call_id[UUID_TEXT_LEN + 1];
     struct journal_call *entry; /* NULL: not recorded */
+    size_t tags_at;             /* where its `open` record has the tags: they stay as they are */
+    size_t tags_len;
     struct spend_call call;
     struct arena arena;
     struct reply_watch watch;

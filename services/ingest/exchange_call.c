@@ -38,13 +38,16 @@ static bool entry_open(struct exchange *x, struct http_refusal *why)
 {
     struct gateway *g = x->gateway;
     struct err err = {0};
+    struct strview tags = SV_NULL;
     buffer_clear(&g->record);
-    if (!call_record_encode(&x->call, &g->record, &err)) {
+    if (!call_record_encode(&x->call, &tags, &g->record, &err)) {
         log_error("call_record_refused", LOG_STR("call_id", x->call_id), LOG_ERR(&err), LOG_END);
         meter_add(METER_REFUSED_RECORD, 1);
         *why = (struct http_refusal){500, "record", "the call could not be recorded"};
         return false;
     }
+    x->tags_at = (size_t)(tags.ptr - g->record.data);
+    x->tags_len = tags.len;
     if (journal_begin(g->journal, &x->call.call_id, buffer_view(&g->record), &x->entry, &err)) {
         x->round = x->entry->round;
         return true;
@@ -62,7 +65,7 @@ bool exchange_call_open(struct exchange *x, const struct http_request_head *head
                         const struct route *route, struct http_refusal *why)
 {
     struct gateway *g = x->gateway;
-    int64_t now = clock_now_us() + clock_probe_offset_us(); /* every time of a record is Postgres's */
+    int64_t now = clock_probe_now_us(); /* every time of a record is Postgres's */
     struct call_start start = {
         .call_id = uuid_v7(now),
         .instance = journal_instance(g->journal),
@@ -114,21 +117,24 @@ static bool record_make(struct exchange *x, struct err *err)
 {
     struct spend_call *call = &x->call;
     struct buffer *record = &x->gateway->record;
+    struct journal_record open;
+    journal_read(x->entry, &open);
+    struct strview tags = {open.payload.ptr + x->tags_at, x->tags_len};
     buffer_clear(record);
-    if (call_record_encode(call, record, err))
+    if (call_record_encode(call, &tags, record, err))
         return true;
     if (!sv_is_null(call->provider_usage)) {
         call->provider_usage = SV_NULL;
         meter_add(METER_USAGE_CUT, 1);
         buffer_clear(record);
-        if (call_record_encode(call, record, err))
+        if (call_record_encode(call, &tags, record, err))
             return true;
     }
     log_error("reply_texts_dropped", LOG_STR("call_id", x->call_id), LOG_ERR(err), LOG_END);
     meter_add(METER_TEXT_CUT, 1);
     call->model_replied = call->service_tier = call->upstream_call_id = SV_NULL;
     buffer_clear(record);
-    return call_record_encode(call, record, err);
+    return call_record_encode(call, &tags, record, err);
 }
 
 void exchange_call_finish(struct exchange *x, enum spend_outcome outcome, bool whole)
@@ -143,7 +149,7 @@ void exchange_call_finish(struct exchange *x, enum spend_outcome outcome, bool w
                            .estimate_failed = g->estimate_failed,
                            .request_text = x->request_text,
                            .stamp = x->stamp,
-                           .finished_at = clock_now_us() + clock_probe_offset_us(),
+                           .finished_at = clock_probe_now_us(),
                            .ttfb_us = x->first_us == 0 ? -1 : x->first_us - x->started_us,
                            .duration_us = now - x->started_us,
                            .reply_bytes = x->reply_bytes};

@@ -55,11 +55,11 @@ bool http_line_put(struct buffer *out, struct strview name, struct strview value
     return true;
 }
 
+/* RFC 9110's tchar, a bit each. */
 static bool is_token_byte(unsigned char c)
 {
-    if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9'))
-        return true;
-    return c != 0 && strchr("!#$%&'*+-.^_`|~", c) != NULL;
+    static const uint32_t in[8] = {0, 0x03ff6cfa, 0xc7fffffe, 0x57ffffff};
+    return (in[c / 32] >> c % 32 & 1) != 0;
 }
 
 bool http_is_token(struct strview v)
@@ -72,6 +72,8 @@ bool http_is_token(struct strview v)
 
 static bool is_field_text(struct strview v)
 {
+    if (sv_is_plain(v))
+        return true;
     for (size_t i = 0; i < v.len; i++) {
         unsigned char c = (unsigned char)v.ptr[i];
         if ((c < 0x20 && c != '\t') || c == 0x7f)
@@ -118,6 +120,8 @@ static const char *framing_note(struct http_headers *h, const struct http_header
         h->chunked = true;
     } else if (sv_eq_nocase(line->name, SV_LIT("connection"))) {
         h->close = h->close || http_list_has(line->value, SV_LIT("close"));
+        h->names = h->names || (!sv_eq_nocase(line->value, SV_LIT("close")) &&
+                                !sv_eq_nocase(line->value, SV_LIT("keep-alive")));
     } else if (sv_eq_nocase(line->name, SV_LIT("host"))) {
         h->hosts++;
     } else if (sv_eq_nocase(line->name, SV_LIT("upgrade"))) {
@@ -165,7 +169,7 @@ static const char *lines_parse(struct strview lines, size_t max, bool drops, str
     *code = ERR_INVALID;
     out->count = 0;
     out->content_length = HTTP_LENGTH_NONE;
-    out->chunked = out->close = out->upgrade = out->websocket = false;
+    out->chunked = out->close = out->names = out->upgrade = out->websocket = false;
     out->hosts = 0;
     while (lines.len > 0) {
         if (out->count == max) {
@@ -210,6 +214,7 @@ bool http_header_is_ours(const struct http_headers *h, struct strview name)
 {
     static const struct strview ours[] = {
         SV_INIT("connection"),
+        SV_INIT("close"),
         SV_INIT("content-length"),
         SV_INIT("transfer-encoding"),
         SV_INIT("keep-alive"),
@@ -226,7 +231,7 @@ bool http_header_is_ours(const struct http_headers *h, struct strview name)
             return true;
     if (name.len > 8 && sv_eq_nocase((struct strview){name.ptr, 8}, SV_LIT("x-spend-")))
         return true;
-    for (size_t i = 0; i < h->count; i++)
+    for (size_t i = 0; h->names && i < h->count; i++)
         if (sv_eq_nocase(h->item[i].name, SV_LIT("connection")) && http_list_has(h->item[i].value, name))
             return true;
     return false;

@@ -25,6 +25,7 @@ struct http_headers {
     int64_t content_length; /* HTTP_LENGTH_NONE without one */
     bool chunked;
     bool close;     /* Connection: close */
+    bool names;     /* a Connection line says more than close or keep-alive */
     size_t hosts;   /* Host lines */
     bool upgrade;   /* an Upgrade line */
     bool websocket; /* .. that names websocket */

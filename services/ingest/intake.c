@@ -170,13 +170,14 @@ static bool item_record(struct reading *r, struct foreign_item *item)
 {
     struct gateway *g = r->in->gateway;
     struct err err = {0};
+    struct strview tags = SV_NULL;
     struct journal_call *entry;
     struct spend_call *call = &item->call;
     call->instance = sv_of(journal_instance(g->journal));
     call->boot = OPT_I64((int64_t)journal_boot(g->journal));
     call->seq = OPT_I64((int64_t)journal_next_seq(g->journal));
     buffer_clear(&g->record);
-    if (!call_record_encode(call, &g->record, &err)) {
+    if (!call_record_encode(call, &tags, &g->record, &err)) {
         (void)foreign_refuse(item, "%s", err.text);
         return true;
     }
@@ -244,7 +245,7 @@ static bool is_billed(const struct reading *r)
 static bool items_take(struct reading *r)
 {
     struct foreign_item item;
-    int64_t now = clock_now_us() + clock_probe_offset_us();
+    int64_t now = clock_probe_now_us();
     bool room = true;
     json_write_init(&r->json, &r->in->answer);
     json_write_open(&r->json, '{');

@@ -21,7 +21,7 @@ void meter_open(void)
 
 void meter_add(enum meter m, int64_t n)
 {
-    if (metric_of[m] != NULL)
+    if (n != 0 && metric_of[m] != NULL)
         metric_add(metric_of[m], n);
 }
 

@@ -85,12 +85,13 @@ static void to_client(struct exchange *x, struct strview bytes)
         client_write(x->client, SV_LIT("\r\n"));
 }
 
-static bool body_pass(struct exchange *x, struct strview bytes)
+/* last: nothing of the body follows; false when that is not known. */
+static bool body_pass(struct exchange *x, struct strview bytes, bool last)
 {
     struct strview pass = bytes;
     x->reply_bytes += bytes.len;
     if (x->is_call) {
-        if (!reply_watch_feed(&x->watch, bytes, &x->gateway->piece, &pass))
+        if (!reply_watch_feed(&x->watch, bytes, last, &x->gateway->piece, &pass))
             return false;
         if (x->entry != NULL)
             journal_progress(x->entry, reply_watch_text(&x->watch));
@@ -107,7 +108,7 @@ static enum relay_step chunks_take(struct exchange *x, struct strview *bytes, st
         case CHUNK_MORE:
             return RELAY_MORE;
         case CHUNK_DATA:
-            if (!body_pass(x, data))
+            if (!body_pass(x, data, false))
                 return bad(err, "no memory for it");
             break;
         case CHUNK_END:
@@ -136,9 +137,10 @@ static enum relay_step body_take(struct exchange *x, struct strview *bytes, stru
         break;
     }
     *bytes = (struct strview){bytes->ptr + all.len, bytes->len - all.len};
-    if (!body_pass(x, all))
+    bool last = x->framing == REPLY_LENGTH && x->reply_left == 0;
+    if (!body_pass(x, all, last))
         return bad(err, "no memory for it");
-    return x->framing == REPLY_LENGTH && x->reply_left == 0 ? RELAY_DONE : RELAY_MORE;
+    return last ? RELAY_DONE : RELAY_MORE;
 }
 
 /* What is left of it stays until more comes. */

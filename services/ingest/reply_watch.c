@@ -63,7 +63,17 @@ bool reply_watch_filters(const struct reply_watch *w)
     return w->mode == WATCH_SSE && w->filter.filters;
 }
 
-bool reply_watch_feed(struct reply_watch *w, struct strview bytes, struct buffer *piece, struct strview *pass)
+static void json_read(struct reply_watch *w, struct strview body)
+{
+    struct usage_seen seen = usage_reader_feed(&w->reader, body, w->scratch);
+    arena_reset(w->scratch);
+    w->mode = WATCH_NOTHING;
+    if (!seen.parsed)
+        unread_note(w);
+}
+
+bool reply_watch_feed(struct reply_watch *w, struct strview bytes, bool last, struct buffer *piece,
+                      struct strview *pass)
 {
     *pass = bytes;
     w->bytes += bytes.len;
@@ -74,7 +84,11 @@ bool reply_watch_feed(struct reply_watch *w, struct strview bytes, struct buffer
             *pass = buffer_view(piece);
         return ok;
     }
-    if (w->mode == WATCH_JSON && !buffer_append_sv(&w->body, bytes)) {
+    if (w->mode != WATCH_JSON)
+        return true;
+    if (last && w->body.len == 0 && bytes.len > 0 && bytes.len <= w->body.cap) { /* all of it, in place */
+        json_read(w, bytes);
+    } else if (!buffer_append_sv(&w->body, bytes)) {
         unread_note(w);
         buffer_free(&w->body);
         w->mode = WATCH_NOTHING;
@@ -98,12 +112,8 @@ bool reply_watch_end(struct reply_watch *w, struct buffer *piece, struct strview
         return ok;
     }
     if (w->mode == WATCH_JSON && w->body.len > 0) {
-        struct usage_seen seen = usage_reader_feed(&w->reader, buffer_view(&w->body), w->scratch);
-        arena_reset(w->scratch);
+        json_read(w, buffer_view(&w->body));
         buffer_free(&w->body);
-        w->mode = WATCH_NOTHING;
-        if (!seen.parsed)
-            unread_note(w);
     }
     return true;
 }

@@ -36,9 +36,10 @@ void reply_watch_begin(struct reply_watch *w, const struct reply_head *head,
 bool reply_watch_filters(const struct reply_watch *w);
 /*
  * *pass is what the caller gets: the bytes themselves, or what the filter left of them, in *piece (cleared
- * first). false: out of memory.
+ * first). last: nothing follows, so that a body that came whole is read where it stands. false: out of
+ * memory.
  */
-bool reply_watch_feed(struct reply_watch *w, struct strview bytes, struct buffer *piece,
+bool reply_watch_feed(struct reply_watch *w, struct strview bytes, bool last, struct buffer *piece,
                       struct strview *pass) NODISCARD;
 /* Bytes that an estimate goes by if the call ended now. */
 uint64_t reply_watch_text(const struct reply_watch *w);

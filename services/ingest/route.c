@@ -233,8 +233,18 @@ static struct strview model_of_query(struct strview query, char *out, size_t roo
     return found;
 }
 
+/* false: for certain neither its path nor its query names one. */
+static bool is_model_named(struct strview target)
+{
+    return sv_find(target, '?') < target.len || sv_find(target, '%') < target.len ||
+           sv_starts_with(target, SV_LIT("/engines/")) ||
+           sv_starts_with(target, SV_LIT("/openai/deployments/"));
+}
+
 struct strview route_model(struct strview target, char *out, size_t room)
 {
+    if (!is_model_named(target))
+        return SV_NULL;
     char text[PATH_ROOM];
     struct strview query;
     struct strview raw = sv_cut(target, '?', &query);

@@ -46,8 +46,10 @@ struct strview tag_capture_text(struct strview v)
     if (v.ptr == NULL)
         return v;
     struct strview cut = {v.ptr, v.len > LIMIT_TEXT_BYTES ? LIMIT_TEXT_BYTES : v.len};
-    cut.len = sv_utf8_prefix(cut);
-    cut.len = control_find(cut);
+    if (!sv_is_plain(cut)) {
+        cut.len = sv_utf8_prefix(cut);
+        cut.len = control_find(cut);
+    }
     if (cut.len != v.len)
         meter_add(METER_TEXT_CUT, 1);
     return cut;
@@ -165,6 +167,8 @@ static bool is_json_object(struct strview text)
 {
     struct json_scan scan;
     struct json_value root;
+    if (sv_is_empty(text))
+        return false;
     json_scan_init(&scan, text, LIMIT_JSON_DEPTH);
     scan.lax = scan.any_bytes = true;
     return json_scan_value(&scan, &root) && root.kind == JSON_KIND_OBJECT &&

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "ingest/meter.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <event2/event.h>
 #include <event2/event_struct.h>
@@ -14,6 +15,7 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -249,11 +251,15 @@ static struct upstream_link *link_new(struct upstream *u)
     return NULL;
 }
 
-/* Neither closed nor talking out of turn: what waits on it unread would pass for the next caller's reply. */
-static bool is_quiet(const struct upstream_link *link)
+void upstream_quiet(struct upstream_link *const *links, size_t count, bool *quiet)
 {
-    char byte;
-    return recv(link->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN;
+    struct pollfd at[UPSTREAM_QUIET_MAX];
+    assert(count <= UPSTREAM_QUIET_MAX);
+    for (size_t i = 0; i < count; i++)
+        at[i] = (struct pollfd){.fd = links[i]->fd, .events = POLLIN | POLLRDHUP};
+    int found = poll(at, count, 0);
+    for (size_t i = 0; i < count; i++) /* found < 0: not known, so none is */
+        quiet[i] = found == 0 || (found > 0 && at[i].revents == 0);
 }
 
 bool upstream_has_bytes(const struct upstream_link *link)
@@ -264,13 +270,12 @@ bool upstream_has_bytes(const struct upstream_link *link)
 
 static struct upstream_link *idle_take(struct upstream *u)
 {
-    for (struct upstream_link *link; (link = u->idle) != NULL; link_close(link)) {
-        u->idle = link->below;
-        meter_add(METER_UPSTREAM_IDLE, -1);
-        if (is_quiet(link))
-            return link;
-    }
-    return NULL;
+    struct upstream_link *link = u->idle;
+    if (link == NULL)
+        return NULL;
+    u->idle = link->below;
+    meter_add(METER_UPSTREAM_IDLE, -1);
+    return link;
 }
 
 struct upstream_link *upstream_take(struct upstream *u, const struct upstream_events *events, void *arg,

@@ -1,7 +1,7 @@
 /*
  * upstream: connections to the one upstream: asynchronous connect, a pool of idle ones, last in first out.
- * Owns the sockets. An idle connection that becomes readable is closed, and never given out: the upstream
- * hung up, or talks out of turn. Thread: the event loop's.
+ * Owns the sockets. An idle connection that becomes readable is closed: the upstream hung up, or talks out of
+ * turn. Thread: the event loop's.
  */
 #ifndef SPEND_INGEST_UPSTREAM_H
 #define SPEND_INGEST_UPSTREAM_H
@@ -44,6 +44,13 @@ void upstream_tick(struct upstream *u, int64_t now_us);
  * one of the name's addresses answers. NULL: none could be tried. */
 struct upstream_link *upstream_take(struct upstream *u, const struct upstream_events *events, void *arg,
                                     bool fresh, bool *reused);
+/*
+ * Just before a request goes on links that were given out as reused, UPSTREAM_QUIET_MAX at most: quiet[i] is
+ * false where the upstream has hung up or talks out of turn. What it says would pass for this request's
+ * reply.
+ */
+#define UPSTREAM_QUIET_MAX 32
+void upstream_quiet(struct upstream_link *const *links, size_t count, bool *quiet);
 /*
  * For a link that still connects: gives its address up for the next one. Nothing was sent, so nothing is sent
  * twice. false: each was tried once; a failed connect does the same before it says so.

@@ -16,12 +16,9 @@ static const struct strview logs_header = SV_INIT("x-litellm-spend-logs-metadata
 
 void upstream_request_sign(const struct uuid *call_id, struct strview secret, char out[SPEND_CALL_ID_LEN + 1])
 {
-    static struct sha256 *sha; /* the event loop's, as long as the process */
     uint8_t mac[SHA256_LEN];
-    if (sha == NULL)
-        sha = sha256_new();
     uuid_format(call_id, out);
-    sha256_hmac_by(sha, secret, (struct strview){out, UUID_TEXT_LEN}, mac);
+    sha256_hmac(secret, (struct strview){out, UUID_TEXT_LEN}, mac);
     out[UUID_TEXT_LEN] = '.';
     sha256_to_hex(mac, 16, out + UUID_TEXT_LEN + 1);
 }

@@ -29,6 +29,7 @@ static struct upstream *u;
 static struct upstream_link *held[LINKS];
 static size_t reached;
 static size_t failed;
+static bool keeps; /* what has connected */
 
 int getaddrinfo(const char *node, const char *service, const struct addrinfo *hints, struct addrinfo **res)
 {
@@ -48,6 +49,8 @@ static void on_connected(void *arg, bool ok)
 {
     struct upstream_link **l = arg;
     *(ok ? &reached : &failed) += 1;
+    if (keeps)
+        return;
     upstream_drop(*l);
     *l = NULL;
 }
@@ -99,6 +102,7 @@ static int tear_down(void **state)
             (void)close(listener[i]);
     memset(listener, 0, sizeof listener);
     reached = failed = 0;
+    keeps = false;
     return 0;
 }
 
@@ -157,6 +161,31 @@ static void test_an_address_that_is_silent_for_too_long_is_left_for_the_next(voi
     upstream_drop(held[0]);
 }
 
+static void test_a_link_is_quiet_until_the_upstream_speaks_or_hangs_up(void **state)
+{
+    (void)state;
+    bool quiet[3];
+    int peer[3];
+    open_with(1, true);
+    keeps = true;
+    take(3);
+    wait_for(3);
+    assert_int_equal(reached, 3);
+    for (int i = 0; i < 3; i++)
+        peer[i] = accept(listener[0], NULL, NULL);
+    upstream_quiet(held, 3, quiet);
+    assert_true(quiet[0] && quiet[1] && quiet[2]);
+    assert_int_equal(send(peer[0], "H", 1, 0), 1);
+    (void)close(peer[1]);
+    upstream_quiet(held, 3, quiet);
+    int unquiet = !quiet[0] + !quiet[1] + !quiet[2]; /* which is whose is accept's order */
+    assert_int_equal(unquiet, 2);
+    (void)close(peer[0]);
+    (void)close(peer[2]);
+    for (int i = 0; i < 3; i++)
+        upstream_drop(held[i]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -164,6 +193,7 @@ int main(void)
         cmocka_unit_test_teardown(test_each_address_is_tried_once_before_a_link_fails, tear_down),
         cmocka_unit_test_teardown(test_an_address_that_is_silent_for_too_long_is_left_for_the_next,
                                   tear_down),
+        cmocka_unit_test_teardown(test_a_link_is_quiet_until_the_upstream_speaks_or_hangs_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -8,85 +8,85 @@
 /* OpenAI's chat and legacy completions; LiteLLM adds the cache fields for Anthropic models, contained in
  * prompt_tokens. */
 static const struct usage_row chat[] = {
-    {"prompt_tokens", USAGE_ROLE_IN_TOTAL, USAGE_INPUT},
-    {"completion_tokens", USAGE_ROLE_OUT_TOTAL, USAGE_OUTPUT},
-    {"total_tokens", USAGE_ROLE_TOTAL, USAGE_COUNT},
-    {"cache_read_input_tokens", USAGE_ROLE_IN_PART, USAGE_CACHE_READ},
-    {"prompt_tokens_details.cached_tokens", USAGE_ROLE_IN_PART, USAGE_CACHE_READ},
-    {"cache_creation_input_tokens", USAGE_ROLE_WRITTEN, USAGE_CACHE_WRITE_5M},
-    {"prompt_tokens_details.cache_creation_tokens", USAGE_ROLE_WRITTEN, USAGE_CACHE_WRITE_5M},
-    {"prompt_tokens_details.cache_creation_token_details.ephemeral_5m_input_tokens", USAGE_ROLE_IN_PART,
-     USAGE_CACHE_WRITE_5M},
-    {"prompt_tokens_details.cache_creation_token_details.ephemeral_1h_input_tokens", USAGE_ROLE_IN_PART,
-     USAGE_CACHE_WRITE_1H},
-    {"prompt_tokens_details.audio_tokens", USAGE_ROLE_IN_PART, USAGE_AUDIO_IN},
-    {"prompt_tokens_details.image_tokens", USAGE_ROLE_IN_PART, USAGE_IMAGE_IN},
-    {"completion_tokens_details.reasoning_tokens", USAGE_ROLE_OUT_PART, USAGE_REASONING},
-    {"completion_tokens_details.audio_tokens", USAGE_ROLE_OUT_PART, USAGE_AUDIO_OUT},
-    {"completion_tokens_details.image_tokens", USAGE_ROLE_OUT_PART, USAGE_IMAGE_OUT},
+    {SV_INIT("prompt_tokens"), USAGE_ROLE_IN_TOTAL, USAGE_INPUT},
+    {SV_INIT("completion_tokens"), USAGE_ROLE_OUT_TOTAL, USAGE_OUTPUT},
+    {SV_INIT("total_tokens"), USAGE_ROLE_TOTAL, USAGE_COUNT},
+    {SV_INIT("cache_read_input_tokens"), USAGE_ROLE_IN_PART, USAGE_CACHE_READ},
+    {SV_INIT("prompt_tokens_details.cached_tokens"), USAGE_ROLE_IN_PART, USAGE_CACHE_READ},
+    {SV_INIT("cache_creation_input_tokens"), USAGE_ROLE_WRITTEN, USAGE_CACHE_WRITE_5M},
+    {SV_INIT("prompt_tokens_details.cache_creation_tokens"), USAGE_ROLE_WRITTEN, USAGE_CACHE_WRITE_5M},
+    {SV_INIT("prompt_tokens_details.cache_creation_token_details.ephemeral_5m_input_tokens"),
+     USAGE_ROLE_IN_PART, USAGE_CACHE_WRITE_5M},
+    {SV_INIT("prompt_tokens_details.cache_creation_token_details.ephemeral_1h_input_tokens"),
+     USAGE_ROLE_IN_PART, USAGE_CACHE_WRITE_1H},
+    {SV_INIT("prompt_tokens_details.audio_tokens"), USAGE_ROLE_IN_PART, USAGE_AUDIO_IN},
+    {SV_INIT("prompt_tokens_details.image_tokens"), USAGE_ROLE_IN_PART, USAGE_IMAGE_IN},
+    {SV_INIT("completion_tokens_details.reasoning_tokens"), USAGE_ROLE_OUT_PART, USAGE_REASONING},
+    {SV_INIT("completion_tokens_details.audio_tokens"), USAGE_ROLE_OUT_PART, USAGE_AUDIO_OUT},
+    {SV_INIT("completion_tokens_details.image_tokens"), USAGE_ROLE_OUT_PART, USAGE_IMAGE_OUT},
 };
 
 static const struct usage_row responses[] = {
-    {"input_tokens", USAGE_ROLE_IN_TOTAL, USAGE_INPUT},
-    {"output_tokens", USAGE_ROLE_OUT_TOTAL, USAGE_OUTPUT},
-    {"total_tokens", USAGE_ROLE_TOTAL, USAGE_COUNT},
-    {"input_tokens_details.cached_tokens", USAGE_ROLE_IN_PART, USAGE_CACHE_READ},
-    {"input_tokens_details.audio_tokens", USAGE_ROLE_IN_PART, USAGE_AUDIO_IN},
-    {"output_tokens_details.reasoning_tokens", USAGE_ROLE_OUT_PART, USAGE_REASONING},
-    {"output_tokens_details.audio_tokens", USAGE_ROLE_OUT_PART, USAGE_AUDIO_OUT},
+    {SV_INIT("input_tokens"), USAGE_ROLE_IN_TOTAL, USAGE_INPUT},
+    {SV_INIT("output_tokens"), USAGE_ROLE_OUT_TOTAL, USAGE_OUTPUT},
+    {SV_INIT("total_tokens"), USAGE_ROLE_TOTAL, USAGE_COUNT},
+    {SV_INIT("input_tokens_details.cached_tokens"), USAGE_ROLE_IN_PART, USAGE_CACHE_READ},
+    {SV_INIT("input_tokens_details.audio_tokens"), USAGE_ROLE_IN_PART, USAGE_AUDIO_IN},
+    {SV_INIT("output_tokens_details.reasoning_tokens"), USAGE_ROLE_OUT_PART, USAGE_REASONING},
+    {SV_INIT("output_tokens_details.audio_tokens"), USAGE_ROLE_OUT_PART, USAGE_AUDIO_OUT},
 };
 
 /* Anthropic's: input_tokens holds no cached and no written ones. */
 static const struct usage_row messages[] = {
-    {"input_tokens", USAGE_ROLE_CLASS, USAGE_INPUT},
-    {"output_tokens", USAGE_ROLE_OUT_TOTAL, USAGE_OUTPUT},
-    {"cache_read_input_tokens", USAGE_ROLE_IN_PART, USAGE_CACHE_READ},
-    {"cache_creation_input_tokens", USAGE_ROLE_WRITTEN, USAGE_CACHE_WRITE_5M},
-    {"cache_creation.ephemeral_5m_input_tokens", USAGE_ROLE_IN_PART, USAGE_CACHE_WRITE_5M},
-    {"cache_creation.ephemeral_1h_input_tokens", USAGE_ROLE_IN_PART, USAGE_CACHE_WRITE_1H},
+    {SV_INIT("input_tokens"), USAGE_ROLE_CLASS, USAGE_INPUT},
+    {SV_INIT("output_tokens"), USAGE_ROLE_OUT_TOTAL, USAGE_OUTPUT},
+    {SV_INIT("cache_read_input_tokens"), USAGE_ROLE_IN_PART, USAGE_CACHE_READ},
+    {SV_INIT("cache_creation_input_tokens"), USAGE_ROLE_WRITTEN, USAGE_CACHE_WRITE_5M},
+    {SV_INIT("cache_creation.ephemeral_5m_input_tokens"), USAGE_ROLE_IN_PART, USAGE_CACHE_WRITE_5M},
+    {SV_INIT("cache_creation.ephemeral_1h_input_tokens"), USAGE_ROLE_IN_PART, USAGE_CACHE_WRITE_1H},
 };
 
 static const struct usage_row embeddings[] = {
-    {"total_tokens", USAGE_ROLE_IN_TOTAL, USAGE_INPUT}, /* some tell no other */
-    {"prompt_tokens", USAGE_ROLE_IN_TOTAL, USAGE_INPUT},
-    {"prompt_tokens_details.image_tokens", USAGE_ROLE_IN_PART, USAGE_IMAGE_IN},
-    {"prompt_tokens_details.audio_tokens", USAGE_ROLE_IN_PART, USAGE_AUDIO_IN},
+    {SV_INIT("total_tokens"), USAGE_ROLE_IN_TOTAL, USAGE_INPUT}, /* some tell no other */
+    {SV_INIT("prompt_tokens"), USAGE_ROLE_IN_TOTAL, USAGE_INPUT},
+    {SV_INIT("prompt_tokens_details.image_tokens"), USAGE_ROLE_IN_PART, USAGE_IMAGE_IN},
+    {SV_INIT("prompt_tokens_details.audio_tokens"), USAGE_ROLE_IN_PART, USAGE_AUDIO_IN},
 };
 
 /* Within `usage`, or Cohere's `meta`. */
 static const struct usage_row rerank[] = {
-    {"total_tokens", USAGE_ROLE_CLASS, USAGE_INPUT},
-    {"billed_units.total_tokens", USAGE_ROLE_CLASS, USAGE_INPUT},
-    {"billed_units.search_units", USAGE_ROLE_CLASS, USAGE_REQUESTS},
+    {SV_INIT("total_tokens"), USAGE_ROLE_CLASS, USAGE_INPUT},
+    {SV_INIT("billed_units.total_tokens"), USAGE_ROLE_CLASS, USAGE_INPUT},
+    {SV_INIT("billed_units.search_units"), USAGE_ROLE_CLASS, USAGE_REQUESTS},
 };
 
 /* `data`: how many images came. LiteLLM writes zeros where a provider reported no tokens. */
 static const struct usage_row images[] = {
-    {"input_tokens", USAGE_ROLE_IN_TOTAL, USAGE_INPUT},
-    {"output_tokens", USAGE_ROLE_OUT_TOTAL, USAGE_OUTPUT},
-    {"total_tokens", USAGE_ROLE_TOTAL, USAGE_COUNT},
-    {"input_tokens_details.image_tokens", USAGE_ROLE_IN_PART, USAGE_IMAGE_IN},
-    {"output_tokens_details.image_tokens", USAGE_ROLE_OUT_PART, USAGE_IMAGE_OUT},
-    {USAGE_PATH_DATA, USAGE_ROLE_ELSE, USAGE_IMAGES},
-    {"images", USAGE_ROLE_ELSE, USAGE_IMAGES}, /* as an event tells them */
+    {SV_INIT("input_tokens"), USAGE_ROLE_IN_TOTAL, USAGE_INPUT},
+    {SV_INIT("output_tokens"), USAGE_ROLE_OUT_TOTAL, USAGE_OUTPUT},
+    {SV_INIT("total_tokens"), USAGE_ROLE_TOTAL, USAGE_COUNT},
+    {SV_INIT("input_tokens_details.image_tokens"), USAGE_ROLE_IN_PART, USAGE_IMAGE_IN},
+    {SV_INIT("output_tokens_details.image_tokens"), USAGE_ROLE_OUT_PART, USAGE_IMAGE_OUT},
+    {SV_INIT(USAGE_PATH_DATA), USAGE_ROLE_ELSE, USAGE_IMAGES},
+    {SV_INIT("images"), USAGE_ROLE_ELSE, USAGE_IMAGES}, /* as an event tells them */
 };
 
 static const struct usage_row speech[] = {
-    {"input_tokens", USAGE_ROLE_IN_TOTAL, USAGE_INPUT},
-    {"output_tokens", USAGE_ROLE_OUT_TOTAL, USAGE_AUDIO_OUT},
-    {"total_tokens", USAGE_ROLE_TOTAL, USAGE_COUNT},
-    {USAGE_PATH_CHARACTERS, USAGE_ROLE_ELSE, USAGE_CHARACTERS},
-    {"characters", USAGE_ROLE_ELSE, USAGE_CHARACTERS}, /* as an event tells them */
+    {SV_INIT("input_tokens"), USAGE_ROLE_IN_TOTAL, USAGE_INPUT},
+    {SV_INIT("output_tokens"), USAGE_ROLE_OUT_TOTAL, USAGE_AUDIO_OUT},
+    {SV_INIT("total_tokens"), USAGE_ROLE_TOTAL, USAGE_COUNT},
+    {SV_INIT(USAGE_PATH_CHARACTERS), USAGE_ROLE_ELSE, USAGE_CHARACTERS},
+    {SV_INIT("characters"), USAGE_ROLE_ELSE, USAGE_CHARACTERS}, /* as an event tells them */
 };
 
 /* `duration` stands at the root of the reply. */
 static const struct usage_row transcription[] = {
-    {"input_tokens", USAGE_ROLE_IN_TOTAL, USAGE_INPUT},
-    {"output_tokens", USAGE_ROLE_OUT_TOTAL, USAGE_OUTPUT},
-    {"total_tokens", USAGE_ROLE_TOTAL, USAGE_COUNT},
-    {"input_token_details.audio_tokens", USAGE_ROLE_IN_PART, USAGE_AUDIO_IN},
-    {USAGE_PATH_DURATION, USAGE_ROLE_ELSE, USAGE_SECONDS_MILLI},
-    {"seconds", USAGE_ROLE_ELSE, USAGE_SECONDS_MILLI},
+    {SV_INIT("input_tokens"), USAGE_ROLE_IN_TOTAL, USAGE_INPUT},
+    {SV_INIT("output_tokens"), USAGE_ROLE_OUT_TOTAL, USAGE_OUTPUT},
+    {SV_INIT("total_tokens"), USAGE_ROLE_TOTAL, USAGE_COUNT},
+    {SV_INIT("input_token_details.audio_tokens"), USAGE_ROLE_IN_PART, USAGE_AUDIO_IN},
+    {SV_INIT(USAGE_PATH_DURATION), USAGE_ROLE_ELSE, USAGE_SECONDS_MILLI},
+    {SV_INIT("seconds"), USAGE_ROLE_ELSE, USAGE_SECONDS_MILLI},
 };
 
 #define TABLE(rows)                                                                                          \

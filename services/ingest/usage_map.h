@@ -18,7 +18,7 @@ enum usage_role {
 };
 
 struct usage_row {
-    const char *path; /* within the usage object: "prompt_tokens_details.cached_tokens" */
+    struct strview path; /* within the usage object: "prompt_tokens_details.cached_tokens" */
     enum usage_role role;
     enum usage_class class;
 };

@@ -183,7 +183,7 @@ static void check(size_t number)
     assert_true(table.count <= USAGE_ROWS_MAX);
     for (size_t g = 0; g < NUMBERS_MAX && row->given[g].path != NULL; g++) {
         size_t i = 0;
-        while (i < table.count && strcmp(table.row[i].path, row->given[g].path) != 0)
+        while (i < table.count && !sv_eq(table.row[i].path, sv_of(row->given[g].path)))
             i++;
         if (i == table.count)
             fail_msg("row %zu: no %s", number, row->given[g].path);

@@ -89,7 +89,7 @@ static const struct usage_row *row_find(struct usage_reader *r, struct strview p
     for (size_t i = 0; i < r->table.count; i++) {
         *value = &r->value[i];
         const struct usage_row *row = &r->table.row[i];
-        if (strncmp(row->path, path.ptr, path.len) == 0 && row->path[path.len] == '\0')
+        if (sv_eq(row->path, path))
             return row;
     }
     return NULL;

@@ -102,9 +102,10 @@ static void head_make(void)
                               .quality = QUALITY_ESTIMATED};
     struct buffer out;
     struct err err = {0};
+    struct strview tags = SV_NULL;
     buffer_init(&out, sizeof head_bytes);
     call.call_id = uuid_v7(DAY_US);
-    if (!call_record_encode(&call, &out, &err))
+    if (!call_record_encode(&call, &tags, &out, &err))
         fuzz_fail(err.text);
     memcpy(head_bytes, out.data, out.len);
     head_len = out.len;

@@ -126,9 +126,10 @@ static void record_check(const struct tag_capture *c, const struct capture_sourc
     struct spend_call back;
     struct buffer bytes;
     struct err err = {0};
+    struct strview tags = SV_NULL;
     buffer_init(&bytes, LIMIT_CALL_BYTES);
     assert(call_record_start(&start, c, a, &call));
-    if (!call_record_encode(&call, &bytes, &err))
+    if (!call_record_encode(&call, &tags, &bytes, &err))
         fuzz_fail(err.text);
     assert(avro_decode_spend_call(buffer_view(&bytes), a, &back, &err));
     assert(back.tag_count == c->tags.count && back.stream == c->stream && sv_eq(back.key_hash, c->key_hash));

@@ -98,7 +98,7 @@ static void numbers_check(const struct usage_reader *r, struct strview text)
     bool plain = json_is_object(usage) && json_object_get(root, "response") == NULL &&
                  json_object_get(root, "message") == NULL && json_object_get(root, "meta") == NULL;
     for (size_t i = 0; plain && i < r->table.count; i++) {
-        const char *path = r->table.row[i].path;
+        const char *path = r->table.row[i].path.ptr;
         const json_t *want =
             path[0] == '/' || r->table.row[i].class == USAGE_SECONDS_MILLI ? NULL : at_path(usage, path);
         if (json_is_integer(want) && json_integer_value(want) >= 0)

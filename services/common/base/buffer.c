@@ -50,12 +50,6 @@ bool buffer_grow(struct buffer *b, size_t len)
     return true;
 }
 
-/* Room for len more bytes; as a rule it is there. */
-static inline bool make_room(struct buffer *b, size_t len)
-{
-    return (b->data != NULL && len <= b->room - b->len) || buffer_grow(b, len);
-}
-
 bool buffer_append_uint(struct buffer *b, uint64_t n, unsigned base)
 {
     char text[20];
@@ -89,17 +83,6 @@ bool buffer_printf(struct buffer *b, const char *fmt, ...)
     va_end(again);
     va_end(args);
     return ok;
-}
-
-char *buffer_reserve(struct buffer *b, size_t len)
-{
-    return make_room(b, len) ? b->data + b->len : NULL;
-}
-
-void buffer_grew(struct buffer *b, size_t len)
-{
-    assert(len <= b->room - b->len);
-    b->len += len;
 }
 
 void buffer_consume(struct buffer *b, size_t len)

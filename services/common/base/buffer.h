@@ -7,6 +7,7 @@
 #include "base/err.h"
 #include "base/strview.h"
 
+#include <assert.h>
 #include <string.h>
 
 struct buffer {
@@ -29,8 +30,8 @@ bool buffer_append_uint(struct buffer *b, uint64_t n, unsigned base) NODISCARD;
 bool buffer_printf(struct buffer *b, const char *fmt, ...) PRINTF_LIKE(2, 3) NODISCARD;
 /* Room for `len` more bytes at the end; the caller writes them and then calls buffer_grew. NULL at the cap.
  */
-char *buffer_reserve(struct buffer *b, size_t len) NODISCARD;
-void buffer_grew(struct buffer *b, size_t len);
+static inline char *buffer_reserve(struct buffer *b, size_t len) NODISCARD;
+static inline void buffer_grew(struct buffer *b, size_t len);
 /* Drops `len` bytes at the front. */
 void buffer_consume(struct buffer *b, size_t len);
 struct strview buffer_view(const struct buffer *b);
@@ -39,11 +40,24 @@ struct strview buffer_view(const struct buffer *b);
 
 bool buffer_grow(struct buffer *b, size_t len) NODISCARD; /* the slow way: room for len more */
 
+static inline char *buffer_reserve(struct buffer *b, size_t len)
+{
+    if ((b->data == NULL || len > b->room - b->len) && !buffer_grow(b, len))
+        return NULL;
+    return b->data + b->len;
+}
+
+static inline void buffer_grew(struct buffer *b, size_t len)
+{
+    assert(len <= b->room - b->len);
+    b->len += len;
+}
+
 static inline bool buffer_append(struct buffer *b, const void *ptr, size_t len)
 {
     if (len == 0)
         return true;
-    if ((b->data == NULL || len > b->room - b->len) && !buffer_grow(b, len))
+    if (buffer_reserve(b, len) == NULL)
         return false;
     memcpy(b->data + b->len, ptr, len);
     b->len += len;

@@ -26,6 +26,11 @@ int64_t clock_mono_us(void)
     return read_us(CLOCK_MONOTONIC);
 }
 
+int64_t clock_coarse_us(void)
+{
+    return read_us(CLOCK_MONOTONIC_COARSE);
+}
+
 static bool is_leap(int64_t year)
 {
     return (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;

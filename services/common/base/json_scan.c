@@ -208,7 +208,8 @@ static bool scan_lax_number(struct json_scan *s, struct json_value *out)
 {
     static const char *const words[] = {"NaN", "Infinity", "-Infinity"};
     struct strview rest = {s->at, (size_t)(s->end - s->at)};
-    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
+    bool digit = *s->at >= '0' && *s->at <= '9'; /* as a rule */
+    for (size_t i = 0; !digit && i < sizeof words / sizeof words[0]; i++)
         if (sv_starts_with(rest, sv_of(words[i])))
             return scan_word(s, words[i], JSON_KIND_NUMBER, out);
     return scan_number(s, out);

@@ -55,11 +55,10 @@ void sha256_end(struct sha256 *s, uint8_t out[SHA256_LEN])
 
 void sha256_of(struct strview v, uint8_t out[SHA256_LEN])
 {
-    struct sha256 *s = sha256_new();
-    sha256_begin(s);
-    sha256_update(s, v.ptr, v.len);
-    sha256_end(s, out);
-    sha256_free(s);
+    struct sha256 s;
+    sha256_begin(&s);
+    sha256_update(&s, v.ptr, v.len);
+    sha256_end(&s, out);
 }
 
 void sha256_hex_of(struct strview v, char out[SHA256_HEX_LEN + 1])
@@ -70,39 +69,29 @@ void sha256_hex_of(struct strview v, char out[SHA256_HEX_LEN + 1])
 }
 
 /* One padded key and what follows it. */
-static void keyed(struct sha256 *s, const uint8_t *key, uint8_t pad, struct strview text,
-                  uint8_t out[SHA256_LEN])
+static void keyed(const uint8_t *key, uint8_t pad, struct strview text, uint8_t out[SHA256_LEN])
 {
+    struct sha256 s;
     uint8_t block[SHA256_BLOCK];
     for (size_t i = 0; i < sizeof block; i++)
         block[i] = key[i] ^ pad;
-    sha256_begin(s);
-    sha256_update(s, block, sizeof block);
-    sha256_update(s, text.ptr, text.len);
-    sha256_end(s, out);
-}
-
-void sha256_hmac_by(struct sha256 *s, struct strview key, struct strview text, uint8_t out[SHA256_LEN])
-{
-    uint8_t block[SHA256_BLOCK] = {0};
-    uint8_t inner[SHA256_LEN];
-    if (key.len > sizeof block) {
-        sha256_begin(s);
-        sha256_update(s, key.ptr, key.len);
-        sha256_end(s, block);
-    } else if (key.len > 0) {
-        memcpy(block, key.ptr, key.len);
-    }
-    keyed(s, block, 0x36, text, inner);
-    keyed(s, block, 0x5c, sv_of_bytes(inner, sizeof inner), out);
-    OPENSSL_cleanse(block, sizeof block);
+    sha256_begin(&s);
+    sha256_update(&s, block, sizeof block);
+    sha256_update(&s, text.ptr, text.len);
+    sha256_end(&s, out);
 }
 
 void sha256_hmac(struct strview key, struct strview text, uint8_t out[SHA256_LEN])
 {
-    struct sha256 *s = sha256_new();
-    sha256_hmac_by(s, key, text, out);
-    sha256_free(s);
+    uint8_t block[SHA256_BLOCK] = {0};
+    uint8_t inner[SHA256_LEN];
+    if (key.len > sizeof block)
+        sha256_of(key, block);
+    else if (key.len > 0)
+        memcpy(block, key.ptr, key.len);
+    keyed(block, 0x36, text, inner);
+    keyed(block, 0x5c, sv_of_bytes(inner, sizeof inner), out);
+    OPENSSL_cleanse(block, sizeof block);
 }
 
 void sha256_to_hex(const uint8_t *bytes, size_t len, char *out)

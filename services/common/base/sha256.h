@@ -21,8 +21,6 @@ void sha256_end(struct sha256 *s, uint8_t out[SHA256_LEN]);
 void sha256_of(struct strview v, uint8_t out[SHA256_LEN]);
 void sha256_hex_of(struct strview v, char out[SHA256_HEX_LEN + 1]);
 void sha256_hmac(struct strview key, struct strview text, uint8_t out[SHA256_LEN]);
-/* The same by a context that is there already: setting one up costs more than the hash. */
-void sha256_hmac_by(struct sha256 *s, struct strview key, struct strview text, uint8_t out[SHA256_LEN]);
 void sha256_to_hex(const uint8_t *bytes, size_t len, char *out);    /* lower case, NUL: 2 x len + 1 bytes */
 bool sha256_from_hex(struct strview hex, uint8_t *out, size_t len); /* exactly 2 x len digits, either case */
 bool sha256_equal(const uint8_t *a, const uint8_t *b, size_t len);  /* constant time */

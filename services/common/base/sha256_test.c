@@ -55,14 +55,10 @@ static void test_hmac_of_rfc_4231(void **state)
     assert_string_equal(hex, "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
     char key[131]; /* longer than a block */
     memset(key, 0xaa, sizeof key);
-    struct sha256 *s = sha256_new();
-    for (int i = 0; i < 2; i++) {
-        sha256_hmac_by(s, sv_of_bytes(key, sizeof key),
-                       sv_of("Test Using Larger Than Block-Size Key - Hash Key First"), mac);
-        sha256_to_hex(mac, sizeof mac, hex);
-        assert_string_equal(hex, "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54");
-    }
-    sha256_free(s);
+    sha256_hmac(sv_of_bytes(key, sizeof key), sv_of("Test Using Larger Than Block-Size Key - Hash Key First"),
+                mac);
+    sha256_to_hex(mac, sizeof mac, hex);
+    assert_string_equal(hex, "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54");
     sha256_hmac(SV_NULL, SV_NULL, mac);
     sha256_to_hex(mac, sizeof mac, hex);
     assert_string_equal(hex, "b613679a0814d9ec772f95d778c35fc5ff1697c493715653c6c712144292c5ad");

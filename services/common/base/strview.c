@@ -15,23 +15,6 @@ struct strview sv_of_bytes(const void *ptr, size_t len)
     return (struct strview){ptr, len};
 }
 
-bool sv_is_null(struct strview v)
-{
-    return v.ptr == NULL;
-}
-
-bool sv_is_empty(struct strview v)
-{
-    return v.ptr == NULL || v.len == 0;
-}
-
-bool sv_eq(struct strview a, struct strview b)
-{
-    if (a.ptr == NULL || b.ptr == NULL)
-        return a.ptr == b.ptr;
-    return a.len == b.len && memcmp(a.ptr, b.ptr, a.len) == 0;
-}
-
 static char lower(char c)
 {
     static const char letters[] = "abcdefghijklmnopqrstuvwxyz";
@@ -40,20 +23,13 @@ static char lower(char c)
     return c;
 }
 
-static bool same_nocase(const char *a, const char *b, size_t len)
+bool sv_same_nocase(const char *a, const char *b, size_t len)
 {
     for (size_t i = 0; i < len; i++) {
         if (a[i] != b[i] && lower(a[i]) != lower(b[i]))
             return false;
     }
     return true;
-}
-
-bool sv_eq_nocase(struct strview a, struct strview b)
-{
-    if (a.ptr == NULL || b.ptr == NULL)
-        return a.ptr == b.ptr;
-    return a.len == b.len && same_nocase(a.ptr, b.ptr, a.len);
 }
 
 int sv_cmp(struct strview a, struct strview b)
@@ -192,34 +168,21 @@ static size_t utf8_length(const unsigned char *p, size_t left)
     return len;
 }
 
-/* The eight bytes at p: a top bit is set for the first that is no printable ASCII, perhaps for later ones
- * too. */
-static uint64_t odd_bytes(const char *p)
-{
-    const uint64_t ones = 0x0101010101010101;
-    uint64_t w;
-    memcpy(&w, p, sizeof w);
-    return ((w - ones * 0x20) | w | ((w ^ (ones * 0x7f)) - ones)) & (ones * 0x80);
-}
-
 /* Bytes at the front that are printable ASCII: eight at a time, so that some may follow. */
 static size_t plain_prefix(struct strview v)
 {
     size_t at = 0;
     for (; v.len - at >= sizeof(uint64_t); at += sizeof(uint64_t)) {
-        if (odd_bytes(v.ptr + at) != 0)
+        if (sv_odd_bytes(v.ptr + at) != 0)
             return at;
     }
     /* the last eight, some of them once more */
-    return at > 0 && odd_bytes(v.ptr + v.len - sizeof(uint64_t)) == 0 ? v.len : at;
+    return at > 0 && sv_odd_bytes(v.ptr + v.len - sizeof(uint64_t)) == 0 ? v.len : at;
 }
 
-bool sv_is_plain(struct strview v)
+bool sv_is_plain_long(struct strview v)
 {
-    size_t at = plain_prefix(v);
-    while (at < v.len && v.ptr[at] >= 0x20 && v.ptr[at] < 0x7f)
-        at++;
-    return at == v.len;
+    return plain_prefix(v) == v.len;
 }
 
 size_t sv_utf8_prefix(struct strview v)
@@ -255,11 +218,7 @@ bool sv_has_control(struct strview v)
 
 int sv_hex_digit(char c)
 {
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
+    unsigned digit = (unsigned)(unsigned char)c - '0';
+    unsigned letter = ((unsigned char)c | 0x20U) - 'a'; /* of either case */
+    return digit < 10 ? (int)digit : letter < 6 ? (int)letter + 10 : -1;
 }

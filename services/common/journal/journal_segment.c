@@ -19,11 +19,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define PAGE        4096
-#define AHEAD_BYTES (256 << 10)
-#ifndef MADV_POPULATE_WRITE
-#define MADV_POPULATE_WRITE 23 /* Linux 5.14 */
-#endif
+#define AHEAD_BYTES   (256 << 10)
 #define PAGE_BYTES    4096 /* or a part of one */
 #define SEGMENT_MAGIC "SPNDJNL1"
 #define RECORD_MAGIC  0x4c4a5053U /* "SPJL" */
@@ -181,6 +177,7 @@ bool segment_open(int dir_fd, const char *name, const struct uuid *instance, str
         goto done;
     }
     s->size = (size_t)st.st_size;
+    s->ready = s->size;                   /* what stands behind its records is evidence */
     if (s->size < SEGMENT_HEADER_BYTES) { /* killed between creating and preallocating it */
         ok = true;
         goto done;
@@ -246,12 +243,18 @@ static uint32_t record_crc(const struct segment *s, const char *record, size_t p
     return crc32c(crc, record + SEGMENT_RECORD_BYTES, payload);
 }
 
-/* Many pages at once cost the kernel less than each by its own fault. What it does not do is no harm. */
-static void pages_ask(struct segment *s, size_t size)
+/*
+ * Zeros over zeros: the kernel makes the pages of one large write for a fraction of what it takes to make
+ * each at its own fault. Where it cannot, there will be a fault.
+ */
+static void pages_make(struct segment *s)
 {
-    size_t from = s->at / PAGE * PAGE;
-    size_t len = s->size - from < size + AHEAD_BYTES ? s->size - from : size + AHEAD_BYTES;
-    (void)madvise(s->map + from, len, MADV_POPULATE_WRITE);
+    static const char zeros[AHEAD_BYTES];
+    size_t from = (s->at + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES; /* never over what is written */
+    from = from < s->ready ? s->ready : from > s->size ? s->size : from;
+    size_t len = s->size - from < sizeof zeros ? s->size - from : sizeof zeros;
+    ssize_t ignored = pwrite(s->fd, zeros, len, (off_t)from);
+    (void)ignored;
     s->ready = from + len;
 }
 
@@ -260,7 +263,7 @@ size_t segment_append(struct segment *s, const struct journal_record *record)
     size_t size = segment_record_size(record->payload.len);
     assert(s->at != 0 && size <= segment_left(s));
     if (s->at + size > s->ready)
-        pages_ask(s, size);
+        pages_make(s);
     char *at = s->map + s->at;
     struct record_head h = {.len = (uint32_t)record->payload.len,
                             .kind = (uint32_t)record->kind,
@@ -309,8 +312,7 @@ static bool is_record(const struct segment *s, size_t at)
 /* How far the next record can only be: most of a segment is zeros that nobody wrote to. */
 static size_t step_over(const struct segment *s, size_t at)
 {
-    const size_t run = 4096;
-    return s->size - at >= run && is_zero(s->map + at, run) ? run : 8;
+    return s->size - at >= PAGE_BYTES && is_zero(s->map + at, PAGE_BYTES) ? PAGE_BYTES : 8;
 }
 
 bool segment_next(const struct segment *s, size_t *at, size_t *offset, struct journal_record *out,

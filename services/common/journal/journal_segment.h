@@ -33,7 +33,7 @@ struct segment {
     char *map;
     size_t size;
     size_t at;    /* where the next record goes; 0: no header yet */
-    size_t ready; /* bytes whose pages were asked for ahead */
+    size_t ready; /* bytes whose pages were made ahead */
     uint32_t salt;
     size_t live;  /* calls whose newest record stands here */
     bool damaged; /* its header does not check: only its records do, each by itself, if the salt is right */

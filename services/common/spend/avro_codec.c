@@ -69,22 +69,72 @@ uint64_t avro_codec_fingerprint(enum avro_record record)
     return schema_of(record)->fingerprint;
 }
 
-static bool encode(enum avro_record record, const void *value, struct buffer *out, struct err *err)
+static bool full(const struct avro_map *map, struct err *err)
 {
-    const struct avro_map *map = &avro_maps[record];
-    size_t start = out->len;
+    return err_set(err, ERR_FULL, FATE_DEAD_LETTER, "%s: the record is too large", map->name);
+}
+
+static bool frame_put(enum avro_record record, struct buffer *out, struct err *err)
+{
     uint64_t print = avro_codec_fingerprint(record);
     uint8_t frame[FRAME_BYTES] = {MAGIC_0, MAGIC_1};
     for (unsigned i = 0; i < FINGERPRINT_BYTES; i++)
         frame[FRAME_BYTES - FINGERPRINT_BYTES + i] = (uint8_t)(print >> (8 * i));
-    if (!buffer_append(out, frame, sizeof frame))
-        return err_set(err, ERR_FULL, FATE_DEAD_LETTER, "%s: the record is too large", map->name);
-    bool ok = avro_map_write(map, value, out, err) || err_wrap(err, "%s", map->name);
-    if (ok && out->len - start > map->most_bytes)
+    return buffer_append(out, frame, sizeof frame) || full(&avro_maps[record], err);
+}
+
+/* ok: all was put behind start. */
+static bool encoded(const struct avro_map *map, bool ok, size_t start, struct buffer *out, struct err *err)
+{
+    if (!ok)
+        (void)err_wrap(err, "%s", map->name);
+    else if (out->len - start > map->most_bytes)
         ok = err_set(err, ERR_FULL, FATE_DEAD_LETTER, "%s: %zu bytes, the most is %zu", map->name,
                      out->len - start, map->most_bytes);
     if (!ok)
         out->len = start;
+    return ok;
+}
+
+static bool encode(enum avro_record record, const void *value, struct buffer *out, struct err *err)
+{
+    const struct avro_map *map = &avro_maps[record];
+    size_t start = out->len;
+    return frame_put(record, out, err) && encoded(map, avro_map_write(map, value, out, err), start, out, err);
+}
+
+/* The fields from `from` on, as a map of their own. */
+static struct avro_map part_of(const struct avro_map *map, size_t from, size_t count)
+{
+    struct avro_map part = *map;
+    part.fields += from;
+    part.count = count;
+    return part;
+}
+
+bool avro_encode_spend_call_again(const struct spend_call *v, struct strview *tags, struct buffer *out,
+                                  struct err *err)
+{
+    const struct avro_map *map = &avro_maps[AVRO_SPEND_CALL];
+    size_t at = 0;
+    while (map->fields[at].at != offsetof(struct spend_call, tags))
+        at++;
+    struct avro_map before = part_of(map, 0, at);
+    struct avro_map field = part_of(map, at, 1);
+    struct avro_map after = part_of(map, at + 1, map->count - at - 1);
+    size_t start = out->len;
+    if (!frame_put(AVRO_SPEND_CALL, out, err))
+        return false;
+    bool ok = avro_map_write(&before, v, out, err);
+    size_t begin = out->len;
+    if (ok && sv_is_null(*tags))
+        ok = avro_map_write(&field, v, out, err);
+    else
+        ok = ok && (buffer_append_sv(out, *tags) || full(map, err));
+    size_t end = out->len;
+    ok = encoded(map, ok && avro_map_write(&after, v, out, err), start, out, err);
+    if (ok && sv_is_null(*tags))
+        *tags = (struct strview){out->data + begin, end - begin};
     return ok;
 }
 

@@ -36,6 +36,12 @@ uint64_t avro_codec_fingerprint(enum avro_record record);
  * is no UTF-8, or has a NUL, is written with U+FFFD for each bad byte, because a decoder refuses such texts.
  */
 bool avro_encode_spend_call(const struct spend_call *v, struct buffer *out, struct err *err) NODISCARD;
+/*
+ * The same for a call that is written again while its tags stay as they are. *tags null: set to their bytes
+ * within out, good while out is. Else what an earlier encoding set: copied.
+ */
+bool avro_encode_spend_call_again(const struct spend_call *v, struct strview *tags, struct buffer *out,
+                                  struct err *err) NODISCARD;
 bool avro_encode_attributed_call(const struct attributed_call *v, struct buffer *out,
                                  struct err *err) NODISCARD;
 bool avro_encode_dead_letter(const struct dead_letter *v, struct buffer *out, struct err *err) NODISCARD;

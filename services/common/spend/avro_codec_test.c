@@ -430,6 +430,42 @@ static void test_every_record_comes_back_as_it_went(void **state)
     arena_free(&a);
 }
 
+/* The tags of the first encoding, the rest as it is now: the bytes are those of the whole. */
+static void test_a_call_is_written_again_with_its_tags_bytes(void **state)
+{
+    (void)state;
+    for (unsigned fill = 0; fill < FILL_COUNT; fill++) {
+        union any v;
+        struct strview bytes = SV_NULL;
+        struct err err = {0};
+        struct buffer first;
+        struct buffer again;
+        struct buffer want;
+        buffer_init(&first, ROOM);
+        buffer_init(&again, ROOM);
+        buffer_init(&want, ROOM);
+        any_fill(AVRO_SPEND_CALL, &v, (enum fill)fill);
+        assert_true(avro_encode_spend_call_again(&v.call, &bytes, &first, &err));
+        assert_false(sv_is_null(bytes));
+        v.call.reply_bytes = 4711;
+        v.call.finished_at = OPT_I64(1795421625000000);
+        v.call.model_replied = SV_LIT("another");
+        v.call.provider_usage = SV_NULL;
+        assert_true(avro_encode_spend_call(&v.call, &want, &err));
+        assert_true(avro_encode_spend_call_again(&v.call, &bytes, &again, &err));
+        assert_true(sv_eq(buffer_view(&again), buffer_view(&want)));
+        assert_false(sv_eq(buffer_view(&again), buffer_view(&first)));
+        struct buffer small;
+        buffer_init(&small, want.len - 1);
+        assert_false(avro_encode_spend_call_again(&v.call, &bytes, &small, &err));
+        assert_int_equal(small.len, 0);
+        buffer_free(&small);
+        buffer_free(&first);
+        buffer_free(&again);
+        buffer_free(&want);
+    }
+}
+
 static void test_what_was_set_is_where_it_was_set(void **state)
 {
     (void)state;
@@ -733,6 +769,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_the_tables_fit_the_schemas),
         cmocka_unit_test(test_every_record_comes_back_as_it_went),
+        cmocka_unit_test(test_a_call_is_written_again_with_its_tags_bytes),
         cmocka_unit_test(test_what_was_set_is_where_it_was_set),
         cmocka_unit_test(test_avro_c_reads_and_writes_the_same_bytes),
         cmocka_unit_test(test_the_frame_is_magic_and_fingerprint),

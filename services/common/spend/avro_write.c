@@ -10,35 +10,43 @@
 #define REPLACEMENT     "\xEF\xBF\xBD"
 #define REPLACEMENT_LEN 3
 #define VARINT_MOST     10
+#define VARINT_SHORT    64 /* numbers below it take one byte */
 
-static bool put_long(struct buffer *out, int64_t value)
+static uint64_t zigzag_of(int64_t value)
 {
-    uint64_t zigzag = ((uint64_t)value << 1) ^ (value < 0 ? UINT64_MAX : 0);
-    if (zigzag < 0x80)
-        return buffer_append_byte(out, (uint8_t)zigzag);
-    char *at = buffer_reserve(out, VARINT_MOST);
-    if (at == NULL) {
-        /* near the cap: perhaps the few bytes fit that it takes */
-        while (zigzag >= 0x80) {
-            if (!buffer_append_byte(out, (uint8_t)(zigzag | 0x80)))
-                return false;
-            zigzag >>= 7;
-        }
-        return buffer_append_byte(out, (uint8_t)zigzag);
-    }
-    size_t len = 0;
-    while (zigzag >= 0x80) {
-        at[len++] = (char)(uint8_t)(zigzag | 0x80);
-        zigzag >>= 7;
-    }
-    at[len++] = (char)(uint8_t)zigzag;
-    buffer_grew(out, len);
-    return true;
+    return ((uint64_t)value << 1) ^ (value < 0 ? UINT64_MAX : 0);
+}
+
+/* Into room for VARINT_MOST bytes; returns the end of what it took. */
+static char *varint_write(char *at, uint64_t zigzag)
+{
+    for (; zigzag >= 0x80; zigzag >>= 7)
+        *at++ = (char)(uint8_t)(zigzag | 0x80);
+    *at++ = (char)(uint8_t)zigzag;
+    return at;
+}
+
+static bool put_varint(struct buffer *out, uint64_t zigzag)
+{
+    char bytes[VARINT_MOST];
+    return buffer_append(out, bytes, (size_t)(varint_write(bytes, zigzag) - bytes));
+}
+
+static inline bool put_long(struct buffer *out, int64_t value)
+{
+    uint64_t zigzag = zigzag_of(value);
+    return zigzag < 0x80 ? buffer_append_byte(out, (uint8_t)zigzag) : put_varint(out, zigzag);
 }
 
 static bool put_bytes(struct buffer *out, struct strview v)
 {
-    return put_long(out, (int64_t)v.len) && buffer_append_sv(out, v);
+    char *at = buffer_reserve(out, VARINT_MOST + v.len);
+    if (at == NULL || v.len == 0) /* near the cap it may fit all the same */
+        return put_long(out, (int64_t)v.len) && buffer_append_sv(out, v);
+    char *text = varint_write(at, zigzag_of((int64_t)v.len));
+    memcpy(text, v.ptr, v.len);
+    buffer_grew(out, (size_t)(text - at) + v.len);
+    return true;
 }
 
 /* The good bytes at the front of v: neither NUL nor broken. */
@@ -79,8 +87,15 @@ static bool put_repaired(struct buffer *out, struct strview v)
     return ok;
 }
 
-static bool put_text(struct buffer *out, struct strview v)
+static inline bool put_text(struct buffer *out, struct strview v)
 {
+    char *at = v.len < VARINT_SHORT ? buffer_reserve(out, 1 + v.len) : NULL;
+    if (at != NULL && v.len > 0 && sv_is_plain(v)) { /* as most are */
+        at[0] = (char)(v.len << 1);
+        memcpy(at + 1, v.ptr, v.len);
+        buffer_grew(out, 1 + v.len);
+        return true;
+    }
     return v.len == 0 || sv_is_plain(v) || good_prefix(v) == v.len ? put_bytes(out, v) : put_repaired(out, v);
 }
 
@@ -133,11 +148,10 @@ static bool put_origins(const struct avro_field *f, const char *at, struct buffe
     memcpy(&bits, at, sizeof bits);
     if (bits >> TAG_ORIGIN_COUNT != 0)
         return invalid(f, "has an unknown bit", err);
-    bool ok = bits == 0 || put_long(out, __builtin_popcount(bits));
-    for (unsigned i = 0; ok && i < TAG_ORIGIN_COUNT; i++) {
-        if ((bits & 1U << i) != 0)
-            ok = put_bytes(out, sv_of(tag_origin_name(1U << i)));
-    }
+    bool many = (bits & (bits - 1)) != 0;
+    bool ok = bits == 0 || put_long(out, many ? __builtin_popcount(bits) : 1);
+    for (; ok && bits != 0; bits &= bits - 1) /* the lowest first */
+        ok = put_bytes(out, sv_of(tag_origin_name(bits & -bits)));
     return check(ok && put_long(out, 0), err);
 }
 

@@ -63,16 +63,22 @@ static const struct price_entry *find_by_size(const struct price_book *book, enu
     return NULL;
 }
 
-static const struct price_entry *find_joined(const struct price_book *book, struct strview provider,
-                                             struct strview model)
+/* "a/b/c", its empty parts left out. */
+static const struct price_entry *find_path(const struct price_book *book, const struct strview part[3])
 {
-    char key[2 * LIMIT_TEXT_BYTES + 2];
-    if (sv_is_empty(provider) || provider.len > LIMIT_TEXT_BYTES || model.len > LIMIT_TEXT_BYTES)
-        return NULL;
-    memcpy(key, provider.ptr, provider.len);
-    key[provider.len] = '/';
-    memcpy(key + provider.len + 1, model.ptr, model.len);
-    return price_book_find(book, sv_of_bytes(key, provider.len + 1 + model.len));
+    char key[3 * LIMIT_TEXT_BYTES + 3];
+    size_t len = 0;
+    for (int i = 0; i < 3; i++) {
+        if (part[i].len > LIMIT_TEXT_BYTES)
+            return NULL;
+        if (part[i].len == 0)
+            continue;
+        if (len > 0)
+            key[len++] = '/';
+        memcpy(key + len, part[i].ptr, part[i].len);
+        len += part[i].len;
+    }
+    return price_book_find(book, sv_of_bytes(key, len));
 }
 
 const struct price_entry *price_key_find(const struct price_book *book, enum spend_operation operation,
@@ -87,7 +93,7 @@ const struct price_entry *price_key_find(const struct price_book *book, enum spe
     if (sv_eq(provider, SV_LIT("together_ai")))
         entry = find_by_size(book, operation, model);
     if (entry == NULL)
-        entry = find_joined(book, provider, model);
+        entry = find_path(book, (const struct strview[]){provider, model, SV_LIT("")});
     if (entry == NULL)
         entry = price_book_find(book, model);
     if (entry == NULL && !sv_is_empty(tail))
@@ -119,27 +125,11 @@ struct strview price_key_variant(struct strview quality, struct strview size, st
                 : arena_printf(a, SV_FMT "/" SV_FMT, SV_ARG(quality), SV_ARG(size));
 }
 
-/* "a/b/c", its empty parts left out. */
-static const struct price_entry *find_path(const struct price_book *book, const struct strview part[3])
-{
-    char key[3 * LIMIT_TEXT_BYTES + 3];
-    size_t len = 0;
-    for (int i = 0; i < 3; i++) {
-        if (part[i].len > LIMIT_TEXT_BYTES)
-            return NULL;
-        if (part[i].len == 0)
-            continue;
-        if (len > 0)
-            key[len++] = '/';
-        memcpy(key + len, part[i].ptr, part[i].len);
-        len += part[i].len;
-    }
-    return price_book_find(book, sv_of_bytes(key, len));
-}
-
 const struct price_entry *price_key_find_image(const struct price_book *book, const struct spend_call *call,
                                                struct strview model)
 {
+    if (call->usage.units[USAGE_IMAGES].v <= 0 || sv_is_empty(model))
+        return NULL;
     struct strview provider = price_key_provider(call->provider);
     struct strview variant = call->variant;
     struct strview size;
@@ -157,10 +147,9 @@ const struct price_entry *price_key_find_image(const struct price_book *book, co
     char joined[2 * LIMIT_TEXT_BYTES + 2];
     bool openai =
         sv_is_empty(provider) || sv_eq(provider, SV_LIT("openai")) || sv_eq(provider, SV_LIT("azure"));
-    if (!openai && find_joined(book, provider, name) != NULL)
+    if (!openai && find_path(book, (const struct strview[]){provider, name, none}) != NULL)
         return NULL; /* others have prices of their own */
-    if (call->usage.units[USAGE_IMAGES].v <= 0 || sv_is_empty(model) || quality.len == 0 || size.len == 0 ||
-        quality.len + before.len > LIMIT_TEXT_BYTES)
+    if (quality.len == 0 || size.len == 0 || quality.len + before.len > LIMIT_TEXT_BYTES)
         return NULL;
     memcpy(joined, quality.ptr, quality.len);
     joined[quality.len] = '/';
