@@ -240,8 +240,7 @@ static bool numbers_read(const struct json_pick *pick, struct arena *a, struct f
     int64_t nanos = 0;
     if (pick[USAGE].found && pick[USAGE].value.kind != JSON_KIND_OBJECT)
         return foreign_refuse(item, "usage must be the provider's own object");
-    if (pick[USAGE].found &&
-        foreign_usage_take(call, call->operation, pick[USAGE].whole, false, a) != FOREIGN_USAGE_READ)
+    if (pick[USAGE].found && !foreign_usage_take(call, call->operation, pick[USAGE].whole, false, a))
         return foreign_refuse(
             item,
             "usage does not tell tokens in and out in the words of %s, or holds a number that is no "

@@ -23,8 +23,6 @@ static const struct http_refusal unreachable = {502, "upstream_unreachable",
                                                 "the upstream cannot be reached"};
 static const struct http_refusal broke_off = {502, "upstream_failed",
                                               "the upstream closed without a whole reply"};
-static const struct http_refusal not_on_disk = {503, "journal_failed",
-                                                "calls cannot be recorded now, so none is let through"};
 static const struct http_refusal too_slow = {504, "upstream_timeout", "the upstream did not answer in time"};
 
 static void on_connected(void *arg, bool ok);
@@ -160,8 +158,10 @@ static bool request_take(struct exchange *x, struct client *c, size_t len)
 {
     struct buffer rest;
     in_take(x->gateway, &rest, c->in.cap);
-    if (!buffer_append(&rest, c->in.data + len, c->in.len - len))
+    if (!buffer_append(&rest, c->in.data + len, c->in.len - len)) {
+        in_free(x->gateway, &rest);
         return false;
+    }
     x->in = c->in;
     x->body = c->body;
     c->in = rest;
@@ -175,7 +175,7 @@ static void when_on_disk(struct exchange *x, void (*next)(struct exchange *x, bo
 {
     x->then = next;
     if (!journal_sync_wait(x->gateway->sync, x->round, &x->wait))
-        next(x, true);
+        next(x, journal_sync_has(x->gateway->sync, x->round));
     else if (x->client != NULL)
         (void)client_flush(x->client); /* all but the byte that is held */
 }
@@ -441,7 +441,7 @@ static void request_begin(struct exchange *x, bool on_disk)
     }
     meter_add(METER_REFUSED_DISK, 1);
     exchange_call_finish(x, OUTCOME_REJECTED, false);
-    x->answer = &not_on_disk;
+    x->answer = &exchange_call_not_on_disk;
     exchange_close(x, true);
 }
 

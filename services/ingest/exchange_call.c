@@ -13,8 +13,13 @@
 
 static const struct http_refusal journal_full = {503, "journal_full",
                                                  "calls cannot be recorded now, so none is let through"};
-static const struct http_refusal not_on_disk = {503, "journal_failed",
-                                                "calls cannot be recorded now, so none is let through"};
+const struct http_refusal exchange_call_not_on_disk = {
+    503, "journal_failed", "calls cannot be recorded now, so none is let through"};
+
+static const struct http_refusal extra_body = {
+    400, "extra_body",
+    "extra_body may not set what the price goes by (model, messages, prompt, input, n, quality, size, "
+    "service_tier, stream, stream_options): set it beside extra_body"};
 
 static void tags_count(const struct gateway *g, const struct tag_capture *capture)
 {
@@ -57,7 +62,7 @@ static bool entry_open(struct exchange *x, struct http_refusal *why)
         return true;
     }
     meter_add(err.code == ERR_FULL ? METER_REFUSED_JOURNAL : METER_REFUSED_DISK, 1);
-    *why = err.code == ERR_FULL ? journal_full : not_on_disk;
+    *why = err.code == ERR_FULL ? journal_full : exchange_call_not_on_disk;
     return false;
 }
 
@@ -89,6 +94,11 @@ bool exchange_call_open(struct exchange *x, const struct http_request_head *head
         !arena_dup(&x->arena, g->capture->stamp, &x->stamp))
         return false;
     uuid_format(&start.call_id, x->call_id);
+    if (g->litellm && g->capture->extra_body_prices) {
+        meter_add(METER_REFUSED_EXTRA_BODY, 1);
+        *why = extra_body;
+        return false;
+    }
     x->request_text = g->capture->text_bytes;
     if (g->capture->characters.has)
         usage_reader_note(&x->watch.reader, USAGE_PATH_CHARACTERS, g->capture->characters.v);
@@ -97,8 +107,9 @@ bool exchange_call_open(struct exchange *x, const struct http_request_head *head
     if (g->include_usage && chat && g->capture->stream)
         edit = stream_ask_plan(&g->capture->ask);
     x->asked = edit.needed;
-    struct upstream_marks marks = {&start.call_id, g->capture, g->secret, g->litellm,
-                                   x->watch.reader.table.count > 0};
+    struct upstream_marks marks = {
+        &start.call_id,       g->capture, g->secret, g->litellm, x->watch.reader.table.count > 0,
+        g->litellm_rules.bill};
     struct err err;
     if (!upstream_request_make(&x->request, upstream_address(g->upstream), head, body, &edit, &marks, &err)) {
         *why =

@@ -7,6 +7,9 @@
 
 #include "ingest/exchange.h"
 
+/* The answer when the disk refused what the journal holds of a call. */
+extern const struct http_refusal exchange_call_not_on_disk;
+
 /* Capture, request, record, in this order: nothing can fail after `open` but the exchange itself. false: *why
  * says what the caller is told. */
 bool exchange_call_open(struct exchange *x, const struct http_request_head *head, struct strview body,

@@ -76,29 +76,29 @@ bool foreign_tags_take(const struct tag_set *set, struct arena *a, struct spend_
     return set->count == 0 || out->tags != NULL;
 }
 
-enum foreign_usage foreign_usage_take(struct spend_call *call, enum spend_operation table,
-                                      struct strview object, bool whole, struct arena *a)
+bool foreign_usage_take(struct spend_call *call, enum spend_operation table, struct strview object,
+                        bool whole, struct arena *a)
 {
     struct usage_reader r;
-    enum foreign_usage found = FOREIGN_USAGE_NONE;
     struct usage usage;
+    struct strview text = SV_NULL;
+    struct strview tier = call->service_tier;
     usage_reader_init(&r, table, call->provider);
     bool ok = whole ? usage_reader_feed(&r, object, a).parsed : usage_reader_object(&r, object, a);
     usage_reader_result(&r, &usage);
     /* one side alone, or parts without their whole, would be billed as if the rest were nothing */
     bool sides = !usage_is_text(table) || (usage.units[USAGE_INPUT].has &&
                                            (usage.units[USAGE_OUTPUT].has || table == OPERATION_EMBEDDINGS));
-    if (!ok || r.input_unreadable || r.output_unreadable) {
-        found = FOREIGN_USAGE_UNREADABLE;
-    } else if (r.has_usage && sides && !usage_is_empty(&usage)) {
-        found = FOREIGN_USAGE_READ;
-        call->usage = usage;
-        call->quality = QUALITY_FINAL;
-        struct strview text = {r.provider_usage, r.provider_usage_len};
-        if (!arena_dup(a, text, &call->provider_usage) ||
-            (sv_is_null(call->service_tier) && !arena_dup(a, r.service_tier, &call->service_tier)))
-            found = FOREIGN_USAGE_UNREADABLE;
-    }
+    ok = ok && !r.input_unreadable && !r.output_unreadable && r.has_usage && sides &&
+         !usage_is_empty(&usage) &&
+         arena_dup(a, (struct strview){r.provider_usage, r.provider_usage_len}, &text) &&
+         (!sv_is_null(tier) || arena_dup(a, r.service_tier, &tier));
     usage_reader_free(&r);
-    return found;
+    if (!ok)
+        return false;
+    call->usage = usage;
+    call->quality = QUALITY_FINAL;
+    call->provider_usage = text;
+    call->service_tier = tier;
+    return true;
 }

@@ -40,11 +40,10 @@ bool foreign_tags_take(const struct tag_set *set, struct arena *a, struct spend_
 
 /*
  * Usage by the table of an operation, out of a provider's usage object (or, whole, a reply that holds one).
- * Tokens in and out must both be told, as that operation's words have them. Found: classes, quality `final`,
- * provider_usage, and the tier and model it tells. Else nothing is changed.
+ * Tokens in and out must both be told, as that operation's words have them. true: classes, quality `final`,
+ * provider_usage, and the tier it tells, where the call has none. Else nothing is changed.
  */
-enum foreign_usage { FOREIGN_USAGE_NONE, FOREIGN_USAGE_READ, FOREIGN_USAGE_UNREADABLE };
-enum foreign_usage foreign_usage_take(struct spend_call *call, enum spend_operation table,
-                                      struct strview object, bool whole, struct arena *a);
+bool foreign_usage_take(struct spend_call *call, enum spend_operation table, struct strview object,
+                        bool whole, struct arena *a) NODISCARD;
 
 #endif

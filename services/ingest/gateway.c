@@ -117,7 +117,7 @@ bool gateway_new(struct gateway **out, const struct ingest_options *options,
     g->include_usage = strcmp(options->include_usage, "on") == 0;
     g->fail_open = strcmp(options->capture, "fail_open") == 0;
     g->estimate_failed = strcmp(options->on_upstream_error, "estimate") == 0;
-    g->routes = (struct route_table){options->call_path.item, options->call_path.count};
+    g->routes = (struct route_table){options->call_path.item, options->call_path.count, NULL};
     g->limits = (struct watch_limits){(size_t)options->reply_bytes, (size_t)options->sse_event_bytes};
     foreign_open(g, options);
     if (!scratch_new(g)) {
@@ -127,6 +127,7 @@ bool gateway_new(struct gateway **out, const struct ingest_options *options,
     if (!upstream_address_parse(options->upstream_url, &address, err) ||
         !upstream_new(&g->upstream, g->base, &address, options->upstream_idle_us, err))
         goto failed;
+    g->routes.prefix = upstream_address(g->upstream)->prefix;
     g->tick = event_new(g->base, -1, EV_PERSIST, on_tick, g);
     if (g->tick == NULL || event_add(g->tick, &tick) != 0) {
         (void)err_set(err, ERR_MEMORY, FATE_FATAL, "gateway: no timer");

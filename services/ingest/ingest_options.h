@@ -45,15 +45,15 @@
       "what a call costs that the upstream broke off after output, without usage")                           \
     X(ledger_url, STRING, NULL, 1, 1024, PLAIN, OPTIONAL, "ingest.ledgerUrl",                                \
       "the ledger's API, for the clock; without it times are not corrected")                                 \
-    X(ledger_token, STRING, NULL, 1, 1024, SECRET, OPTIONAL, NULL, "ingest's token at the ledger")           \
+    X(ledger_token, STRING, NULL, 8, 512, SECRET, OPTIONAL, NULL, "ingest's token at the ledger")            \
     X(spend_log_secret, STRING, NULL, 1, 1024, SECRET, OPTIONAL, NULL,                                       \
       "signs our call id in the proxy's own log; without it a random one a start: "                          \
       "signatures cannot be checked later")                                                                  \
-    X(operator_token, STRING, NULL, 1, 1024, SECRET, OPTIONAL, NULL,                                         \
+    X(operator_token, STRING, NULL, 8, 512, SECRET, OPTIONAL, NULL,                                          \
       "the operator's token: it and --ledger-token may send events and the proxy's log")                     \
     X(proxy_log, ENUM, "compare|bill", 0, 0, PLAIN, OPTIONAL, "ingest.proxyLog",                             \
       "calls that LiteLLM's callback tells of: compared with those captured here, or billed too")            \
-    X(events_batch, INT, "1000", 1, 100000, PLAIN, OPTIONAL, "ingest.eventsBatch",                           \
+    X(events_batch, INT, "1000", 1, 10000, PLAIN, OPTIONAL, "ingest.eventsBatch",                            \
       "most events, or payloads of LiteLLM's, in one request (413)")                                         \
     X(events_time, DURATION, "30s", 1000, 3600 * US_PER_SECOND, PLAIN, OPTIONAL, "ingest.eventsTime",        \
       "longest wait for Kafka to take a request's events (503)")                                             \

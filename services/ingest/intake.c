@@ -44,7 +44,8 @@ struct reading {
     struct json_write json;
     struct taken *taken;
     size_t taken_count;
-    size_t unrecorded; /* of LiteLLM's, which never come again */
+    size_t unrecorded;   /* of LiteLLM's, which never come again */
+    enum err_code fault; /* the journal's, when it takes no more */
 };
 
 /* However it is spelt: what is ours never goes upstream. LiteLLM has paths of its own below /spend/. */
@@ -165,8 +166,8 @@ static void repeat_find(struct reading *r, struct foreign_item *item)
     r->taken[r->taken_count++] = one;
 }
 
-/* false: the journal takes no more; what it took goes its way. */
-static bool item_record(struct reading *r, struct foreign_item *item)
+/* false: the journal takes no more, *code says why; what it took goes its way. */
+static bool item_record(struct reading *r, struct foreign_item *item, enum err_code *code)
 {
     struct gateway *g = r->in->gateway;
     struct err err = {0};
@@ -181,8 +182,10 @@ static bool item_record(struct reading *r, struct foreign_item *item)
         (void)foreign_refuse(item, "%s", err.text);
         return true;
     }
-    if (!journal_put(g->journal, &call->call_id, buffer_view(&g->record), &entry, &err))
+    if (!journal_put(g->journal, &call->call_id, buffer_view(&g->record), &entry, &err)) {
+        *code = err.code;
         return false;
+    }
     if (r->waits) {
         entry->on_delivered = on_delivered;
         entry->on_delivered_arg = r->in;
@@ -194,11 +197,12 @@ static bool item_record(struct reading *r, struct foreign_item *item)
 
 static void item_count(const struct reading *r, const struct foreign_item *item)
 {
+    /* in the order of the statuses; what one of them never is stands as invalid */
     static const enum meter of_events[FOREIGN_STATUSES] = {METER_EVENTS_ACCEPTED, METER_EVENTS_INVALID,
                                                            METER_EVENTS_DUPLICATE, METER_EVENTS_CONFLICT,
                                                            METER_EVENTS_INVALID};
     static const enum meter of_proxy[FOREIGN_STATUSES] = {METER_PROXY_BILLED, METER_PROXY_INVALID,
-                                                          METER_PROXY_DUPLICATE, METER_PROXY_CONFLICT,
+                                                          METER_PROXY_INVALID, METER_PROXY_CONFLICT,
                                                           METER_PROXY_EVIDENCE};
     meter_add((r->is_events ? of_events : of_proxy)[item->status], 1);
     if (!r->is_events && item->status != FOREIGN_INVALID)
@@ -255,7 +259,7 @@ static bool items_take(struct reading *r)
         bool recorded = item.status == FOREIGN_ACCEPTED || (item.status == FOREIGN_CONFLICT && is_billed(r));
         if (recorded && r->is_events)
             repeat_find(r, &item);
-        if (recorded && item.status != FOREIGN_DUPLICATE && !item_record(r, &item)) {
+        if (recorded && item.status != FOREIGN_DUPLICATE && !item_record(r, &item, &r->fault)) {
             room = false;
             r->unrecorded++;
             continue;
@@ -290,9 +294,10 @@ static bool request_take(struct intake *in, const struct http_request_head *head
     if (!ok) {
         meter_add(METER_REFUSED_FOREIGN, 1);
     } else if (!items_take(&r)) {
-        *why = (struct http_refusal){503, "journal_full",
+        bool full = r.fault == ERR_FULL;
+        *why = (struct http_refusal){503, full ? "journal_full" : "journal_failed",
                                      "calls cannot be recorded now: send the same again later"};
-        meter_add(METER_REFUSED_JOURNAL, 1);
+        meter_add(full ? METER_REFUSED_JOURNAL : METER_REFUSED_DISK, 1);
         meter_add(METER_UNCAPTURED, r.is_events ? 0 : (int64_t)r.unrecorded);
         ok = false;
     }

@@ -107,8 +107,11 @@ static bool payload_read(struct payload *p, struct strview text, struct arena *a
     };
     if (!json_pick(text, p->at, MEMBERS))
         return false;
-    struct strview metadata = json_pick_object(&p->at[METADATA], a);
-    return sv_is_null(metadata) || json_pick(metadata, p->meta, METADATA_MEMBERS);
+    const struct json_pick *told = &p->at[METADATA];
+    struct strview metadata = json_pick_object(told, a);
+    if (sv_is_null(metadata)) /* none, or too large to be read: our call id may stand in it */
+        return !told->found || !sv_starts_with(sv_trim(told->value.raw), SV_LIT("{"));
+    return json_pick(metadata, p->meta, METADATA_MEMBERS);
 }
 
 static enum spend_operation operation_of(struct strview call_type)
@@ -154,7 +157,7 @@ static bool time_read(const struct payload *p, int member, int64_t *us)
     return (clock_parse(text, us) || clock_parse((struct strview){room, text.len + 1}, us)) && *us >= 0;
 }
 
-static bool times_read(const struct payload *p, int64_t now_us, struct foreign_item *item)
+static bool times_read(const struct payload *p, struct foreign_item *item)
 {
     struct spend_call *call = &item->call;
     int64_t end = 0;
@@ -166,8 +169,6 @@ static bool times_read(const struct payload *p, int64_t now_us, struct foreign_i
     call->finished_at = (struct opt_i64){.v = end, .has = ended};
     call->duration_us = (struct opt_i64){.v = end - call->admitted_at, .has = ended};
     call->ttfb_us = (struct opt_i64){.v = first - call->admitted_at, .has = begun};
-    if (call->admitted_at > now_us) /* its clock is ahead of Postgres's */
-        call->admitted_at = now_us;
     return true;
 }
 
@@ -221,13 +222,11 @@ static void usage_read(const struct payload *p, struct spend_call *call)
         call->quality = call->usage.units[USAGE_CHARACTERS].has ? QUALITY_FINAL : QUALITY_UNKNOWN;
         return;
     }
-    if (own_words && !sv_is_null(reply) &&
-        foreign_usage_take(call, call->operation, reply, true, p->arena) == FOREIGN_USAGE_READ)
+    if (own_words && !sv_is_null(reply) && foreign_usage_take(call, call->operation, reply, true, p->arena))
         return;
     if (call->operation >= OPERATION_RERANK && call->operation != OPERATION_TRANSCRIPTION)
         return; /* LiteLLM's zeros tell nothing here */
-    if (sv_is_null(usage) ||
-        foreign_usage_take(call, OPERATION_CHAT, usage, false, p->arena) != FOREIGN_USAGE_READ ||
+    if (sv_is_null(usage) || !foreign_usage_take(call, OPERATION_CHAT, usage, false, p->arena) ||
         !is_guess(call, usage))
         return;
     call->provider_usage = SV_NULL;
@@ -385,8 +384,11 @@ bool litellm_next(struct litellm_reader *r, int64_t now_us, struct arena *a, str
         return true;
     }
     call->key_hash = key_read(&p);
-    if (!times_read(&p, now_us, item) || !id_read(&p, item))
+    if (!times_read(&p, item) || !id_read(&p, item))
         return true;
+    if (call->admitted_at >
+        now_us) /* its clock is ahead of Postgres's; the id keeps its word, as repeats do */
+        call->admitted_at = now_us;
     call->operation = operation_of(text_at(&p, CALL_TYPE));
     call->outcome = sv_eq(text_at(&p, STATUS), SV_LIT("failure")) ? OUTCOME_FAILED : OUTCOME_COMPLETED;
     call->stream = p.at[STREAM].found && p.at[STREAM].value.kind == JSON_KIND_TRUE;
@@ -394,8 +396,6 @@ bool litellm_next(struct litellm_reader *r, int64_t now_us, struct arena *a, str
     call->model_requested = first_text(&p, GROUP, MODEL);
     call->model_replied = text_at(&p, MODEL);
     call->service_tier = first_text(&p, TIER, REPLY_TIER);
-    if (sv_eq_nocase(call->service_tier, SV_LIT("batch"))) /* as of a reply through ingest */
-        call->service_tier = SV_NULL;
     call->user_agent = tag_capture_text(json_pick_text(&p.meta[AGENT], a));
     struct strview route = tag_capture_text(json_pick_text(&p.meta[ROUTE], a));
     call->path = sv_is_empty(route) ? SV_LIT(LITELLM_PATH) : route;
@@ -403,6 +403,8 @@ bool litellm_next(struct litellm_reader *r, int64_t now_us, struct arena *a, str
         call->variant =
             price_key_variant(first_text(&p, QUALITY, REPLY_QUALITY), first_text(&p, SIZE, REPLY_SIZE), a);
     usage_read(&p, call);
+    if (sv_eq_nocase(call->service_tier, SV_LIT("batch"))) /* as of a reply through ingest */
+        call->service_tier = SV_NULL;
     cost_read(&p, call);
     claim_read(r->rules, &p, item);
     if (!tags_read(&p, call) || !spend_call_check(call, &err))

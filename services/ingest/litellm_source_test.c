@@ -275,11 +275,60 @@ static void test_the_tier_and_the_cache(void **state)
     item = payload(START "," USED ",\"response\":{\"service_tier\":\"batch\"}", true);
     assert_true(sv_is_null(item.call.service_tier));
     check_units(&item.call, 7, 0, 3);
+    item = payload(START ",\"metadata\":{\"usage_object\":{\"prompt_tokens\":7,\"completion_tokens\":3,"
+                         "\"service_tier\":\"batch\"}}",
+                   true);
+    assert_true(sv_is_null(item.call.service_tier));
+    check_units(&item.call, 7, 0, 3);
     item = payload(START "," USED ",\"cache_hit\":true", true);
     check_units(&item.call, 0, 0, 0);
     assert_int_equal(item.call.quality, QUALITY_FINAL);
     item = payload(START "," USED ",\"cache_hit\":\"True\"", true);
     check_units(&item.call, 0, 0, 0);
+}
+
+/* Its clock is ahead of ours: the same payload, told again later, is the same call. */
+static void test_a_repeat_of_the_future_is_the_same_call(void **state)
+{
+    (void)state;
+    struct litellm_rules rules = rules_of(true);
+    struct litellm_reader r;
+    struct http_refusal why;
+    struct foreign_item item[2];
+    for (int i = 0; i < 2; i++) {
+        int64_t now = 1799999990000000 + i * 1000000;
+        assert_true(litellm_open(&r, &rules, SV_LIT("{\"id\":\"a\"," START "," USED "}"), &why));
+        assert_true(litellm_next(&r, now, &arena, &item[i]));
+        assert_int_equal(item[i].status, FOREIGN_ACCEPTED);
+        assert_int_equal(item[i].call.admitted_at, now);
+    }
+    assert_int_equal(uuid_cmp(&item[0].call.call_id, &item[1].call.call_id), 0);
+}
+
+/* Our call id may stand in what there was no room to read: a bill of its own would be a second one. */
+static void test_metadata_that_cannot_be_read_is_not_none(void **state)
+{
+    (void)state;
+    struct arena small;
+    struct litellm_rules rules = rules_of(true);
+    struct litellm_reader r;
+    struct http_refusal why;
+    struct foreign_item item;
+    char text[4096];
+    char filler[2048];
+    memset(filler, 'x', sizeof filler - 1);
+    filler[sizeof filler - 1] = '\0';
+    (void)snprintf(text, sizeof text, "{\"id\":\"a\"," START ",\"metadata\":\"{\\\"a\\\":\\\"%s\\\"}\"}",
+                   filler);
+    arena_init(&small, 1024);
+    assert_true(litellm_open(&r, &rules, sv_of(text), &why));
+    assert_true(litellm_next(&r, NOW, &small, &item));
+    assert_int_equal(item.status, FOREIGN_INVALID);
+    arena_free(&small);
+    item = payload(START ",\"metadata\":\"\"", true);
+    assert_int_equal(item.status, FOREIGN_ACCEPTED);
+    item = payload(START ",\"metadata\":null", true);
+    assert_int_equal(item.status, FOREIGN_ACCEPTED);
 }
 
 /* What tells one side alone would be billed as if the other were nothing. */
@@ -343,6 +392,8 @@ int main(void)
         cmocka_unit_test(test_claims),
         cmocka_unit_test(test_ids),
         cmocka_unit_test(test_the_tier_and_the_cache),
+        cmocka_unit_test(test_a_repeat_of_the_future_is_the_same_call),
+        cmocka_unit_test(test_metadata_that_cannot_be_read_is_not_none),
         cmocka_unit_test(test_half_a_usage_is_none),
         cmocka_unit_test(test_bodies),
     };

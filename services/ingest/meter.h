@@ -19,6 +19,7 @@
     X(REFUSED_JOURNAL, COUNTER, "spend_ingest_refused_total", "reason", "journal_full", "")                  \
     X(REFUSED_DISK, COUNTER, "spend_ingest_refused_total", "reason", "journal_failed", "")                   \
     X(REFUSED_RECORD, COUNTER, "spend_ingest_refused_total", "reason", "record", "")                         \
+    X(REFUSED_EXTRA_BODY, COUNTER, "spend_ingest_refused_total", "reason", "extra_body", "")                 \
     X(REFUSED_FOREIGN, COUNTER, "spend_ingest_refused_total", "reason", "foreign", "")                       \
     X(EVENTS_ACCEPTED, COUNTER, "spend_ingest_events_total", "result", "accepted",                           \
       "events of /spend/v1/events by what became of them")                                                   \
@@ -30,7 +31,6 @@
     X(PROXY_BILLED, COUNTER, "spend_ingest_proxy_log_total", "result", "accepted",                           \
       "payloads of LiteLLM's log by what became of them")                                                    \
     X(PROXY_INVALID, COUNTER, "spend_ingest_proxy_log_total", "result", "invalid", "")                       \
-    X(PROXY_DUPLICATE, COUNTER, "spend_ingest_proxy_log_total", "result", "duplicate", "")                   \
     X(PROXY_CONFLICT, COUNTER, "spend_ingest_proxy_log_total", "result", "conflict", "")                     \
     X(PROXY_EVIDENCE, COUNTER, "spend_ingest_proxy_log_total", "result", "evidence", "")                     \
     X(PROXY_OURS, COUNTER, "spend_ingest_proxy_log_calls_total", "seen", "here",                             \

@@ -4,12 +4,13 @@
  */
 #include "ingest/route.h"
 
+#include <assert.h>
 #include <string.h>
 
 #define PATH_ROOM 1024
 
 struct route_row {
-    struct strview end; /* of the path */
+    struct strview end; /* of the path, lower case */
     enum spend_operation operation;
 };
 
@@ -30,13 +31,13 @@ static const struct route_row rows[] = {
     {SV_INIT("/audio/translations"), OPERATION_TRANSCRIPTION},
     {SV_INIT("/batches"), OPERATION_BATCH},
     {SV_INIT("/fine_tuning/jobs"), OPERATION_FINE_TUNE},
-    {SV_INIT(":generateContent"), OPERATION_OTHER},
-    {SV_INIT(":streamGenerateContent"), OPERATION_OTHER},
+    {SV_INIT(":generatecontent"), OPERATION_OTHER},
+    {SV_INIT(":streamgeneratecontent"), OPERATION_OTHER},
 };
 
-/* Below these every POST is a call. */
+/* At and below these every POST is a call. */
 struct route_prefix {
-    struct strview start;
+    struct strview start; /* with its slash */
     const char *provider;
 };
 
@@ -61,10 +62,19 @@ static const struct route_prefix prefixes[] = {
     {SV_INIT("/eu.assemblyai/"), NULL},
     {SV_INIT("/cursor/"), NULL},
     {SV_INIT("/v1beta/"), NULL},
-    {SV_INIT("/ocr"), NULL},
-    {SV_INIT("/videos"), NULL},
-    {SV_INIT("/interactions"), NULL},
     {SV_INIT("/a2a/"), NULL},
+    /* what LiteLLM serves without its /v1, too */
+    {SV_INIT("/containers/"), NULL},
+    {SV_INIT("/interactions/"), NULL},
+    {SV_INIT("/ocr/"), NULL},
+    {SV_INIT("/prompts/"), NULL},
+    {SV_INIT("/rag/"), NULL},
+    {SV_INIT("/realtime/"), NULL},
+    {SV_INIT("/responses/"), NULL},
+    {SV_INIT("/search/"), NULL},
+    {SV_INIT("/threads/"), NULL},
+    {SV_INIT("/vector_stores/"), NULL},
+    {SV_INIT("/videos/"), NULL},
 };
 
 /* They only count a prompt's tokens, and cost nothing anywhere. Whole paths: behind anything else such an end
@@ -122,22 +132,23 @@ static bool row_find(struct strview path, enum spend_operation *operation)
     return false;
 }
 
-/* raw: as it came; nothing in it may be decoded. */
-static bool is_counting(struct strview raw, struct strview path)
+static bool is_counting(struct strview path)
 {
     for (size_t i = 0; i < sizeof counting / sizeof counting[0]; i++)
         if (sv_eq(path, counting[i]))
-            return sv_find(raw, '%') == raw.len;
+            return true;
     /* Google's method stands behind the model */
     return sv_starts_with(path, SV_LIT("/gemini/v1beta/models/")) &&
-           sv_ends_with(path, SV_LIT(":countTokens")) && sv_find(raw, '%') == raw.len;
+           sv_ends_with(path, SV_LIT(":countTokens"));
 }
 
 static const struct route_prefix *prefix_find(struct strview path)
 {
-    for (size_t i = 0; i < sizeof prefixes / sizeof prefixes[0]; i++)
-        if (sv_starts_with(path, prefixes[i].start))
+    for (size_t i = 0; i < sizeof prefixes / sizeof prefixes[0]; i++) {
+        struct strview start = prefixes[i].start;
+        if (sv_starts_with(path, start) || sv_eq(path, (struct strview){start.ptr, start.len - 1}))
             return &prefixes[i];
+    }
     return NULL;
 }
 
@@ -145,28 +156,53 @@ static bool is_extra(const struct route_table *table, struct strview path)
 {
     for (size_t i = 0; i < table->extra_count; i++) {
         struct strview extra = sv_of(table->extra[i]);
-        if (sv_eq(path, extra) || (sv_ends_with(extra, SV_LIT("/")) && sv_starts_with(path, extra)))
+        bool below = sv_ends_with(extra, SV_LIT("/")) && path.len > extra.len;
+        if (sv_eq_nocase((struct strview){path.ptr, below ? extra.len : path.len}, extra))
             return true;
     }
     return false;
 }
 
+/* What some servers do not look at: letters' case, and parameters of a segment (";v=1"). */
+static struct strview looser(char *text, size_t len)
+{
+    size_t kept = 0;
+    bool parameter = false;
+    for (size_t i = 0; i < len; i++) {
+        parameter = text[i] != '/' && (parameter || text[i] == ';');
+        if (!parameter)
+            text[kept++] = (char)(text[i] >= 'A' && text[i] <= 'Z' ? text[i] + ('a' - 'A') : text[i]);
+    }
+    return (struct strview){text, kept};
+}
+
 struct route route_find(const struct route_table *table, struct strview method, struct strview path)
 {
     struct route out = {.is_call = false, .operation = OPERATION_OTHER};
-    char text[PATH_ROOM];
+    char text[ROUTE_PREFIX_ROOM + PATH_ROOM];
+    size_t before = sv_of(table->prefix).len;
     size_t len = 0;
     if (!sv_eq(method, SV_LIT("POST")))
         return out;
-    if (!route_normalise(path, text, sizeof text, &len)) {
+    assert(before < ROUTE_PREFIX_ROOM);
+    if (before > 0)
+        memcpy(text, table->prefix, before);
+    if (!route_normalise(path, text + before, PATH_ROOM, &len)) {
         out.is_call = true; /* too long to judge: recorded, and loud */
         return out;
     }
-    struct strview plain = {text, len};
-    const struct route_prefix *prefix = prefix_find(plain);
+    /* read in one way everywhere */
+    bool plain = sv_find(path, '%') == path.len && sv_find(path, ';') == path.len;
+    bool counts = plain && (is_counting((struct strview){text + before, len}) ||
+                            is_counting((struct strview){text, before + len}));
+    struct strview own = looser(text + before, len);
+    const struct route_prefix *prefix = prefix_find(own);
+    bool extra = is_extra(table, own);
+    struct strview whole = looser(text, before + own.len); /* what the upstream sees */
+    if (prefix == NULL)
+        prefix = prefix_find(whole);
     /* whatever stands before a row's end: proxies serve it below many names */
-    bool known = row_find(plain, &out.operation);
-    out.is_call = known || (prefix != NULL && !is_counting(path, plain)) || is_extra(table, plain);
+    out.is_call = row_find(whole, &out.operation) || extra || (prefix != NULL && !counts);
     if (prefix != NULL)
         out.provider = prefix->provider;
     return out;

@@ -18,7 +18,9 @@ struct route {
 struct route_table {
     const char *const *extra;
     size_t extra_count;
+    const char *prefix; /* the upstream's, put before each path; NULL or "": none; under ROUTE_PREFIX_ROOM */
 };
+#define ROUTE_PREFIX_ROOM 512
 
 struct route route_find(const struct route_table *table, struct strview method, struct strview path);
 

@@ -8,7 +8,8 @@
 #include <cmocka.h>
 
 static const char *const extra[] = {"/my/chat", "/agents/"};
-static const struct route_table table = {extra, 2};
+static const struct route_table table = {extra, 2, NULL};
+static const struct route_table behind_v1 = {extra, 2, "/v1"};
 
 struct case_row {
     const char *method;
@@ -66,6 +67,27 @@ static void test_what_is_a_call_and_what_passes(void **state)
         {"POST", "/gemini/v1beta/models/x%3AcountTokens", true, OPERATION_OTHER},
         {"POST", "/vertex-ai/v1/projects/p/models/claude:rawPredict", true, OPERATION_OTHER},
         {"POST", "/cohere/v2/chat", true, OPERATION_OTHER},
+        {"POST", "/responses/compact", true, OPERATION_OTHER},
+        {"POST", "/threads/t/runs", true, OPERATION_OTHER},
+        {"POST", "/rag/query", true, OPERATION_OTHER},
+        {"POST", "/search", true, OPERATION_OTHER},
+        {"POST", "/search/tool", true, OPERATION_OTHER},
+        {"POST", "/search_tools", false, OPERATION_OTHER},
+        {"POST", "/vector_stores/v/search", true, OPERATION_OTHER},
+        {"POST", "/realtime/client_secrets", true, OPERATION_OTHER},
+        {"POST", "/prompts/test", true, OPERATION_OTHER},
+        {"POST", "/ocr", true, OPERATION_OTHER},
+        /* servers that look at neither case nor a segment's parameters */
+        {"POST", "/Chat/Completions", true, OPERATION_CHAT},
+        {"POST", "/chat/completions;v=1", true, OPERATION_CHAT},
+        {"POST", "/chat;a/completions;b", true, OPERATION_CHAT},
+        {"POST", "/chat%3Ba/completions%3b", true, OPERATION_CHAT},
+        {"POST", "/V1/anything", true, OPERATION_OTHER},
+        {"POST", "/v1;x/anything", true, OPERATION_OTHER},
+        {"POST", "/My/Chat", true, OPERATION_OTHER},
+        {"POST", "/v1/messages/count_tokens;x", true, OPERATION_OTHER},
+        {"POST", "/v1/Messages/count_tokens", true, OPERATION_OTHER},
+        {"POST", "/gemini/v1beta/models/x:generateContent;:countTokens", true, OPERATION_OTHER},
         {"POST", "/admin/notchat/completionsx", false, OPERATION_OTHER},
         {"POST", "/xchat/incompletions", false, OPERATION_OTHER},
         {"GET", "/cursor/chat/completions", false, OPERATION_OTHER},
@@ -80,6 +102,22 @@ static void test_what_is_a_call_and_what_passes(void **state)
             fail_msg("%s %s: call %d operation %s", rows[i].method, rows[i].path, r.is_call,
                      spend_operation_name(r.operation));
     }
+}
+
+/* --upstream-url=http://host/v1: the path that counts is the one that the upstream sees. */
+static void test_the_upstreams_prefix_is_part_of_the_path(void **state)
+{
+    (void)state;
+    struct strview post = SV_LIT("POST");
+    assert_true(route_find(&behind_v1, post, SV_LIT("/assistants")).is_call);
+    assert_false(route_find(&table, post, SV_LIT("/assistants")).is_call);
+    assert_true(route_find(&behind_v1, post, SV_LIT("/anything/chat;x")).is_call);
+    assert_int_equal(route_find(&behind_v1, post, SV_LIT("/chat/completions")).operation, OPERATION_CHAT);
+    assert_false(route_find(&behind_v1, post, SV_LIT("/messages/count_tokens")).is_call);
+    assert_true(route_find(&behind_v1, post, SV_LIT("/messages/count%5ftokens")).is_call);
+    assert_string_equal(route_find(&behind_v1, post, SV_LIT("/gemini/x")).provider, "gemini");
+    assert_true(route_find(&behind_v1, post, SV_LIT("/my/chat")).is_call);
+    assert_false(route_find(&behind_v1, SV_LIT("GET"), SV_LIT("/assistants")).is_call);
 }
 
 static void test_the_path_tells_the_provider_where_it_can(void **state)
@@ -159,6 +197,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_what_is_a_call_and_what_passes),
+        cmocka_unit_test(test_the_upstreams_prefix_is_part_of_the_path),
         cmocka_unit_test(test_the_path_tells_the_provider_where_it_can),
         cmocka_unit_test(test_path_and_query_name_the_model_where_litellm_takes_it_from_them),
         cmocka_unit_test(test_a_model_too_long_is_cut),

@@ -260,6 +260,27 @@ static void speech_read(struct body_reader *r, const struct json_value *value)
         r->out->characters.v = text_characters(value);
 }
 
+/* What LiteLLM's client puts over the request, last of all. */
+static bool extra_body_read(struct body_reader *r, const struct json_value *value)
+{
+    static const struct strview prices[] = {
+        SV_INIT("model"),  SV_INIT("messages"),      SV_INIT("prompt"), SV_INIT("input"),
+        SV_INIT("n"),      SV_INIT("quality"),       SV_INIT("size"),   SV_INIT("service_tier"),
+        SV_INIT("stream"), SV_INIT("stream_options")};
+    struct json_value key;
+    struct json_value item;
+    if (value->kind != JSON_KIND_OBJECT)
+        return json_scan_skip(&r->scan, value, NULL);
+    while (json_scan_member(&r->scan, &key, &item)) {
+        for (size_t i = 0; i < sizeof prices / sizeof prices[0]; i++)
+            if (json_scan_text_is(&key, prices[i]))
+                r->out->extra_body_prices = true;
+        if (!json_scan_skip(&r->scan, &item, NULL))
+            return false;
+    }
+    return !r->scan.failed;
+}
+
 static bool member_read(struct body_reader *r, const struct json_value *key, const struct json_value *value)
 {
     struct tag_capture *out = r->out;
@@ -283,6 +304,8 @@ static bool member_read(struct body_reader *r, const struct json_value *key, con
         out->stream = value->kind == JSON_KIND_TRUE;
         return json_scan_skip(&r->scan, value, NULL);
     }
+    if (json_scan_text_is(key, SV_LIT("extra_body")))
+        return extra_body_read(r, value);
     if (json_scan_text_is(key, SV_LIT("stream_options")))
         return stream_ask_read(&out->ask, &r->scan, value);
     if (r->operation == OPERATION_SPEECH && json_scan_text_is(key, SV_LIT("input")))
@@ -442,7 +465,7 @@ bool tag_capture_read(struct tag_capture *out, const struct capture_source *from
     if (!key_hash(from, sha, scratch, &out->key_hash))
         return false;
     tag_set_init(&out->tags);
-    out->body_unparsed = out->stream = false;
+    out->body_unparsed = out->stream = out->extra_body_prices = false;
     out->text_bytes = 0;
     out->characters = (struct opt_i64){.has = false};
     out->ask = (struct stream_ask){.has_root = false};

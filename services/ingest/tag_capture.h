@@ -25,6 +25,8 @@ struct tag_capture {
     struct opt_i64 characters; /* that speech is charged by */
     struct strview variant;    /* that an image is charged by; null for all else */
     struct stream_ask ask;
+    bool extra_body_prices; /* its extra_body sets what the price goes by: LiteLLM lets it go before the rest
+                             */
 };
 
 /* What a request is read from. */

@@ -435,9 +435,33 @@ static void test_only_what_carries_text_is_counted_for_estimates(void **state)
     assert_int_equal(capture.text_bytes, 8);
 }
 
+static void test_an_extra_body_that_sets_the_price_is_told(void **state)
+{
+    (void)state;
+    static const char *const prices[] = {
+        "{\"model\":\"a\",\"extra_body\":{\"model\":\"b\"}}",
+        "{\"extra_body\":{\"x\":{},\"service_tier\":\"priority\"},\"model\":\"a\"}",
+        "{\"extra_body\":{\"mod\\u0065l\":\"b\"},\"extra_body\":{},\"model\":\"a\"}",
+    };
+    static const char *const others[] = {
+        "{\"model\":\"a\",\"extra_body\":{\"metadata\":{\"model\":\"b\"},\"top_k\":1}}",
+        "{\"model\":\"a\",\"extra_body\":[{\"model\":\"b\"}]}",
+        "{\"model\":\"a\",\"metadata\":{\"extra_body\":{\"model\":\"b\"}}}",
+    };
+    for (size_t i = 0; i < sizeof prices / sizeof prices[0]; i++) {
+        read_request("", prices[i]);
+        assert_true(capture.extra_body_prices && sv_eq(capture.model, SV_LIT("a")));
+    }
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        read_request("", others[i]);
+        assert_true(!capture.extra_body_prices && sv_eq(capture.model, SV_LIT("a")));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_an_extra_body_that_sets_the_price_is_told),
         cmocka_unit_test(test_every_place_gives_its_tags_as_a_union),
         cmocka_unit_test(test_a_form_tells_what_a_body_of_json_would),
         cmocka_unit_test(test_an_image_tells_its_variant),

@@ -54,12 +54,24 @@ static bool is_empty_object(struct strview json)
     return sv_is_empty(sv_trim((struct strview){json.ptr + 1, json.len - 2}));
 }
 
+static bool is_too_large(const struct upstream_marks *marks)
+{
+    return marks->capture->logs_metadata.len > METADATA_BYTES_MAX;
+}
+
+/* Our line replaces the caller's. Too large a one is let through as it came, without our call id, unless the
+ * call would be billed a second time for lack of it. */
+static bool is_logs_ours(const struct upstream_marks *marks)
+{
+    return !is_too_large(marks) || marks->bills_log;
+}
+
 /* The caller's own object with our member at its end; LiteLLM takes the last of two. */
 static bool logs_put(struct buffer *out, const struct upstream_marks *marks)
 {
     char id[SPEND_CALL_ID_LEN + 1];
     upstream_request_sign(marks->call_id, marks->secret, id);
-    struct strview own = sv_trim(marks->capture->logs_metadata);
+    struct strview own = is_too_large(marks) ? SV_NULL : sv_trim(marks->capture->logs_metadata);
     bool ok = buffer_append_sv(out, logs_header) && buffer_append_sv(out, SV_LIT(": {"));
     if (!sv_is_null(own) && !is_empty_object(own)) {
         struct strview inside = {own.ptr + 1, own.len - 2};
@@ -81,10 +93,8 @@ static bool marks_put(struct buffer *out, const struct upstream_marks *marks)
     uuid_format(marks->call_id, id);
     if (!http_line_put(out, call_id_header, (struct strview){id, UUID_TEXT_LEN}))
         return false;
-    if (marks->capture->logs_metadata.len <= METADATA_BYTES_MAX)
-        return logs_put(out, marks);
-    meter_add(METER_LOGS_METADATA_SKIPPED, 1);
-    return true;
+    meter_add(METER_LOGS_METADATA_SKIPPED, is_too_large(marks) ? 1 : 0);
+    return !is_logs_ours(marks) || logs_put(out, marks);
 }
 
 /* Lines that ours replace. */
@@ -98,8 +108,7 @@ static bool is_replaced(struct strview name, const struct upstream_marks *marks)
         return true;
     if (!marks->litellm)
         return false;
-    return sv_eq_nocase(name, call_id_header) ||
-           (sv_eq_nocase(name, logs_header) && marks->capture->logs_metadata.len <= METADATA_BYTES_MAX);
+    return sv_eq_nocase(name, call_id_header) || (sv_eq_nocase(name, logs_header) && is_logs_ours(marks));
 }
 
 static bool head_put(struct buffer *out, const struct upstream_address *to,

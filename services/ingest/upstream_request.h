@@ -27,6 +27,7 @@ struct upstream_marks {
     struct strview secret; /* signs the call id */
     bool litellm;          /* send our ids */
     bool identity;         /* ask for a reply we can read */
+    bool bills_log;        /* the proxy's log is billed: our call id must come back in it */
 };
 
 /* *r is zeroed, but for an empty buffer in head if there is one to use. */

@@ -14,6 +14,8 @@ static struct sha256 *sha;
 static const struct upstream_address to = {.name = "up:1", .prefix = "/base"};
 static const struct uuid call_id = {{1, 2, 3, 4, 5, 6, 0x70, 8, 0x80, 10, 11, 12, 13, 14, 15, 16}};
 
+static bool bills_log;
+
 /* What goes upstream for this request, whole, into out. */
 static void make(const char *request, bool is_call, bool litellm, char *out, size_t room)
 {
@@ -30,7 +32,7 @@ static void make(const char *request, bool is_call, bool litellm, char *out, siz
     struct body_edit edit = {.needed = false};
     if (is_call && capture.stream)
         edit = stream_ask_plan(&capture.ask);
-    struct upstream_marks marks = {&call_id, &capture, SV_LIT("secret"), litellm, true};
+    struct upstream_marks marks = {&call_id, &capture, SV_LIT("secret"), litellm, true, bills_log};
     if (!upstream_request_make(&r, &to, &head, body, &edit, is_call ? &marks : NULL, &err))
         fail_msg("%s", err.text);
     size_t at = 0;
@@ -103,6 +105,34 @@ static void test_the_callers_logs_metadata_travels_with_ours(void **state)
     assert_non_null(strstr(out, MARKS "{" SIGNED));
 }
 
+/* Over 8 KiB it stays as it came; where LiteLLM's log is billed ours must come back, so it goes alone. */
+static void test_too_large_logs_metadata_is_left_alone_or_replaced(void **state)
+{
+    (void)state;
+    static char request[16384];
+    static char out[16384];
+    char filler[8193];
+    memset(filler, 'x', sizeof filler - 1);
+    filler[sizeof filler - 1] = '\0';
+    for (int of_body = 0; of_body < 2; of_body++) {
+        (void)snprintf(request, sizeof request,
+                       of_body ? "POST / HTTP/1.1\r\nHost: me\r\nContent-Length: %zu\r\n\r\n"
+                                 "{\"metadata\":{\"spend_logs_metadata\":{\"a\":\"%s\"}}}"
+                               : "POST / HTTP/1.1\r\nHost: me\r\nContent-Length: %zu\r\n"
+                                 "X-Litellm-Spend-Logs-Metadata: {\"a\":\"%s\"}\r\n\r\n{}",
+                       of_body ? strlen(filler) + 46 : (size_t)2, filler);
+        bills_log = false;
+        make(request, true, true, out, sizeof out);
+        assert_null(strstr(out, "spend_call_id"));
+        assert_true((strstr(out, "X-Litellm-Spend-Logs-Metadata: {\"a\"") != NULL) == (of_body == 0));
+        bills_log = true;
+        make(request, true, true, out, sizeof out);
+        assert_non_null(strstr(out, MARKS "{" SIGNED));
+        assert_null(strstr(out, "X-Litellm-Spend-Logs-Metadata"));
+        bills_log = false;
+    }
+}
+
 static void test_the_one_edit_counts_in_the_length(void **state)
 {
     (void)state;
@@ -119,6 +149,7 @@ int main(void)
         cmocka_unit_test(test_what_only_passes_keeps_all_but_framing_and_hop_by_hop),
         cmocka_unit_test(test_a_call_carries_our_ids_and_authorization_untouched),
         cmocka_unit_test(test_the_callers_logs_metadata_travels_with_ours),
+        cmocka_unit_test(test_too_large_logs_metadata_is_left_alone_or_replaced),
         cmocka_unit_test(test_the_one_edit_counts_in_the_length),
     };
     sha = sha256_new();

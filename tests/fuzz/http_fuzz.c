@@ -197,7 +197,7 @@ static void upstream_check(const struct http_request_head *head, struct strview 
     struct route_table none = {0};
     struct route route = route_find(&none, head->method, head->path);
     struct capture_source from = {&head->headers, head->target, body, litellm, route.operation};
-    struct upstream_marks marks = {&id, &capture, SV_LIT("secret"), litellm, true};
+    struct upstream_marks marks = {&id, &capture, SV_LIT("secret"), litellm, true, false};
     arena_init(&arena, 1 << 20);
     assert(upstream_address_parse("http://up:1/base", &to, &err));
     assert(tag_capture_read(&capture, &from, sha, &arena));

@@ -230,11 +230,20 @@ bool journal_begin(struct journal *j, const struct uuid *call_id, struct strview
     return call_begin(j, &record, later, out, err);
 }
 
+/* All but those that are there in advance, for calls under way. */
+static size_t segments_begun(const struct journal *j)
+{
+    size_t begun = j->segments;
+    for (const struct segment *s = j->active->newer; s != NULL; s = s->newer)
+        begun--;
+    return begun;
+}
+
 bool journal_put(struct journal *j, const struct uuid *call_id, struct strview bytes,
                  struct journal_call **out, struct err *err)
 {
     struct journal_record record = {.kind = JOURNAL_FINISHED, .call_id = *call_id, .payload = bytes};
-    if (j->segments * 2 > j->segments_max)
+    if (segments_begun(j) * 2 > j->segments_max)
         return err_set(err, ERR_FULL, FATE_RETRY, "journal: its other half is for calls that come through");
     return call_begin(j, &record, segment_record_size(0), out, err);
 }

@@ -55,26 +55,32 @@ static struct strview text_read(int fd, char *room, size_t size)
     return (struct strview){room, n < 0 ? 0 : (size_t)n};
 }
 
-/* Empty where there is no /proc: then every boot is this one. */
-static struct strview boot_now(char room[BOOT_BYTES])
+/* Empty where there is no /proc: then every boot is this one. Read once: later there may be no descriptor for
+ * it, and a note without it would be another boot's. */
+static struct strview boot_now(void)
 {
+    static char room[BOOT_BYTES];
+    static struct strview boot;
     struct strview rest;
+    if (!sv_is_null(boot))
+        return boot;
     int fd = open(BOOT_ID, O_RDONLY | O_CLOEXEC);
-    struct strview boot = text_read(fd, room, BOOT_BYTES);
+    struct strview text = text_read(fd, room, sizeof room);
     if (fd >= 0)
         (void)close(fd);
-    return sv_cut(boot, '\n', &rest);
+    if (fd >= 0 || errno == ENOENT)
+        boot = sv_cut(text, '\n', &rest);
+    return boot;
 }
 
 struct journal_note journal_lock_read(int lock_fd)
 {
-    char now[BOOT_BYTES];
     char then[NOTE_BYTES];
     struct strview rest;
     struct journal_note note = {.state = JOURNAL_IN_USE};
     struct strview text = text_read(lock_fd, then, sizeof then);
     note.is_there = text.len > 0;
-    note.this_boot = sv_eq(sv_cut(text, '\n', &rest), boot_now(now));
+    note.this_boot = sv_eq(sv_cut(text, '\n', &rest), boot_now());
     struct strview word = sv_cut(rest, ' ', &rest);
     int64_t seq = 0;
     if (!sv_to_i64(sv_cut(rest, '\n', &rest), &seq) || seq < 1)
@@ -87,9 +93,8 @@ struct journal_note journal_lock_read(int lock_fd)
 
 static bool note_write(int lock_fd, enum journal_state state, uint64_t reached)
 {
-    char now[BOOT_BYTES];
     char text[NOTE_BYTES];
-    struct strview boot = boot_now(now);
+    struct strview boot = boot_now();
     int len =
         snprintf(text, sizeof text, SV_FMT "\n%s %016" PRIu64 "\n", SV_ARG(boot), words[state], reached);
     return pwrite(lock_fd, text, (size_t)len, 0) == len;

@@ -18,15 +18,14 @@ static int is_segment(const struct dirent *entry)
 }
 
 static bool segment_take(int dir_fd, const struct uuid *instance, const char *name, struct journal_scan *out,
-                         struct err *err)
+                         bool *is_begun, struct err *err)
 {
     struct segment *s = NULL;
     if (!segment_open(dir_fd, name, instance, &s, err))
         return false;
-    if (s == NULL) {
-        (void)unlinkat(dir_fd, name, 0);
+    *is_begun = s != NULL;
+    if (s == NULL)
         return true;
-    }
     if (s->damaged) {
         out->found.damaged++;
         log_error("journal_segment_damaged", LOG_STR("segment", name), LOG_END);
@@ -111,6 +110,28 @@ static void judge(struct journal_scan *out)
     out->over = out->segments == 0 ? closed || !out->damaged : closed && !note->this_boot;
 }
 
+/* Segments are begun in their numbers' order: what stands empty before a begun one was emptied, and stays as
+ * evidence; behind the last one it is room that was never used. */
+static bool segments_read(int dir_fd, const struct uuid *instance, struct dirent **found, int count,
+                          struct journal_scan *out, struct err *err)
+{
+    int unused = 0;
+    for (int i = 0; i < count; i++) {
+        bool is_begun = false;
+        (void)segment_name_parse(found[i]->d_name, &out->last_number);
+        if (!segment_take(dir_fd, instance, found[i]->d_name, out, &is_begun, err))
+            return false;
+        if (is_begun && unused < i) {
+            out->found.cut = true;
+            log_error("journal_segment_emptied", LOG_STR("segment", found[unused]->d_name), LOG_END);
+        }
+        unused = is_begun ? i + 1 : unused;
+    }
+    for (int i = unused; i < count; i++)
+        (void)unlinkat(dir_fd, found[i]->d_name, 0);
+    return true;
+}
+
 bool journal_scan(int dir_fd, int lock_fd, const struct uuid *instance, struct journal_scan *out,
                   struct err *err)
 {
@@ -118,13 +139,10 @@ bool journal_scan(int dir_fd, int lock_fd, const struct uuid *instance, struct j
     struct dirent **found = NULL;
     int count = scandirat(dir_fd, ".", &found, is_segment, alphasort); /* numbers have leading zeros */
     bool ok = count >= 0 || err_set(err, ERR_IO, FATE_FATAL, "journal: cannot list: %s", strerror(errno));
-    for (int i = 0; i < count; i++) {
-        (void)segment_name_parse(found[i]->d_name, &out->last_number);
-        ok = ok && segment_take(dir_fd, instance, found[i]->d_name, out, err);
+    ok = ok && segments_read(dir_fd, instance, found, count, out, err) && records_read(out, err);
+    for (int i = 0; i < count; i++)
         free(found[i]);
-    }
     free(found);
-    ok = ok && records_read(out, err);
     if (!ok) {
         journal_scan_free(out);
         return false;

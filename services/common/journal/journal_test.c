@@ -476,6 +476,36 @@ static void test_a_segment_missing_between_others_is_damage(void **state)
     journal_free(j);
 }
 
+/* The first or a middle one, cut to nothing or zeroed: not room that was never used, and kept as evidence. */
+static void test_a_segment_emptied_before_others_is_damage(void **state)
+{
+    (void)state;
+    char name[UUID_TEXT_LEN + 1];
+    char path[256];
+    struct journal_found found;
+    for (int emptied = 1; emptied <= 2; emptied++) {
+        for (int zeroed = 0; zeroed < 2; zeroed++) {
+            struct journal *j = create(name);
+            for (int n = 1; n <= 3; n++) {
+                (void)begin(j, n, SV_LIT("head"));
+                journal_free(j);
+                j = reopen(name, true, &found);
+            }
+            journal_free(j);
+            (void)snprintf(path, sizeof path, "%s/%s/%016d.seg", home, name, emptied);
+            assert_int_equal(truncate(path, 0), 0);
+            assert_int_equal(truncate(path, zeroed ? SEGMENT : 0), 0);
+            assert_never_ours(name);
+            for (int again = 0; again < 2; again++) {
+                j = reopen(name, false, &found);
+                assert_true(journal_is_damaged(j) && found.cut);
+                assert_int_equal(access(path, F_OK), 0);
+                journal_free(j);
+            }
+        }
+    }
+}
+
 static void test_a_record_lost_before_others_is_damage(void **state)
 {
     (void)state;
@@ -719,6 +749,8 @@ int main(void)
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_a_journal_whose_end_is_gone_is_damaged, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_segment_missing_between_others_is_damage, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_record_lost_before_others_is_damage, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_segment_emptied_before_others_is_damage, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_record_lost_before_others_is_damage, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_behind_a_damaged_header_what_checks_is_read, set_up, tear_down),
         cmocka_unit_test_setup_teardown(
