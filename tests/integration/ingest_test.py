@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 import uuid
-from http.client import HTTPException
+from http.client import HTTPConnection, HTTPException
 
 import fastavro
 import pytest
@@ -158,6 +158,26 @@ def test_a_tagged_call_is_recorded_with_the_callers_tags_and_the_providers_numbe
     assert json.loads(sent["x-litellm-spend-logs-metadata"]) == {"mine": 1, "spend_call_id": f"{call_id}.{signature}"}
     assert sent["x-litellm-tags"] == "account_id=acme, task=t1,,"
     assert not {"x-litellm-trace-id", "x-litellm-session-id"} & set(sent)
+
+
+def test_a_kept_connection_takes_bodies_of_any_size(stack, ingest):
+    """Memory of requests goes round between head, body and connection: none may keep another's bound."""
+    client = HTTPConnection("127.0.0.1", ingest.port, timeout=30)
+    for size in (10, 10, 200_000, 10, 3_000_000, 200_000, 10):
+        body = json.dumps({"model": "gpt-4o", "messages": [{"role": "user", "content": "fake: prompt=5 completion=1 " + "x" * size}]})
+        client.request("POST", "/v1/chat/completions", body, {"Authorization": f"Bearer {KEY}", "content-type": "application/json"})
+        reply = client.getresponse()
+        assert (reply.status, reply.read() != b"") == (200, True), size
+        assert record_of(stack, reply.headers["x-spend-call-id"])["outcome"] == "completed"
+    client.close()
+
+
+def test_an_extra_body_may_not_set_what_the_price_goes_by(stack, ingest):
+    before = len(stack.provider_calls())
+    status, _, body = chat(ingest, "prompt=5 completion=1", extra_body={"model": "gpt-4o-mini"})
+    assert (status, json.loads(body)["error"]["type"]) == (400, "extra_body")
+    assert len(stack.provider_calls()) == before
+    assert chat(ingest, "prompt=5 completion=1", extra_body={"top_k": 5})[0] == 200
 
 
 def strip_ids(body, document):
