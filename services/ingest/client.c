@@ -24,6 +24,7 @@
 #define KEEP_BYTES     (16 << 10) /* a buffer larger than that is given back when it is empty */
 #define BACKLOG_LOW    (64 << 10)
 #define LINGER_US      (2 * US_PER_SECOND)
+#define RETRY_AFTER_S  1
 
 const struct http_refusal client_no_memory = {503, "overloaded", "out of memory"};
 
@@ -188,21 +189,19 @@ static const char *reason_of(int status)
 }
 
 /* A whole reply of ours. */
-static void reply_write(struct client *c, int status, struct strview json, const char *call_id,
-                        int retry_after_s)
+static void reply_write(struct client *c, int status, struct strview json, const char *call_id)
 {
     bool ok =
         buffer_printf(&c->out, "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n",
                       status, reason_of(status), json.len) &&
         (call_id == NULL || buffer_printf(&c->out, "x-spend-call-id: %s\r\n", call_id)) &&
-        (retry_after_s == 0 || buffer_printf(&c->out, "Retry-After: %d\r\n", retry_after_s)) &&
+        (status != 503 || buffer_printf(&c->out, "Retry-After: %d\r\n", RETRY_AFTER_S)) &&
         (!c->close_after || buffer_printf(&c->out, "Connection: close\r\n")) &&
         buffer_printf(&c->out, "\r\n") && (c->head_request || buffer_append_sv(&c->out, json));
     c->broken = c->broken || !ok;
 }
 
-static void answer_write(struct client *c, const struct http_refusal *why, const char *call_id,
-                         int retry_after_s)
+static void answer_write(struct client *c, const struct http_refusal *why, const char *call_id)
 {
     struct buffer body;
     struct json_write json;
@@ -224,21 +223,21 @@ static void answer_write(struct client *c, const struct http_refusal *why, const
     json_write_close(&json, '}');
     json_write_close(&json, '}');
     c->broken = c->broken || !json_write_ok(&json);
-    reply_write(c, why->status, buffer_view(&body), call_id, retry_after_s);
+    reply_write(c, why->status, buffer_view(&body), call_id);
     buffer_free(&body);
 }
 
-void client_answer(struct client *c, const struct http_refusal *why, const char *call_id, int retry_after_s)
+void client_answer(struct client *c, const struct http_refusal *why, const char *call_id)
 {
     c->close_after = c->close_after || c->gateway->draining;
-    answer_write(c, why, call_id, retry_after_s);
+    answer_write(c, why, call_id);
     client_exchange_done(c, true);
 }
 
 void client_reply(struct client *c, int status, struct strview json)
 {
     c->close_after = c->close_after || c->gateway->draining;
-    reply_write(c, status, json, NULL, 0);
+    reply_write(c, status, json, NULL);
     client_exchange_done(c, true);
 }
 
@@ -251,7 +250,7 @@ static void refuse(struct client *c, const struct http_refusal *why)
                                         : METER_REFUSED_FRAMING;
     meter_add(m, 1);
     c->close_after = true;
-    answer_write(c, why, NULL, 0);
+    answer_write(c, why, NULL);
     finish(c);
 }
 

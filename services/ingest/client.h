@@ -69,8 +69,8 @@ void client_flush_later(struct client *c);
 void client_flush_due(struct gateway *g);
 size_t client_backlog(const struct client *c);
 extern const struct http_refusal client_no_memory;
-/* An error of ours, as JSON, whole. call_id NULL: none. Ends the reply. */
-void client_answer(struct client *c, const struct http_refusal *why, const char *call_id, int retry_after_s);
+/* An error of ours, as JSON, whole; a 503 with Retry-After. call_id NULL: none. Ends the reply. */
+void client_answer(struct client *c, const struct http_refusal *why, const char *call_id);
 /* A reply of ours, JSON, whole. Ends it. */
 void client_reply(struct client *c, int status, struct strview json);
 /* The exchange is over: whole = the reply was complete, so the connection may go on. May close the client. */

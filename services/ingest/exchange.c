@@ -16,7 +16,6 @@
 
 #define READS_A_TURN   8
 #define BACKLOG_HIGH   (256 << 10)
-#define RETRY_AFTER_S  1
 #define SPARE_IN_BYTES (16 << 10)
 
 static const struct http_refusal unreachable = {502, "upstream_unreachable",
@@ -203,7 +202,7 @@ static void exchange_close(struct exchange *x, bool on_disk)
     c->exchange = NULL;
     c->held = false;
     if (answer != NULL)
-        client_answer(c, answer, is_call ? call_id : NULL, answer->status == 503 ? RETRY_AFTER_S : 0);
+        client_answer(c, answer, is_call ? call_id : NULL);
     else
         client_exchange_done(c, whole);
 }
@@ -463,7 +462,7 @@ void exchange_begin(struct client *c, const struct http_request_head *head, size
     struct exchange *x = exchange_new(g, c);
     if (x == NULL) {
         request_drop(c, len);
-        client_answer(c, &why, NULL, RETRY_AFTER_S);
+        client_answer(c, &why, NULL);
         return;
     }
     meter_add(route.is_call ? METER_REQUESTS_CALL : METER_REQUESTS_OTHER, 1);
@@ -473,7 +472,7 @@ void exchange_begin(struct client *c, const struct http_request_head *head, size
     if (!(route.is_call ? exchange_call_open(x, head, body, &route, &why) : pass_open(x, head, body, &why))) {
         exchange_free(x);
         request_drop(c, len);
-        client_answer(c, &why, NULL, why.status == 503 ? RETRY_AFTER_S : 0);
+        client_answer(c, &why, NULL);
         return;
     }
     c->exchange = x;

@@ -55,6 +55,12 @@ bool http_line_put(struct buffer *out, struct strview name, struct strview value
     return true;
 }
 
+bool http_length_put(struct buffer *out, uint64_t bytes)
+{
+    return buffer_append_sv(out, SV_LIT("Content-Length: ")) && buffer_append_uint(out, bytes, 10) &&
+           buffer_append_sv(out, SV_LIT("\r\n"));
+}
+
 /* RFC 9110's tchar, a bit each. */
 static bool is_token_byte(unsigned char c)
 {

@@ -57,6 +57,8 @@ const char *http_headers_parse_reply(struct strview lines, struct http_headers *
 
 /* "name: value", CR LF. false: the buffer's cap. */
 bool http_line_put(struct buffer *out, struct strview name, struct strview value) NODISCARD;
+/* Content-Length of so many bytes. */
+bool http_length_put(struct buffer *out, uint64_t bytes) NODISCARD;
 bool http_is_token(struct strview v);
 /* The last line of that name, ASCII case aside; null view without one. */
 struct strview http_header_last(const struct http_headers *h, struct strview name);

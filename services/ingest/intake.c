@@ -14,9 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ANSWER_BYTES  (128 << 20) /* items and their ids are bounded: this one is never met */
-#define RETRY_AFTER_S 1
-#define OWN_PATHS     "/spend/v1/"
+#define ANSWER_BYTES (128 << 20) /* items and their ids are bounded: this one is never met */
+#define OWN_PATHS    "/spend/v1/"
 
 /* What is remembered of an item: the same again within one request is told so. */
 struct taken {
@@ -121,7 +120,7 @@ void intake_tick(struct gateway *g, int64_t now_us)
         meter_add(METER_EVENTS_UNCONFIRMED, 1);
         struct client *c = client_take(in);
         buffer_free(&in->answer);
-        client_answer(c, &late, NULL, RETRY_AFTER_S);
+        client_answer(c, &late, NULL);
     }
 }
 
@@ -345,7 +344,7 @@ void intake_begin(struct client *c, const struct http_request_head *head, size_t
     buffer_consume(&c->in, len);
     buffer_clear(&c->body);
     if (!ok)
-        client_answer(c, &why, NULL, why.status == 503 ? RETRY_AFTER_S : 0);
+        client_answer(c, &why, NULL);
     else if (in->pending == 0)
         client_reply(c, 202, buffer_view(&in->answer));
     if (in == NULL)

@@ -129,8 +129,7 @@ static bool head_put(struct buffer *out, const struct upstream_address *to,
     }
     bool framed = head->headers.chunked || head->headers.content_length != HTTP_LENGTH_NONE ||
                   sv_starts_with(head->method, SV_LIT("P")); /* POST, PUT, PATCH */
-    if (framed && !(buffer_append_sv(out, SV_LIT("Content-Length: ")) &&
-                    buffer_append_uint(out, body_len, 10) && buffer_append_sv(out, SV_LIT("\r\n"))))
+    if (framed && !http_length_put(out, body_len))
         return false;
     return (marks == NULL || marks_put(out, marks)) && buffer_append_sv(out, SV_LIT("\r\n"));
 }
