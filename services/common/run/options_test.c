@@ -514,27 +514,6 @@ static void test_exit_codes(void **state)
     assert_int_equal(exit_code_of("--bogus"), 2);
 }
 
-static void test_a_long_table_has_no_row_that_getopt_takes_for_a_character_of_its_own(void **state)
-{
-    (void)state;
-    static struct option_row many[100];
-    static char names[100][8];
-    const struct options_spec before = spec;
-    for (size_t i = 0; i < 100; i++) {
-        many[i] = rows[1];
-        many[i].field = names[i];
-        (void)snprintf(names[i], sizeof names[i], "n%zu", i);
-    }
-    spec.rows = many;
-    spec.count = 100;
-    for (size_t i = 0; i < 100; i++) {
-        char line[32];
-        (void)snprintf(line, sizeof line, "--n%zu=5", i);
-        assert_int_equal(parse(line), OPTIONS_RUN);
-    }
-    spec = before;
-}
-
 static int teardown(void **state)
 {
     (void)state;
@@ -563,8 +542,6 @@ int main(void)
         cmocka_unit_test_setup(test_pages_and_values_stop_at_their_memory, setup),
         cmocka_unit_test_setup(test_every_row_of_a_long_table_is_a_flag, setup),
         cmocka_unit_test_setup(test_exit_codes, setup),
-        cmocka_unit_test_setup(test_a_long_table_has_no_row_that_getopt_takes_for_a_character_of_its_own,
-                               setup),
     };
     return cmocka_run_group_tests(tests, NULL, teardown);
 }
