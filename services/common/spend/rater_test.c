@@ -263,7 +263,6 @@ static void test_an_image_whose_price_depends_on_its_size_is_unpriced_without_on
     assert_unpriced(*state, &call, "an unknown one");
     call.variant = SV_LIT("hd/9-x-9");
     assert_unpriced(*state, &call, "hd/9-x-9");
-    call.usage.units[USAGE_IMAGES] = OPT_I64(1);
     call.usage.units[USAGE_IMAGES] = OPT_I64(0);
     assert_raw(*state, &call, 0);
 }
