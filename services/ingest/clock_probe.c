@@ -6,9 +6,8 @@
 #include "ingest/clock_probe.h"
 
 #include "base/clock.h"
-#include "base/json_scan.h"
-#include "base/limits.h"
 #include "base/log.h"
+#include "ingest/json_pick.h"
 #include "ingest/meter.h"
 #include "run/health.h"
 #include "run/http_client.h"
@@ -48,21 +47,9 @@ int64_t clock_probe_now_us(void)
 
 bool clock_probe_parse(struct strview body, int64_t *utc_us)
 {
-    struct json_scan scan;
-    struct json_value root;
-    struct json_value key;
-    struct json_value value;
-    bool found = false;
-    json_scan_init(&scan, body, LIMIT_JSON_DEPTH);
-    if (!json_scan_value(&scan, &root) || root.kind != JSON_KIND_OBJECT)
-        return false;
-    while (json_scan_member(&scan, &key, &value)) {
-        if (json_scan_text_is(&key, SV_LIT("now")) || json_scan_text_is(&key, SV_LIT("time")))
-            found = value.kind == JSON_KIND_STRING && clock_parse(value.raw, utc_us);
-        if (!json_scan_skip(&scan, &value, NULL))
-            return false;
-    }
-    return found && !scan.failed;
+    struct json_pick at = {.path = "time"};
+    return json_pick(body, &at, 1) && at.found && at.value.kind == JSON_KIND_STRING &&
+           clock_parse(at.value.raw, utc_us);
 }
 
 int64_t clock_probe_offset_at(int64_t utc_us, int64_t mono_us)

@@ -41,9 +41,9 @@ static void test_the_time_is_read_from_the_ledgers_answer(void **state)
 {
     (void)state;
     int64_t utc = 0;
-    assert_true(clock_probe_parse(SV_LIT("{\"now\":\"2026-11-23T07:00:00.000001Z\"}"), &utc));
+    assert_true(clock_probe_parse(SV_LIT("{\"time\":\"2026-11-23T07:00:00.000001Z\"}"), &utc));
     assert_int_equal(utc % US_PER_SECOND, 1);
-    assert_false(clock_probe_parse(SV_LIT("{\"now\":1}"), &utc));
+    assert_false(clock_probe_parse(SV_LIT("{\"time\":1}"), &utc));
     assert_false(clock_probe_parse(SV_LIT("{"), &utc));
 }
 
