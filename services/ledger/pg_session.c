@@ -43,10 +43,8 @@ struct pg_session {
     PGconn *conn;
     int64_t generation;
     struct statement *statements;
-    bool commit_lost;
     bool copying;
     struct buffer chunk;
-    char sqlstate[6];
 };
 
 bool pg_session_new(struct pg_session **out, const struct pg_session_options *options, struct err *err)
@@ -103,32 +101,21 @@ int64_t pg_session_generation(const struct pg_session *s)
     return s->generation;
 }
 
-const char *pg_session_sqlstate(const struct pg_session *s)
-{
-    return s->sqlstate;
-}
-
-bool pg_session_commit_lost(const struct pg_session *s)
-{
-    return s->commit_lost;
-}
-
 /* One line without its newline; libpq's messages end in one. */
-static bool fail(struct pg_session *s, const char *sqlstate, const char *text, struct err *err)
+static bool fail(const char *sqlstate, const char *text, struct err *err)
 {
     enum err_code code;
     enum err_fate fate;
-    (void)snprintf(s->sqlstate, sizeof s->sqlstate, "%s", sqlstate == NULL ? "" : sqlstate);
-    pg_fate_of(s->sqlstate, &code, &fate);
+    pg_fate_of(sqlstate, &code, &fate);
     size_t len = strcspn(text, "\n");
-    return err_set(err, code, fate, "postgres: %.*s%s%s", (int)len, text, s->sqlstate[0] == '\0' ? "" : " ",
-                   s->sqlstate);
+    return err_set(err, code, fate, "postgres: %.*s%s%s", (int)len, text, sqlstate == NULL ? "" : " ",
+                   sqlstate == NULL ? "" : sqlstate);
 }
 
-static bool fail_result(struct pg_session *s, const PGresult *result, struct err *err)
+static bool fail_result(const PGresult *result, struct err *err)
 {
     const char *text = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
-    return fail(s, PQresultErrorField(result, PG_DIAG_SQLSTATE),
+    return fail(PQresultErrorField(result, PG_DIAG_SQLSTATE),
                 text == NULL ? PQresultErrorMessage(result) : text, err);
 }
 
@@ -136,7 +123,7 @@ static bool fail_result(struct pg_session *s, const PGresult *result, struct err
 static bool fail_lost(struct pg_session *s, struct err *err)
 {
     const char *text = s->conn == NULL ? "not connected" : PQerrorMessage(s->conn);
-    bool result = fail(s, NULL, text[0] == '\0' ? "the server does not answer" : text, err);
+    bool result = fail(NULL, text[0] == '\0' ? "the server does not answer" : text, err);
     disconnect(s);
     return result;
 }
@@ -261,7 +248,7 @@ static bool prepare(struct pg_session *s, struct statement *st, struct err *err)
     }
     ok = PQresultStatus(result) == PGRES_COMMAND_OK;
     if (!ok)
-        (void)fail_result(s, result, err);
+        (void)fail_result(result, err);
     st->prepared = ok;
     PQclear(result);
     return ok;
@@ -314,19 +301,13 @@ static bool send_step(struct pg_session *s, const struct pg_step *step)
     return PQsendQueryPrepared(s->conn, st->name, (int)count, values, lengths, formats, 1) == 1;
 }
 
-static bool result_is_good(struct pg_session *s, const struct pg_step *step, PGresult *result,
-                           struct err *err)
+static bool result_is_good(const struct pg_step *step, PGresult *result, struct err *err)
 {
     ExecStatusType status = PQresultStatus(result);
-    bool commit = strcmp(step->sql, PG_COMMIT) == 0;
-    if (status != PGRES_COMMAND_OK && status != PGRES_TUPLES_OK) {
-        (void)fail_result(s, result, err);
-        /* a backend that is told to end may say so after it has committed */
-        s->commit_lost = commit && strncmp(s->sqlstate, "57P", 3) == 0;
-        return false;
-    }
+    if (status != PGRES_COMMAND_OK && status != PGRES_TUPLES_OK)
+        return fail_result(result, err);
     /* COMMIT of a transaction that failed succeeds, and says ROLLBACK */
-    if (commit && strcmp(PQcmdStatus(result), PG_COMMIT) != 0)
+    if (strcmp(step->sql, PG_COMMIT) == 0 && strcmp(PQcmdStatus(result), PG_COMMIT) != 0)
         return err_set(err, ERR_POSTGRES, FATE_RETRY, "postgres: COMMIT answered %s", PQcmdStatus(result));
     return true;
 }
@@ -351,10 +332,9 @@ static bool collect(struct pg_session *s, struct pg_step *steps, size_t count, s
         PGresult *result = NULL;
         if (!take_result(s, &result)) {
             PQclear(result);
-            s->commit_lost = ok && strcmp(steps[count - 1].sql, PG_COMMIT) == 0;
             return ok ? fail_lost(s, err) : fail_lost(s, NULL);
         }
-        if (ok && result_is_good(s, &steps[i], result, err)) {
+        if (ok && result_is_good(&steps[i], result, err)) {
             ok = keep_rows(result, &steps[i].rows, err);
         } else {
             ok = false;
@@ -370,7 +350,6 @@ static bool collect(struct pg_session *s, struct pg_step *steps, size_t count, s
 
 bool pg_session_run(struct pg_session *s, struct pg_step *steps, size_t count, struct err *err)
 {
-    s->commit_lost = false;
     for (size_t i = 0; i < count; i++)
         steps[i].rows = NULL;
     if (s->conn == NULL)
@@ -427,10 +406,8 @@ void pg_session_rollback(struct pg_session *s)
 {
     if (s->conn == NULL || (PQtransactionStatus(s->conn) == PQTRANS_IDLE && !s->copying))
         return;
-    bool lost = s->commit_lost;
     if (s->copying || !pg_session_query(s, "ROLLBACK", NULL, NULL, NULL))
         disconnect(s); /* ends it as well */
-    s->commit_lost = lost;
 }
 
 /* COPY and scripts --------------------------------------------------------------------------------------- */
@@ -449,7 +426,7 @@ static bool simple_results(struct pg_session *s, bool *copy, struct err *err)
             return ok;
         ExecStatusType status = PQresultStatus(result);
         if (ok && status != PGRES_COMMAND_OK && status != PGRES_TUPLES_OK && status != PGRES_COPY_IN)
-            ok = fail_result(s, result, err);
+            ok = fail_result(result, err);
         PQclear(result);
         if (status == PGRES_COPY_IN && copy != NULL) {
             *copy = true;

@@ -60,16 +60,11 @@ bool pg_session_run(struct pg_session *s, struct pg_step *steps, size_t count, s
 void pg_steps_free(struct pg_step *steps, size_t count);
 
 bool pg_session_begin(struct pg_session *s, struct err *err) NODISCARD;
-/*
- * false: rolled back, unless pg_session_commit_lost says that the connection ended before the answer: then
- * nobody knows, and the same work must be tried again in a way that finds out.
- */
+/* false: rolled back; or the connection ended before the answer, or the backend was told to end, and nobody
+ * knows: the same work must be tried again in a way that finds out. */
 bool pg_session_commit(struct pg_session *s, struct err *err) NODISCARD;
-bool pg_session_commit_lost(const struct pg_session *s); /* of the last COMMIT sent */
 /* Nothing to do outside a transaction or without connection. */
 void pg_session_rollback(struct pg_session *s);
-/* Of the last error, "" when it was none of Postgres's. */
-const char *pg_session_sqlstate(const struct pg_session *s);
 
 /* COPY .. FROM STDIN BINARY. Rows are sent as they come; nothing is there before pg_copy_end says true. */
 bool pg_copy_begin(struct pg_session *s, const char *sql, struct err *err) NODISCARD;

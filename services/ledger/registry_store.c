@@ -108,11 +108,6 @@ bool registry_store_refresh(struct registry_store *s, struct pg_session *pg, boo
     return true;
 }
 
-const struct registry *registry_store_registry(const struct registry_store *s)
-{
-    return s->registry;
-}
-
 int64_t registry_store_version(const struct registry_store *s)
 {
     return s->version;

@@ -22,7 +22,6 @@ void registry_store_free(struct registry_store *s); /* NULL allowed */
 bool registry_store_refresh(struct registry_store *s, struct pg_session *pg, bool *changed,
                             struct err *err) NODISCARD;
 
-const struct registry *registry_store_registry(const struct registry_store *s);
 /* The config_version that was loaded; 0 before the first refresh. */
 int64_t registry_store_version(const struct registry_store *s);
 

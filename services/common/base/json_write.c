@@ -4,7 +4,6 @@
 #include "base/json_write.h"
 
 #include "base/clock.h"
-#include "base/money.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -123,13 +122,6 @@ void json_write_bool(struct json_write *w, bool b)
 void json_write_null(struct json_write *w)
 {
     json_write_raw(w, SV_LIT("null"));
-}
-
-void json_write_usd(struct json_write *w, int64_t nanos)
-{
-    char text[MONEY_TEXT_MAX];
-    size_t len = money_format_usd(nanos, text);
-    json_write_sv(w, (struct strview){text, len});
 }
 
 void json_write_time(struct json_write *w, int64_t utc_us)

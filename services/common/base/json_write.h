@@ -1,5 +1,5 @@
 /*
- * json_write: JSON text into a buffer, commas and escapes kept right. Money as decimal strings.
+ * json_write: JSON text into a buffer, commas and escapes kept right.
  * One sticky error: after the buffer's cap was hit every call does nothing and json_write_ok is false.
  */
 #ifndef SPEND_BASE_JSON_WRITE_H
@@ -23,7 +23,6 @@ void json_write_str(struct json_write *w, const char *text);
 void json_write_i64(struct json_write *w, int64_t n);
 void json_write_bool(struct json_write *w, bool b);
 void json_write_null(struct json_write *w);
-void json_write_usd(struct json_write *w, int64_t nanos);       /* "0.0000015" */
 void json_write_time(struct json_write *w, int64_t utc_us);     /* RFC 3339 */
 void json_write_raw(struct json_write *w, struct strview json); /* already JSON */
 bool json_write_ok(const struct json_write *w);

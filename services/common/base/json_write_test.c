@@ -30,8 +30,6 @@ static void test_commas_stand_between_items_only(void **state)
     json_write_bool(&w, false);
     json_write_key(&w, "d");
     json_write_null(&w);
-    json_write_key(&w, "e");
-    json_write_usd(&w, 1500);
     json_write_key(&w, "f");
     json_write_time(&w, 1);
     json_write_key(&w, "g");
@@ -42,10 +40,10 @@ static void test_commas_stand_between_items_only(void **state)
     json_write_sv(&w, SV_LIT(""));
     json_write_close(&w, '}');
     assert_true(json_write_ok(&w));
-    assert_true(sv_eq(
-        buffer_view(&b),
-        sv_of("{\"a\":[1,-9223372036854775808,{},[]],\"b\":true,\"c\":false,\"d\":null,\"e\":\"0.0000015\","
-              "\"f\":\"1970-01-01T00:00:00.000001Z\",\"g\":{\"x\":[]},\"h\":null,\"i\":\"\"}")));
+    assert_true(
+        sv_eq(buffer_view(&b),
+              sv_of("{\"a\":[1,-9223372036854775808,{},[]],\"b\":true,\"c\":false,\"d\":null,"
+                    "\"f\":\"1970-01-01T00:00:00.000001Z\",\"g\":{\"x\":[]},\"h\":null,\"i\":\"\"}")));
     buffer_free(&b);
 }
 

@@ -126,12 +126,6 @@ bool uuid_parse(struct strview text, struct uuid *out)
     return true;
 }
 
-bool uuid_is_nil(const struct uuid *u)
-{
-    static const struct uuid nil;
-    return uuid_cmp(u, &nil) == 0;
-}
-
 int uuid_cmp(const struct uuid *a, const struct uuid *b)
 {
     int order = memcmp(a->byte, b->byte, sizeof a->byte);

@@ -20,7 +20,6 @@ struct uuid uuid_v8_of(struct strview source, struct strview id);
 void uuid_format(const struct uuid *u, char out[UUID_TEXT_LEN + 1]); /* lower case, NUL */
 /* 8-4-4-4-12 hex in either case; false on anything else. */
 bool uuid_parse(struct strview text, struct uuid *out);
-bool uuid_is_nil(const struct uuid *u);
 int uuid_cmp(const struct uuid *a, const struct uuid *b); /* memcmp order = Postgres's */
 
 #endif

@@ -166,11 +166,6 @@ bool producer_flush(struct producer *p, int timeout_ms)
     return rd_kafka_flush(p->handle.rk, timeout_ms) == RD_KAFKA_RESP_ERR_NO_ERROR;
 }
 
-int producer_queued(const struct producer *p)
-{
-    return rd_kafka_outq_len(p->handle.rk);
-}
-
 bool producer_is_fatal(const struct producer *p, struct err *err)
 {
     char why[200] = "";

@@ -38,7 +38,6 @@ int producer_event_fd(struct producer *p);
 void producer_event_clear(struct producer *p);
 /* true: nothing is queued or in flight any more. */
 bool producer_flush(struct producer *p, int timeout_ms);
-int producer_queued(const struct producer *p);
 /* A fatal error (fenced, out of sequence): replace the producer and send everything undelivered again. */
 bool producer_is_fatal(const struct producer *p, struct err *err);
 /* False while no broker answers. */

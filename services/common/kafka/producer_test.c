@@ -87,7 +87,6 @@ static void test_a_full_queue_is_an_answer_and_nothing_in_it_is_lost(void **stat
     assert_int_equal(err.code, ERR_FULL);
     assert_int_equal(err.fate, FATE_RETRY);
     assert_int_equal(counted("spend_kafka_queue_full_total"), full + 1);
-    assert_true(producer_queued(f->p) >= 5); /* librdkafka counts an event to be served, too */
     assert_false(producer_flush(f->p, 50));
     assert_int_equal(rd_kafka_mock_broker_set_up(f->mock.cluster, 1), RD_KAFKA_RESP_ERR_NO_ERROR);
     assert_true(producer_flush(f->p, 30000));

@@ -49,17 +49,6 @@ const char *registry_kind_name(enum registry_kind kind)
     return kinds[kind];
 }
 
-bool registry_kind_parse(struct strview text, enum registry_kind *out)
-{
-    for (int i = 0; i < REGISTRY_KIND_COUNT; i++) {
-        if (sv_eq(text, sv_of(kinds[i]))) {
-            *out = (enum registry_kind)i;
-            return true;
-        }
-    }
-    return false;
-}
-
 const char *tag_trust_name(enum tag_trust trust)
 {
     assert((size_t)trust < TRUST_COUNT);

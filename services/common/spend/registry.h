@@ -19,7 +19,6 @@ enum registry_kind {
     REGISTRY_KIND_COUNT
 };
 const char *registry_kind_name(enum registry_kind kind);
-bool registry_kind_parse(struct strview text, enum registry_kind *out);
 
 enum tag_trust { TRUST_DEFAULT, TRUST_OWN_ACCOUNT, TRUST_ANY, TRUST_LIST };
 const char *tag_trust_name(enum tag_trust trust);
