@@ -292,9 +292,9 @@ bool journal_sync_has(const struct journal_sync *s, uint64_t round)
 
 bool journal_sync_wait(struct journal_sync *s, uint64_t round, struct sync_wait *w)
 {
-    if (journal_sync_has(s, round) || journal_sync_is_over(s, round))
+    if (journal_sync_is_over(s, round))
         return false;
-    assert(w->round == 0 && (s->last == NULL || s->last->round <= round) && round > s->over);
+    assert(w->round == 0 && (s->last == NULL || s->last->round <= round));
     w->round = round;
     w->older = s->last;
     w->newer = NULL;
