@@ -65,7 +65,7 @@ def test_the_three_modes_bill_the_same(stack):
         "input_tokens": 100, "cache_read_input_tokens": 20, "output_tokens": 45}})]
     status, answer, _ = post(stack, batch, BATCH, token="operator")
     assert status == 202 and [item["status"] for item in answer["items"]] == ["accepted"] * 2
-    binary = {f"ce-{name}": value for name, value in event("binary", time=now()).items() if name != "data"}
+    binary = {f"ce-{name}": value for name, value in event("binary").items() if name != "data"}
     assert post(stack, event("x")["data"], "application/json", binary)[0] == 202
     for number in ("structured", "b1", "binary"):
         call = told(stack, number)
@@ -90,14 +90,13 @@ def test_each_item_is_answered_in_its_place(stack):
 
 def test_the_same_event_again_is_billed_once(stack):
     again = event("again")
-    before = stack.api("GET", f"/v1/accounts/{ACCOUNT}")[1]["balance"]
     for _ in range(3):
         assert post(stack, again)[0] == 202
     settle(stack)
     assert told(stack, "again")["raw"] == RAW
     entries = [entry for entry in stack.api("GET", f"/v1/accounts/{ACCOUNT}/entries?limit=1000")[1]["items"]
                if entry["call_id"] == call_id("again")]
-    assert [entry["amount"] for entry in entries] == ["-" + RAW], (before, entries)
+    assert [entry["amount"] for entry in entries] == ["-" + RAW], entries
 
 
 def test_no_usage_is_no_price_and_zero_is_zero(stack):
