@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 import uuid
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPConnection
 
 import fastavro
 import pytest
@@ -364,45 +364,6 @@ def seqs_of(stack, instance):
             found.setdefault(record["seq"], set()).add(record["call_id"])
             assert bytes_of.setdefault(record["call_id"], raw) == raw, "two records of one call differ"
     return found
-
-
-def load(ingest, stop, answered):
-    number = 0
-    while not stop.is_set():
-        number += 1
-        try:
-            status, headers, _ = chat(ingest, "prompt=5 chunks=4 chunk_ms=30", number % 2 == 0, timeout_s=5)
-            if status == 200:
-                answered.add(headers["x-spend-call-id"])
-        except (OSError, HTTPException):
-            time.sleep(0.05)
-
-
-def test_killed_in_mid_stream_every_seq_has_its_one_call(stack):
-    ingest = stack.ingest("killed", journal=stack.dir / "journal-killed").start()
-    stop, answered = threading.Event(), set()
-    threads = [threading.Thread(target=load, args=(ingest, stop, answered)) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for _ in range(7):
-        enough = len(answered) + 20
-        wait_until(lambda enough=enough: len(answered) >= enough, 60, "calls answered")
-        ingest.restart()
-    stop.set()
-    for thread in threads:
-        thread.join()
-    wait_until(lambda: ingest.metrics()["spend_ingest_journal_undelivered"] == 0, 30)
-    instances = [path.name for path in (stack.dir / "journal-killed").iterdir()]
-    assert len(instances) == 1
-    found = seqs_of(stack, instances[0])
-    assert sorted(found) == list(range(1, len(found) + 1)), "a seq is missing"
-    assert all(len(ids) == 1 for ids in found.values()), "a seq has two calls"
-    recorded = {uuid.UUID(bytes=call_id) for ids in found.values() for call_id in ids}
-    assert {uuid.UUID(call_id) for call_id in answered} <= recorded
-    outcomes = {record["outcome"] for _, record, _ in records(stack, "spend.calls") if record["instance"] == instances[0]}
-    assert "unknown" in outcomes, "no kill hit a call"
-    ingest.stop()
-    assert seqs_of(stack, instances[0]).keys() == found.keys()
 
 
 def test_a_dead_siblings_journal_is_adopted_beaten_closed_and_removed(stack):
