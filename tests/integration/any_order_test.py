@@ -62,9 +62,7 @@ def items(records):
 def test_order_and_repetition_do_not_matter():
     rng = random.Random(6)
     with Stack() as stack:
-        stack.migrate()
-        stack.ledger().start()
-        stack.attributor().start()
+        stack.start_services(ingest=False)
         assert stack.api("PUT", "/v1/tiers/plus", {"markup": "1.17"})[0] in (200, 201)
         for account in ACCOUNTS:
             tier = "plus" if account == "order-b" else "default"
@@ -89,9 +87,7 @@ def test_every_order_of_one_call_ends_alike():
     """The same stories under fresh ids, each in its own order: alike but for the id."""
     rng = random.Random(7)
     with Stack() as stack:
-        stack.migrate()
-        stack.ledger().start()
-        stack.attributor().start()
+        stack.start_services(ingest=False)
         for account in ACCOUNTS:
             assert stack.api("PUT", f"/v1/accounts/{account}", {"name": account})[0] in (200, 201)
         told = list(stories(rng, 64))

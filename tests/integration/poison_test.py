@@ -73,9 +73,7 @@ def test_poison_is_parked_with_its_bytes_and_stalls_nobody():
     rng = random.Random(20261123)
     poison = mutations(rng, COUNT)
     with Stack() as stack:
-        stack.migrate()
-        stack.ledger().start()
-        attributor = stack.attributor().start()
+        stack.start_services(ingest=False)
         assert stack.api("PUT", "/v1/accounts/poison-good", {"name": "Good"})[0] in (200, 201)
         good = [call(["account_id=poison-good"]) for _ in range(COUNT // 10)]
         mixed = poison + [(key_of(record), avro.CALL.encode(record)) for record in good]
@@ -100,16 +98,14 @@ def test_poison_is_parked_with_its_bytes_and_stalls_nobody():
         assert status == 200
         entries = wait_until(lambda: stack.api("GET", "/v1/accounts/poison-good/entries?limit=1000")[1]["items"], 10, "entries")
         assert len(entries) == len(good) + len(late)
-        assert attributor.alive and account["balance"].startswith("-")
+        assert stack.services["attributor"].alive and account["balance"].startswith("-")
         judge(stack, provider=False)
 
 
 def test_records_that_decode_but_cannot_be_honest_are_malformed():
     """A future time, negative units, an impossible key hash: parked, not billed. A key of its own is no fault."""
     with Stack() as stack:
-        stack.migrate()
-        stack.ledger().start()
-        stack.attributor().start()
+        stack.start_services(ingest=False)
         assert stack.api("PUT", "/v1/accounts/poison-good", {"name": "Good"})[0] in (200, 201)
         tags = ["account_id=poison-good"]
         from integration.calls import now_us

@@ -328,12 +328,13 @@ class Stack:
         Path(wiring["SPEND_JOURNAL_DIR"]).mkdir(parents=True, exist_ok=True)
         return self._service(name, "spend-ingest", wiring, env, flags, listens=True)
 
-    def start_services(self, upstream=None):
-        """Migrations, then one of each, ready; upstream: of ingest, the provider unless told otherwise."""
+    def start_services(self, upstream=None, ingest=True):
+        """Migrations, then one of each (ingest where it is wanted), ready; upstream: of ingest, the provider unless told otherwise."""
         self.migrate()
         self.ledger().start()
         self.attributor().start()
-        self.ingest(upstream=upstream).start()
+        if ingest:
+            self.ingest(upstream=upstream).start()
 
     def api(self, method, path, body=None, token="operator", ledger="ledger"):
         """(status, document) of a ledger's API; ids in the path are the caller's to encode."""
