@@ -72,6 +72,13 @@ def free_port():
     raise OSError("no free port")
 
 
+def install_and_build(*parts):
+    """Whatever is missing of these parts of deploy/local/install, and of the release programs."""
+    for step in (*(["deploy/local/install", part, "--quiet"] for part in parts),
+                 ["cmake", "--preset", "release", "--log-level=WARNING"], ["cmake", "--build", "--preset", "release"]):
+        subprocess.run(step, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+
+
 def process_birth(pid):
     """Start time of a living process, None for none or a zombie (the same rule as lib/process.sh)."""
     try:
