@@ -93,12 +93,11 @@ def usage(record):
     return {name: value for name, value in record["usage"].items() if value is not None}
 
 
-def chat(ingest, order, stream=False, headers=None, timeout_s=30, **body):
+def chat(ingest, order, stream=False, headers=None, **body):
     body = {"model": "gpt-4o", "messages": [{"role": "user", "content": f"{PROMPT} fake: {order}"}], **body}
     if stream:
         body["stream"] = True
-    return http("POST", ingest.url + "/v1/chat/completions", body, {"Authorization": f"Bearer {KEY}", **(headers or {})},
-                timeout_s)
+    return http("POST", ingest.url + "/v1/chat/completions", body, {"Authorization": f"Bearer {KEY}", **(headers or {})})
 
 
 def raw_exchange(port, data, timeout_s=10):
