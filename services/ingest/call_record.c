@@ -8,24 +8,6 @@
 #include "ingest/text_count.h"
 #include "spend/avro_codec.h"
 
-static bool tags_copy(const struct tag_capture *capture, struct arena *a, struct spend_call *out)
-{
-    out->tag_count = capture->tags.count;
-    if (out->tag_count == 0)
-        return true;
-    out->tags = arena_alloc(a, out->tag_count * sizeof *out->tags);
-    if (out->tags == NULL)
-        return false;
-    for (size_t i = 0; i < out->tag_count; i++) {
-        struct tag *tag = &out->tags[i];
-        tag->origins = capture->tags.tags[i].origins;
-        if (!arena_dup(a, capture->tags.tags[i].raw, &tag->raw))
-            return false;
-        tag_split(tag->raw, &tag->key, &tag->value);
-    }
-    return true;
-}
-
 static void usage_estimate(struct spend_call *call, uint64_t request_text, uint64_t reply_text)
 {
     call->usage = (struct usage){0};
@@ -49,7 +31,6 @@ bool call_record_start(const struct call_start *start, const struct tag_capture 
         .upstream = sv_of(start->upstream),
         .provider = sv_of(start->provider),
         .stream = capture->stream,
-        .tags_truncated = capture->tags.fault != TAG_FAULT_NONE,
         .body_unparsed = capture->body_unparsed,
         .gate = GATE_OFF,
         .outcome = OUTCOME_UNKNOWN,
@@ -61,7 +42,7 @@ bool call_record_start(const struct call_start *start, const struct tag_capture 
     out->usage.units[USAGE_CHARACTERS] = capture->characters;
     if (capture->characters.has)
         out->quality = QUALITY_ESTIMATED;
-    return tags_copy(capture, a, out) && arena_dup(a, tag_capture_text(start->path), &out->path) &&
+    return tag_set_take(&capture->tags, a, out) && arena_dup(a, tag_capture_text(start->path), &out->path) &&
            arena_dup(a, capture->model, &out->model_requested) &&
            arena_dup(a, capture->key_hash, &out->key_hash) && arena_dup(a, capture->variant, &out->variant) &&
            arena_dup(a, capture->user_agent, &out->user_agent);

@@ -229,7 +229,7 @@ static bool tags_read(const struct json_pick *pick, struct arena *a, struct fore
                               LIMIT_TAGS, LIMIT_TAG_BYTES);
     if (set.non_string > 0)
         return foreign_refuse(item, "tags must be texts");
-    return foreign_tags_take(&set, a, &item->call) || foreign_refuse(item, "too long");
+    return tag_set_take(&set, a, &item->call) || foreign_refuse(item, "too long");
 }
 
 static bool numbers_read(const struct json_pick *pick, struct arena *a, struct foreign_item *item)

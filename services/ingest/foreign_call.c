@@ -62,20 +62,6 @@ void foreign_tags_add(struct tag_set *set, const struct json_pick *pick, struct 
         tag_set_add_list(set, text, TAG_ORIGIN_EVENT);
 }
 
-bool foreign_tags_take(const struct tag_set *set, struct arena *a, struct spend_call *out)
-{
-    out->tags_truncated = set->fault != TAG_FAULT_NONE;
-    out->tag_count = set->count;
-    out->tags = set->count == 0 ? NULL : arena_alloc(a, set->count * sizeof *out->tags);
-    for (size_t i = 0; i < set->count && out->tags != NULL; i++) {
-        out->tags[i].origins = set->tags[i].origins;
-        if (!arena_dup(a, set->tags[i].raw, &out->tags[i].raw))
-            return false;
-        tag_split(out->tags[i].raw, &out->tags[i].key, &out->tags[i].value);
-    }
-    return set->count == 0 || out->tags != NULL;
-}
-
 bool foreign_usage_take(struct spend_call *call, enum spend_operation table, struct strview object,
                         bool whole, struct arena *a)
 {

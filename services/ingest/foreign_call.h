@@ -35,8 +35,6 @@ bool foreign_refuse(struct foreign_item *item, const char *fmt, ...) PRINTF_LIKE
  * left out. */
 void foreign_tags_add(struct tag_set *set, const struct json_pick *pick, struct strview drop,
                       struct arena *a);
-/* false: arena full. */
-bool foreign_tags_take(const struct tag_set *set, struct arena *a, struct spend_call *out) NODISCARD;
 
 /*
  * Usage by the table of an operation, out of a provider's usage object (or, whole, a reply that holds one).

@@ -253,7 +253,7 @@ static bool tags_read(const struct payload *p, struct spend_call *call)
     struct strview user = json_pick_text(&p->at[END_USER], p->arena);
     if (!sv_is_empty(user))
         tag_set_add_user(&set, user, p->arena);
-    return foreign_tags_take(&set, p->arena, call);
+    return tag_set_take(&set, p->arena, call);
 }
 
 static struct strview key_read(const struct payload *p)

@@ -106,6 +106,20 @@ void tag_set_count_non_string(struct tag_set *s)
     s->non_string++;
 }
 
+bool tag_set_take(const struct tag_set *s, struct arena *a, struct spend_call *out)
+{
+    out->tags_truncated = s->fault != TAG_FAULT_NONE;
+    out->tag_count = s->count;
+    out->tags = s->count == 0 ? NULL : arena_alloc(a, s->count * sizeof *out->tags);
+    for (size_t i = 0; i < s->count && out->tags != NULL; i++) {
+        out->tags[i].origins = s->tags[i].origins;
+        if (!arena_dup(a, s->tags[i].raw, &out->tags[i].raw))
+            return false;
+        tag_split(out->tags[i].raw, &out->tags[i].key, &out->tags[i].value);
+    }
+    return s->count == 0 || out->tags != NULL;
+}
+
 void tag_split(struct strview raw, struct strview *key, struct strview *value)
 {
     size_t at = sv_find(raw, '=');

@@ -43,6 +43,8 @@ void tag_set_add_item(struct tag_set *s, struct strview text, enum tag_origin or
 /* body `user`: becomes the tag end_user=<user>. The arena holds the text. */
 void tag_set_add_user(struct tag_set *s, struct strview user, struct arena *a);
 void tag_set_count_non_string(struct tag_set *s);
+/* A call's tags, their texts in the arena, and whether one was refused. false: arena full. */
+bool tag_set_take(const struct tag_set *s, struct arena *a, struct spend_call *out) NODISCARD;
 
 /* key = before the first '=', else before the first ':', else null. */
 void tag_split(struct strview raw, struct strview *key, struct strview *value);

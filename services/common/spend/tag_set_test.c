@@ -287,6 +287,34 @@ static void test_a_reserved_key_has_one_value_or_two(void **state)
     }
 }
 
+static void test_a_call_takes_copies_and_is_told_of_a_refusal(void **state)
+{
+    (void)state;
+    struct arena a;
+    struct spend_call call = {.tag_count = 9};
+    char text[] = "task=t1,odd";
+    arena_init(&a, 4096);
+    assert_true(tag_set_take(&set, &a, &call));
+    assert_int_equal(call.tag_count, 0);
+    assert_null(call.tags);
+    assert_false(call.tags_truncated);
+    tag_set_add_list(&set, sv_of(text), TAG_ORIGIN_HEADER);
+    tag_set_add_item(&set, SV_LIT("\x01"), TAG_ORIGIN_ROOT);
+    assert_true(tag_set_take(&set, &a, &call));
+    memset(text, '?', sizeof text - 1);
+    assert_int_equal(call.tag_count, 2);
+    assert_true(sv_eq(call.tags[0].raw, SV_LIT("task=t1")));
+    assert_true(sv_eq(call.tags[0].key, SV_LIT("task")));
+    assert_true(sv_eq(call.tags[0].value, SV_LIT("t1")));
+    assert_true(sv_is_null(call.tags[1].key));
+    assert_int_equal(call.tags[1].origins, TAG_ORIGIN_HEADER);
+    assert_true(call.tags_truncated);
+    arena_free(&a);
+    arena_init(&a, 8);
+    assert_false(tag_set_take(&set, &a, &call));
+    arena_free(&a);
+}
+
 #define CASE(t) cmocka_unit_test_setup(t, set_up)
 
 int main(void)
@@ -303,6 +331,7 @@ int main(void)
         CASE(test_faults_are_named_and_the_first_stays),
         CASE(test_key_ends_at_the_first_equals_else_colon),
         CASE(test_a_reserved_key_has_one_value_or_two),
+        CASE(test_a_call_takes_copies_and_is_told_of_a_refusal),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
