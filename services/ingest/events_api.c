@@ -21,27 +21,22 @@ struct event {
     struct strview attribute[ATTRIBUTES]; /* null without one; data: JSON */
 };
 
-static bool json_is_whole(struct strview body, enum json_kind kind)
-{
-    struct json_scan scan;
-    struct json_value root;
-    json_scan_init(&scan, body, LIMIT_JSON_DEPTH);
-    return json_scan_value(&scan, &root) && root.kind == kind && json_scan_skip(&scan, &root, NULL) &&
-           json_scan_end(&scan);
-}
-
-static size_t items_count(struct strview body)
+/* All of it is good JSON. *items: how many a batch has. */
+static bool body_judge(struct strview body, bool is_batch, size_t *items)
 {
     struct json_scan scan;
     struct json_value item;
-    size_t count = 0;
+    *items = 0;
     json_scan_init(&scan, body, LIMIT_JSON_DEPTH);
-    if (!json_scan_value(&scan, &item))
-        return 0;
-    for (; json_scan_item(&scan, &item); count++)
+    if (!is_batch)
+        return json_scan_whole(&scan, JSON_KIND_OBJECT);
+    if (!json_scan_value(&scan, &item) || item.kind != JSON_KIND_ARRAY)
+        return false;
+    for (; json_scan_item(&scan, &item); (*items)++) {
         if (!json_scan_skip(&scan, &item, NULL))
-            break;
-    return count;
+            return false;
+    }
+    return json_scan_end(&scan);
 }
 
 static bool refuse(struct http_refusal *why, int status, const char *type, const char *message)
@@ -56,6 +51,7 @@ bool events_open(struct events_reader *r, const struct http_headers *headers, st
     struct strview rest;
     struct strview kind = sv_trim(sv_cut(http_header_last(headers, SV_LIT("content-type")), ';', &rest));
     struct json_value root;
+    size_t items = 0;
     *r = (struct events_reader){.body = body};
     r->is_batch = sv_eq_nocase(kind, SV_LIT("application/cloudevents-batch+json"));
     bool structured = sv_eq_nocase(kind, SV_LIT("application/cloudevents+json"));
@@ -66,13 +62,13 @@ bool events_open(struct events_reader *r, const struct http_headers *headers, st
                           "headers with a JSON body");
         r->binary = headers;
     }
-    if (!json_is_whole(body, r->is_batch ? JSON_KIND_ARRAY : JSON_KIND_OBJECT))
+    if (!body_judge(body, r->is_batch, &items))
         return refuse(why, 400, "bad_request",
                       r->is_batch ? "the body must be a JSON array of events, nested no deeper than 64"
                                   : "the body must be a JSON object, nested no deeper than 64");
     if (!r->is_batch)
         return true;
-    if (items_count(body) > items_max)
+    if (items > items_max)
         return refuse(why, 413, "too_many_events",
                       "too many events in one batch: send smaller ones (--events-batch)");
     json_scan_init(&r->batch, body, LIMIT_JSON_DEPTH);

@@ -318,11 +318,9 @@ static void claim_read(const struct litellm_rules *rules, const struct payload *
 static bool is_whole(struct strview text, enum json_kind kind)
 {
     struct json_scan scan;
-    struct json_value root;
     json_scan_init(&scan, text, LIMIT_REPLY_JSON_DEPTH);
     scan.lax = true;
-    return json_scan_value(&scan, &root) && root.kind == kind && json_scan_skip(&scan, &root, NULL) &&
-           json_scan_end(&scan);
+    return json_scan_whole(&scan, kind);
 }
 
 /* The text of the next payload, null or not. */

@@ -166,13 +166,11 @@ static bool key_hash(const struct capture_source *from, struct sha256 *sha, stru
 static bool is_json_object(struct strview text)
 {
     struct json_scan scan;
-    struct json_value root;
     if (sv_is_empty(text))
         return false;
     json_scan_init(&scan, text, LIMIT_JSON_DEPTH);
     scan.lax = scan.any_bytes = true;
-    return json_scan_value(&scan, &root) && root.kind == JSON_KIND_OBJECT &&
-           json_scan_skip(&scan, &root, NULL) && json_scan_end(&scan);
+    return json_scan_whole(&scan, JSON_KIND_OBJECT);
 }
 
 static void headers_read(struct tag_capture *out, const struct http_headers *headers)

@@ -316,6 +316,13 @@ bool json_scan_end(struct json_scan *s)
     return true;
 }
 
+bool json_scan_whole(struct json_scan *s, enum json_kind kind)
+{
+    struct json_value root;
+    return json_scan_value(s, &root) && root.kind == kind && json_scan_skip(s, &root, NULL) &&
+           json_scan_end(s);
+}
+
 static size_t utf8_encode(uint32_t code, char out[4])
 {
     if (code < 0x80) {

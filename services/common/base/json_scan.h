@@ -62,6 +62,8 @@ bool json_scan_item(struct json_scan *s, struct json_value *value) NODISCARD;
 bool json_scan_skip(struct json_scan *s, const struct json_value *value, struct strview *whole) NODISCARD;
 /* Only blanks are left. */
 bool json_scan_end(struct json_scan *s) NODISCARD;
+/* All of a text not yet begun is one good value of this kind. */
+bool json_scan_whole(struct json_scan *s, enum json_kind kind) NODISCARD;
 
 /* The string's bytes, halves of surrogate pairs as U+FFFD (only a lax scan lets them through): the span
  * itself when it has no escape, else a copy in the arena. false: \u0000, or arena full. */

@@ -461,6 +461,34 @@ static void test_bytes_that_are_no_utf8_pass_only_where_it_was_asked_for(void **
     }
 }
 
+static void test_a_whole_text_is_one_value_of_the_kind_asked_for(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        enum json_kind kind;
+        bool whole;
+    } rows[] = {
+        {" {\"a\":[1,{}]} ", JSON_KIND_OBJECT, true},
+        {"[{},2]\n", JSON_KIND_ARRAY, true},
+        {"7", JSON_KIND_NUMBER, true},
+        {"\"{\"", JSON_KIND_STRING, true},
+        {"{}", JSON_KIND_ARRAY, false},
+        {"[]", JSON_KIND_OBJECT, false},
+        {"", JSON_KIND_OBJECT, false},
+        {"{} {}", JSON_KIND_OBJECT, false},
+        {"{\"a\":}", JSON_KIND_OBJECT, false},
+        {"[1", JSON_KIND_ARRAY, false},
+        {"[[[[1]]]]", JSON_KIND_ARRAY, false},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct json_scan s;
+        json_scan_init(&s, sv_of(rows[i].text), 3);
+        if (json_scan_whole(&s, rows[i].kind) != rows[i].whole)
+            fail_msg("%s", rows[i].text);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -473,6 +501,7 @@ int main(void)
         cmocka_unit_test(test_integers_are_integers_only),
         cmocka_unit_test(test_no_special_byte_is_run_over),
         cmocka_unit_test(test_bytes_that_are_no_utf8_pass_only_where_it_was_asked_for),
+        cmocka_unit_test(test_a_whole_text_is_one_value_of_the_kind_asked_for),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
