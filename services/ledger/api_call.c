@@ -77,10 +77,7 @@ static void read_call(const struct pg_rows *row, struct spend_call *call)
                                 .service_tier = pg_get(row, 0, COL_SERVICE_TIER),
                                 .variant = pg_get(row, 0, COL_VARIANT),
                                 .outcome = OUTCOME_COMPLETED};
-    for (int i = 0; i < OUTCOME_COUNT; i++) {
-        if (sv_eq(pg_get(row, 0, COL_OUTCOME), sv_of(spend_outcome_name((enum spend_outcome)i))))
-            call->outcome = (enum spend_outcome)i;
-    }
+    (void)spend_outcome_parse(pg_get(row, 0, COL_OUTCOME), &call->outcome);
     for (int i = 0; i < USAGE_COUNT && pg_array_next(&usage, &units); i++) {
         if (!sv_is_null(units))
             call->usage.units[i] = OPT_I64(pg_value_i64(units));

@@ -107,26 +107,30 @@ const char *spend_operation_name(enum spend_operation operation)
     return operations[operation];
 }
 
+/* The number of a word; -1: it is none of them. */
+static int word_find(struct strview text, const char *const *words, int count)
+{
+    for (int i = 0; i < count; i++) {
+        if (sv_eq(text, sv_of(words[i])))
+            return i;
+    }
+    return -1;
+}
+
 bool spend_operation_parse(struct strview text, enum spend_operation *out)
 {
-    for (int i = 0; i < OPERATION_COUNT; i++) {
-        if (sv_eq(text, sv_of(operations[i]))) {
-            *out = (enum spend_operation)i;
-            return true;
-        }
-    }
-    return false;
+    int found = word_find(text, operations, OPERATION_COUNT);
+    if (found >= 0)
+        *out = (enum spend_operation)found;
+    return found >= 0;
 }
 
 bool spend_outcome_parse(struct strview text, enum spend_outcome *out)
 {
-    for (int i = 0; i < OUTCOME_COUNT; i++) {
-        if (sv_eq(text, sv_of(outcomes[i]))) {
-            *out = (enum spend_outcome)i;
-            return true;
-        }
-    }
-    return false;
+    int found = word_find(text, outcomes, OUTCOME_COUNT);
+    if (found >= 0)
+        *out = (enum spend_outcome)found;
+    return found >= 0;
 }
 
 const char *tag_origin_name(unsigned bit)
