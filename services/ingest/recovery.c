@@ -119,9 +119,9 @@ static bool adopt(struct recovery *r, struct journal *j, struct err *err)
 }
 
 /* One directory: ours if we have none yet, else adopted. false: the start cannot go on. */
-static bool directory_take(struct recovery *r, const struct journal_options *o, const char *name,
-                           bool estimate, struct journal **own, struct err *err)
+static bool directory_take(struct recovery *r, const char *name, struct journal **own, struct err *err)
 {
+    const struct journal_options *o = &r->options;
     struct journal_found found = {0};
     struct journal *j = NULL;
     bool mine = *own == NULL && journal_open(&j, o, name, true, &found, err);
@@ -132,7 +132,7 @@ static bool directory_take(struct recovery *r, const struct journal_options *o, 
         return true;
     }
     found_log(j, &found, mine);
-    recovery_finish_open(j, estimate);
+    recovery_finish_open(j, r->estimate);
     if (!mine && !adopt(r, j, err)) {
         journal_stop(j, false);
         return false;
@@ -156,7 +156,7 @@ static bool directories_take(struct recovery *r, struct journal **own, struct er
     bool ok = count >= 0 ||
               err_set(err, ERR_IO, FATE_FATAL, "--journal-dir=%s: %s", r->options.dir, strerror(errno));
     for (int i = 0; i < count; i++) {
-        ok = ok && directory_take(r, &r->options, found[i]->d_name, r->estimate, own, err);
+        ok = ok && directory_take(r, found[i]->d_name, own, err);
         free(found[i]);
     }
     free(found);
