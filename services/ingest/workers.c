@@ -60,6 +60,13 @@ static bool is_admin(const struct workers *w, size_t i)
     return i == w->count;
 }
 
+/* What a process is called: its number, or admin. */
+static const char *label_of(const struct workers *w, size_t i, char number[NUMBER_ROOM])
+{
+    (void)snprintf(number, NUMBER_ROOM, "%zu", i);
+    return is_admin(w, i) ? "admin" : number;
+}
+
 static bool admin_run(const struct workers *w, struct err *err)
 {
     if (!admin_http_start(w->options->admin_listen, err))
@@ -75,10 +82,10 @@ static bool work(const struct workers *w, size_t i, pid_t parent, const sigset_t
 {
     char number[NUMBER_ROOM];
     static char name[NUMBER_ROOM + 8];
-    (void)snprintf(number, sizeof number, "%zu", i);
-    (void)snprintf(name, sizeof name, "ingest-%s", is_admin(w, i) ? "admin" : number);
+    const char *label = label_of(w, i, number);
+    (void)snprintf(name, sizeof name, "ingest-%s", label);
     log_service(name);
-    metrics_enter(i, is_admin(w, i) ? "admin" : number);
+    metrics_enter(i, label);
     if (prctl(PR_SET_PDEATHSIG, SIGTERM) != 0 || !lifecycle_fork(err))
         return false;
     (void)sigprocmask(SIG_SETMASK, before, NULL);
@@ -204,11 +211,10 @@ bool workers_run(const struct ingest_options *options, size_t count, struct err 
         metrics_enter(count + 1, "parent");
         for (size_t i = 0; i <= count; i++) {
             char number[NUMBER_ROOM];
-            (void)snprintf(number, sizeof number, "%zu", i);
             w.item[i].delay_us = DELAY_MIN_US / 2;
             w.item[i].deaths =
                 metric_counter("spend_ingest_worker_deaths_total", "processes of ingest started anew",
-                               "process", is_admin(&w, i) ? "admin" : number);
+                               "process", label_of(&w, i, number));
         }
         log_info("workers", LOG_INT("count", count), LOG_END);
         while (turn(&w)) {
