@@ -1,6 +1,6 @@
 /*
  * spend-bench-produce BROKERS TOPIC RECORDS_A_SECOND BYTES SECONDS: the broker's load without ingest: records
- * produced as ingest produces them (idempotent, acks=all, lz4, 20 ms), while another proxy is measured.
+ * produced as ingest produces them (idempotent, acks=all, lz4, 40 ms), while another proxy is measured.
  * Prints how many the broker has.
  */
 #include <librdkafka/rdkafka.h>
@@ -31,7 +31,7 @@ static rd_kafka_t *producer_open(const char *brokers)
 {
     const char *const set[][2] = {{"bootstrap.servers", brokers},
                                   {"enable.idempotence", "true"},
-                                  {"linger.ms", "20"},
+                                  {"linger.ms", "40"},
                                   {"compression.codec", "lz4"},
                                   {"partitioner", "murmur2_random"},
                                   {"queue.buffering.max.messages", "200000"}};
