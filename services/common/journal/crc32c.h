@@ -1,8 +1,8 @@
 /*
  * crc32c: CRC-32C (Castagnoli), by SSE 4.2 where the processor has it. Pure.
  */
-#ifndef SPEND_INGEST_CRC32C_H
-#define SPEND_INGEST_CRC32C_H
+#ifndef SPEND_JOURNAL_CRC32C_H
+#define SPEND_JOURNAL_CRC32C_H
 
 #include <stddef.h>
 #include <stdint.h>

@@ -5,8 +5,8 @@
  * `finished` and `delivered` is set aside when it opens, so an opened call can always be finished. Refuses:
  * to grow past its bytes (ERR_FULL). Thread: one owner.
  */
-#ifndef SPEND_INGEST_JOURNAL_H
-#define SPEND_INGEST_JOURNAL_H
+#ifndef SPEND_JOURNAL_JOURNAL_H
+#define SPEND_JOURNAL_JOURNAL_H
 
 #include "journal/journal_segment.h"
 #include "journal/journal_sync.h"

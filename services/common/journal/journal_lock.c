@@ -82,10 +82,10 @@ struct journal_note journal_lock_read(int lock_fd)
     note.is_there = text.len > 0;
     note.this_boot = sv_eq(sv_cut(text, '\n', &rest), boot_now());
     struct strview word = sv_cut(rest, ' ', &rest);
-    int64_t seq = 0;
-    if (!sv_to_i64(sv_cut(rest, '\n', &rest), &seq) || seq < 1)
+    int64_t reached = 0;
+    if (!sv_to_i64(sv_cut(rest, '\n', &rest), &reached) || reached < 1)
         return note;
-    note.reached = (uint64_t)seq;
+    note.reached = (uint64_t)reached;
     for (int i = JOURNAL_SYNCED; i <= JOURNAL_CLOSED; i++)
         note.state = sv_eq(word, sv_of(words[i])) ? (enum journal_state)i : note.state;
     return note;

@@ -3,8 +3,8 @@
  * descriptor is closed). It notes on disk how far the journal was when it stopped, and in which boot of the
  * machine: pages that were lost with the machine's power read as zeros and cannot tell.
  */
-#ifndef SPEND_INGEST_JOURNAL_LOCK_H
-#define SPEND_INGEST_JOURNAL_LOCK_H
+#ifndef SPEND_JOURNAL_JOURNAL_LOCK_H
+#define SPEND_JOURNAL_JOURNAL_LOCK_H
 
 #include "base/err.h"
 

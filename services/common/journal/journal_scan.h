@@ -4,8 +4,8 @@
  * Of a damaged segment the records that check are read; never-begun ones are removed. Owns nothing after it
  * returned.
  */
-#ifndef SPEND_INGEST_JOURNAL_SCAN_H
-#define SPEND_INGEST_JOURNAL_SCAN_H
+#ifndef SPEND_JOURNAL_JOURNAL_SCAN_H
+#define SPEND_JOURNAL_JOURNAL_SCAN_H
 
 #include "journal/journal.h"
 #include "journal/journal_lock.h"

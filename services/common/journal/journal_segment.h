@@ -4,8 +4,8 @@
  * docs/ingest.md. A record's checksum starts from a random salt of its segment, so that no caller's text can
  * pose as a record.
  */
-#ifndef SPEND_INGEST_JOURNAL_SEGMENT_H
-#define SPEND_INGEST_JOURNAL_SEGMENT_H
+#ifndef SPEND_JOURNAL_JOURNAL_SEGMENT_H
+#define SPEND_JOURNAL_JOURNAL_SEGMENT_H
 
 #include "base/err.h"
 #include "base/uuid.h"

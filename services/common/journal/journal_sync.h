@@ -4,8 +4,8 @@
  * a timer. Owns the thread, and a descriptor of its own of each file it syncs. NULL stands for no syncing:
  * all is over at once. Thread: one owner, who learns of a round's end by a descriptor.
  */
-#ifndef SPEND_INGEST_JOURNAL_SYNC_H
-#define SPEND_INGEST_JOURNAL_SYNC_H
+#ifndef SPEND_JOURNAL_JOURNAL_SYNC_H
+#define SPEND_JOURNAL_JOURNAL_SYNC_H
 
 #include "journal/journal_segment.h"
 
