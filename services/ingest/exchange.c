@@ -1,5 +1,5 @@
 /*
- * exchange: opens calls, connects the two sides, and ends each call exactly once.
+ * exchange: connects the two sides, and ends each once; the call itself is exchange_call's.
  */
 #include "ingest/exchange.h"
 

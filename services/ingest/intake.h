@@ -1,8 +1,8 @@
 /*
  * intake: ingest's own endpoints: calls that others tell of. One value a request that waits for Kafka. A call
  * is journalled like any other, as one that is over; events are answered when Kafka has them all, LiteLLM's
- * payloads, which never come again, as soon as they are in the journal. Owns the answer in the making.
- * Thread: the event loop's.
+ * payloads, which never come again, as soon as they are in the journal (with --journal-sync=disk: when Kafka
+ * has them, too). Owns the answer in the making. Thread: the event loop's.
  */
 #ifndef SPEND_INGEST_INTAKE_H
 #define SPEND_INGEST_INTAKE_H

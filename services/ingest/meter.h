@@ -79,7 +79,8 @@
     X(LOGS_METADATA_DROPPED, COUNTER, "spend_ingest_logs_metadata_dropped_total", NULL, NULL,                \
       "logs metadata headers that are no JSON object, left out")                                             \
     X(UNCAPTURED, COUNTER, "spend_ingest_uncaptured_total", NULL, NULL,                                      \
-      "calls let through without a record (capture=fail_open): money that is not billed")                    \
+      "calls let through without a record (capture=fail_open), and LiteLLM's payloads that found no room: "  \
+      "money that is not billed")                                                                            \
     X(NOT_ON_DISK, COUNTER, "spend_ingest_not_on_disk_total", NULL, NULL,                                    \
       "calls let through or ended though the disk refused their record (journal-sync=disk)")                 \
     X(JOURNAL_LOST, GAUGE, "spend_ingest_journal_lost", NULL, NULL,                                          \
