@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import time
 import uuid
 from pathlib import Path
 
@@ -138,8 +137,7 @@ def test_workers_go_when_their_parent_is_killed(stack):
 def test_a_start_that_cannot_work_fails_as_with_one(stack):
     first = stack.ingest("one").start()
     second = stack.ingest("another", flags=["--workers=2"])
-    begun = time.monotonic()
     second.start(wait=False, env={"SPEND_LISTEN": f"127.0.0.1:{first.port}"})
-    assert second.process.wait(60) == 1 and time.monotonic() - begun < 30
+    assert second.process.wait(30) == 1
     assert "cannot listen" in second.log()
     second.process = None
