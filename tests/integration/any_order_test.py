@@ -1,4 +1,4 @@
-"""Must-show 4, invariant I6: repeats, any order, estimates after finals, callbacks before gateways, and conflicts end in the
+"""Repeats, any order, estimates after finals, callbacks before gateways, and conflicts end in the
 same canonical dump, byte for byte."""
 
 import copy

@@ -1,4 +1,4 @@
-"""Must-show 5: Kafka away under load. Callers notice nothing until the journal is full, then get 503; afterwards every answered
+"""Kafka away under load. Callers notice nothing until the journal is full, then get 503; afterwards every answered
 call has its one record and no refused one has any.
 
 SPEND_OUTAGE_S makes the outage longer than 20 s, and the journal as much larger: SPEND_OUTAGE_S=60 is what tests/run chaos does."""

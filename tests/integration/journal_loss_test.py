@@ -1,4 +1,4 @@
-"""Must-show 5: a journal that is lost, whole or in part, while ingest runs or between its runs: named by instance, counted."""
+"""A journal that is lost, whole or in part, while ingest runs or between its runs: named by instance, counted."""
 
 import contextlib
 import http.client

@@ -1,4 +1,4 @@
-"""Must-show 5: every service SIGKILLed ten times under load, then two of each at once with the broker and Postgres
+"""Every service SIGKILLed ten times under load, then two of each at once with the broker and Postgres
 restarted: 0 lost, 0 double, every snapshot exact, no deadlock. Judged by the oracle, which shares no code with the services.
 
 SPEND_KILLS and SPEND_KILL_CALLS make it a longer campaign (tests/run chaos)."""

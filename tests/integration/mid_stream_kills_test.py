@@ -1,4 +1,4 @@
-"""Must-show 5: ingest SIGKILLed in mid-stream, again and again, and started on the same journal: every number has its one call.
+"""Ingest SIGKILLed in mid-stream, again and again, and started on the same journal: every number has its one call.
 
 SPEND_STREAM_KILLS makes it a longer campaign than 10 kills: SPEND_STREAM_KILLS=50 is what tests/run chaos does. Every other start
 syncs its journal to disk."""

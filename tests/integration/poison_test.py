@@ -1,4 +1,4 @@
-"""Must-show 6: mutated records end in spend.dlq.malformed with their bytes, each once; no partition stalls behind them.
+"""Mutated records end in spend.dlq.malformed with their bytes, each once; no partition stalls behind them.
 
 SPEND_POISON makes it a longer campaign."""
 
