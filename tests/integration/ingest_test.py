@@ -16,7 +16,7 @@ from http.client import HTTPConnection
 import fastavro
 import pytest
 from confluent_kafka import Consumer, KafkaException, TopicPartition
-from stack import ROOT, Stack, http, wait_until
+from stack import ROOT, Stack, http, unread_bytes, wait_until
 
 KEY = "sk-canary-4711"
 PROMPT = "canary prompt 0815"
@@ -330,7 +330,12 @@ def test_a_slow_reader_is_held_back_and_gets_all(stack, ingest):
         client.settimeout(60)
         client.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s" % (
             len(body), body.encode()))
-        time.sleep(1)
+        looks = [0]
+
+        def held_back():
+            looks.append(unread_bytes(stack.port("provider")))
+            return looks[-1] == looks[-2] > 0
+        wait_until(held_back, 30, "ingest reads no more", every_s=0.2)
         raw = b"".join(iter(lambda: client.recv(1 << 20), b""))
     assert raw.count(b"data: ") == 303 and raw.endswith(b"0\r\n\r\n")
     call_id = raw.split(b"x-spend-call-id: ")[1][:36].decode()

@@ -79,6 +79,16 @@ def install_and_build(*parts):
         subprocess.run(step, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
 
 
+def unread_bytes(port):
+    """What a local port has sent and the readers of its connections have not taken yet."""
+    count, end = 0, f":{port:04X}"
+    for line in Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]:
+        _, here, there, _, queues, *_ = line.split()
+        unsent, unread = (int(number, 16) for number in queues.split(":"))
+        count += (unsent if here.endswith(end) else 0) + (unread if there.endswith(end) else 0)
+    return count
+
+
 def process_birth(pid):
     """Start time of a living process, None for none or a zombie (the same rule as lib/process.sh)."""
     try:
