@@ -296,7 +296,7 @@ static void test_a_repeat_of_the_future_is_the_same_call(void **state)
     struct http_refusal why;
     struct foreign_item item[2];
     for (int i = 0; i < 2; i++) {
-        int64_t now = 1799999990000000 + i * 1000000;
+        int64_t now = 1799999990000000 + i * 1000000LL;
         assert_true(litellm_open(&r, &rules, SV_LIT("{\"id\":\"a\"," START "," USED "}"), &why));
         assert_true(litellm_next(&r, now, &arena, &item[i]));
         assert_int_equal(item[i].status, FOREIGN_ACCEPTED);
