@@ -42,7 +42,6 @@ static void line_take(struct sse_parser *p, struct strview line)
 {
     if (!p->begun && sv_starts_with(line, SV_LIT("\xef\xbb\xbf")))
         line = (struct strview){line.ptr + 3, line.len - 3};
-    p->begun = true;
     if (!sv_starts_with(line, SV_LIT("data")) || (line.len > 4 && line.ptr[4] != ':'))
         return;
     struct strview value = line.len > 4 ? (struct strview){line.ptr + 5, line.len - 5} : SV_LIT("");
@@ -72,6 +71,7 @@ static void line_end(struct sse_parser *p, char c)
     bool empty = is_line_empty(p);
     if (!p->oversize && !empty)
         line_take(p, (struct strview){p->raw.data + p->line, p->raw.len - p->line});
+    p->begun = true; /* also with an empty line: a byte order mark stands before all others */
     byte_add(p, c);
     p->line = p->raw.len;
     p->line_empty = true;

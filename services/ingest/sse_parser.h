@@ -23,7 +23,7 @@ struct sse_parser {
     struct buffer raw;
     struct buffer data;
     bool has_data;
-    bool begun;       /* the first line was taken */
+    bool begun;       /* a line has ended */
     size_t line;      /* where the current line begins in raw */
     bool after_cr;    /* the last byte was CR: an LF now belongs to it */
     bool after_event; /* .. and it ended an event */

@@ -49,6 +49,8 @@ static const char *const streams[] = {
     "data: mixed\r\n\ndata: ends\n\r\ndatax: no\n\ndata: last without end",
     "\r\n\r\ndata: x\r\n\r\n",
     "\357\273\277data: one\n\n\357\273\277data: no\n\ndata: two\n\n",
+    "\n\xef\xbb\xbf"
+    "data: no\n\ndata: yes\n\n",
 };
 static const char *const datas[] = {
     "{\"a\":1}|[DONE]|",
@@ -58,6 +60,7 @@ static const char *const datas[] = {
     "mixed|ends|last without end|",
     "x|",
     "one|two|",
+    "yes|",
 };
 
 static void test_every_split_position_gives_equal_output(void **state)
