@@ -66,6 +66,15 @@ static bool entry_open(struct exchange *x, struct http_refusal *why)
     return false;
 }
 
+/* Path and query as the upstream sees them. */
+static struct strview target_of(struct gateway *g, const struct http_request_head *head)
+{
+    const char *prefix = upstream_address(g->upstream)->prefix;
+    if (prefix[0] == '\0')
+        return head->target;
+    return arena_printf(&g->scratch, "%s" SV_FMT, prefix, SV_ARG(head->target));
+}
+
 bool exchange_call_open(struct exchange *x, const struct http_request_head *head, struct strview body,
                         const struct route *route, struct http_refusal *why)
 {
@@ -88,8 +97,8 @@ bool exchange_call_open(struct exchange *x, const struct http_request_head *head
     arena_reset(&g->scratch);
     x->is_call = true;
     reply_watch_init(&x->watch, route->operation, sv_of(route->provider), &g->scratch);
-    struct capture_source from = {&head->headers, head->target, body, g->litellm, route->operation};
-    if (!tag_capture_read(g->capture, &from, g->sha, &g->scratch) ||
+    struct capture_source from = {&head->headers, target_of(g, head), body, g->litellm, route->operation};
+    if (sv_is_null(from.target) || !tag_capture_read(g->capture, &from, g->sha, &g->scratch) ||
         !call_record_start(&start, g->capture, &x->arena, &x->call) ||
         !arena_dup(&x->arena, g->capture->stamp, &x->stamp))
         return false;

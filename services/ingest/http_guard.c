@@ -39,11 +39,12 @@ static bool is_next(struct strview v, size_t at, struct strview word)
            sv_eq_nocase((struct strview){v.ptr + at, word.len}, word);
 }
 
-/* A segment that is "." or "..", also with dots written as %2e. */
+/* A segment that is "." or "..", also with dots written as %2e, and with parameters behind (";v=1"). */
 static bool is_dot_segment(struct strview segment)
 {
     size_t dots = 0;
-    for (size_t i = 0; i < segment.len; dots++) {
+    for (size_t i = 0; i < segment.len && segment.ptr[i] != ';' && !is_next(segment, i, SV_LIT("%3b"));
+         dots++) {
         if (segment.ptr[i] == '.')
             i++;
         else if (is_next(segment, i, SV_LIT("%2e")))

@@ -136,6 +136,8 @@ static const struct bad_case corpus[] = {
     BAD("NUL in the target", 400, "GET /a\0b HTTP/1.1\r\nHost: a\r\n\r\n"),
     BAD("high byte in the target", 400, "GET /\xc3\xa9 HTTP/1.1\r\nHost: a\r\n\r\n"),
     BAD("dot segments", 400, "POST /a/../v1/chat/completions HTTP/1.1\r\nHost: a\r\n\r\n"),
+    BAD("dot segments with parameters", 400, "POST /a/..;x/v1/chat/completions HTTP/1.1\r\nHost: a\r\n\r\n"),
+    BAD("a dot segment with an encoded parameter", 400, "POST /.%3bx/v1/foo HTTP/1.1\r\nHost: a\r\n\r\n"),
     BAD("encoded dot segments", 400, "POST /a/%2e%2E/v1/chat/completions HTTP/1.1\r\nHost: a\r\n\r\n"),
     BAD("dot segments behind encoded slashes", 400,
         "POST /a%2f..%2Fv1/chat/completions HTTP/1.1\r\nHost: a\r\n\r\n"),

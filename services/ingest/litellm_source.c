@@ -109,8 +109,8 @@ static bool payload_read(struct payload *p, struct strview text, struct arena *a
         return false;
     const struct json_pick *told = &p->at[METADATA];
     struct strview metadata = json_pick_object(told, a);
-    if (sv_is_null(metadata)) /* none, or too large to be read: our call id may stand in it */
-        return !told->found || !sv_starts_with(sv_trim(told->value.raw), SV_LIT("{"));
+    if (sv_is_null(metadata)) /* none, or a text too large to be read: our call id may stand in it */
+        return !told->found || told->value.kind != JSON_KIND_STRING || !sv_is_null(json_pick_text(told, a));
     return json_pick(metadata, p->meta, METADATA_MEMBERS);
 }
 

@@ -63,7 +63,13 @@ static const struct route_prefix prefixes[] = {
     {SV_INIT("/cursor/"), NULL},
     {SV_INIT("/v1beta/"), NULL},
     {SV_INIT("/a2a/"), NULL},
-    /* what LiteLLM serves without its /v1, too */
+    /* what LiteLLM serves without its /v1, too, or has of its own and asks models for */
+    {SV_INIT("/apply_guardrail/"), NULL},
+    {SV_INIT("/guardrails/apply_guardrail/"), NULL},
+    {SV_INIT("/health/test_connection/"), NULL},
+    {SV_INIT("/policies/test-pipeline/"), NULL},
+    {SV_INIT("/policy/templates/"), NULL},
+    {SV_INIT("/usage/ai/"), NULL},
     {SV_INIT("/containers/"), NULL},
     {SV_INIT("/interactions/"), NULL},
     {SV_INIT("/ocr/"), NULL},
@@ -163,17 +169,36 @@ static bool is_extra(const struct route_table *table, struct strview path)
     return false;
 }
 
-/* What some servers do not look at: letters' case, and parameters of a segment (";v=1"). */
-static struct strview looser(char *text, size_t len)
+static void lower(char *text, size_t len)
+{
+    for (size_t i = 0; i < len; i++)
+        if (text[i] >= 'A' && text[i] <= 'Z')
+            text[i] = (char)(text[i] + ('a' - 'A'));
+}
+
+/* Without the parameters of its segments (";v=1"), as some servers read it, and what slashes they leave. */
+static struct strview bare(char *text, size_t len)
 {
     size_t kept = 0;
     bool parameter = false;
     for (size_t i = 0; i < len; i++) {
         parameter = text[i] != '/' && (parameter || text[i] == ';');
-        if (!parameter)
-            text[kept++] = (char)(text[i] >= 'A' && text[i] <= 'Z' ? text[i] + ('a' - 'A') : text[i]);
+        if (!parameter && !(text[i] == '/' && kept > 0 && text[kept - 1] == '/'))
+            text[kept++] = text[i];
     }
+    if (kept > 1 && text[kept - 1] == '/')
+        kept--;
     return (struct strview){text, kept};
+}
+
+/* Calls as far as rows, prefixes and options tell; the provider where none was told before. */
+static bool is_listed(const struct route_table *table, struct strview path, bool counts, struct route *out)
+{
+    const struct route_prefix *prefix = prefix_find(path);
+    if (prefix != NULL && out->provider == NULL)
+        out->provider = prefix->provider;
+    /* whatever stands before a row's end: proxies serve it below many names */
+    return row_find(path, &out->operation) || is_extra(table, path) || (prefix != NULL && !counts);
 }
 
 struct route route_find(const struct route_table *table, struct strview method, struct strview path)
@@ -195,16 +220,16 @@ struct route route_find(const struct route_table *table, struct strview method, 
     bool plain = sv_find(path, '%') == path.len && sv_find(path, ';') == path.len;
     bool counts = plain && (is_counting((struct strview){text + before, len}) ||
                             is_counting((struct strview){text, before + len}));
-    struct strview own = looser(text + before, len);
-    const struct route_prefix *prefix = prefix_find(own);
-    bool extra = is_extra(table, own);
-    struct strview whole = looser(text, before + own.len); /* what the upstream sees */
-    if (prefix == NULL)
-        prefix = prefix_find(whole);
-    /* whatever stands before a row's end: proxies serve it below many names */
-    out.is_call = row_find(whole, &out.operation) || extra || (prefix != NULL && !counts);
-    if (prefix != NULL)
-        out.provider = prefix->provider;
+    lower(text, before + len);
+    struct strview own = {text + before, len};
+    struct strview whole = {text, before + len}; /* what the upstream sees */
+    out.is_call =
+        is_listed(table, own, counts, &out) || (before > 0 && is_listed(table, whole, counts, &out));
+    if (sv_find(whole, ';') == whole.len || out.operation != OPERATION_OTHER)
+        return out;
+    own = bare(text + before, len);
+    out.is_call = is_listed(table, own, false, &out) || out.is_call;
+    out.is_call = is_listed(table, bare(text, before + own.len), false, &out) || out.is_call;
     return out;
 }
 

@@ -259,7 +259,7 @@ static void speech_read(struct body_reader *r, const struct json_value *value)
 }
 
 /* What LiteLLM's client puts over the request, last of all. */
-static bool extra_body_read(struct body_reader *r, const struct json_value *value)
+static bool extra_body_read(struct json_scan *scan, const struct json_value *value, bool *prices_found)
 {
     static const struct strview prices[] = {
         SV_INIT("model"),  SV_INIT("messages"),      SV_INIT("prompt"), SV_INIT("input"),
@@ -268,15 +268,15 @@ static bool extra_body_read(struct body_reader *r, const struct json_value *valu
     struct json_value key;
     struct json_value item;
     if (value->kind != JSON_KIND_OBJECT)
-        return json_scan_skip(&r->scan, value, NULL);
-    while (json_scan_member(&r->scan, &key, &item)) {
+        return json_scan_skip(scan, value, NULL);
+    while (json_scan_member(scan, &key, &item)) {
         for (size_t i = 0; i < sizeof prices / sizeof prices[0]; i++)
             if (json_scan_text_is(&key, prices[i]))
-                r->out->extra_body_prices = true;
-        if (!json_scan_skip(&r->scan, &item, NULL))
+                *prices_found = true;
+        if (!json_scan_skip(scan, &item, NULL))
             return false;
     }
-    return !r->scan.failed;
+    return !scan->failed;
 }
 
 static bool member_read(struct body_reader *r, const struct json_value *key, const struct json_value *value)
@@ -303,7 +303,7 @@ static bool member_read(struct body_reader *r, const struct json_value *key, con
         return json_scan_skip(&r->scan, value, NULL);
     }
     if (json_scan_text_is(key, SV_LIT("extra_body")))
-        return extra_body_read(r, value);
+        return extra_body_read(&r->scan, value, &out->extra_body_prices);
     if (json_scan_text_is(key, SV_LIT("stream_options")))
         return stream_ask_read(&out->ask, &r->scan, value);
     if (r->operation == OPERATION_SPEECH && json_scan_text_is(key, SV_LIT("input")))
@@ -390,17 +390,36 @@ static bool form_read(struct body_reader *r, const struct http_headers *headers,
     return false;
 }
 
+/* Behind a place too deep for us LiteLLM may still read one; deeper still, nobody can say. */
+static bool may_hide_extra_body(struct strview body)
+{
+    struct json_scan scan;
+    struct json_value key;
+    struct json_value value;
+    bool found = false;
+    json_scan_init(&scan, body, LIMIT_REPLY_JSON_DEPTH);
+    scan.lax = true;
+    if (!json_scan_value(&scan, &value) || value.kind != JSON_KIND_OBJECT)
+        return scan.err.code == ERR_FULL;
+    while (json_scan_member(&scan, &key, &value))
+        if (!(json_scan_text_is(&key, SV_LIT("extra_body")) ? extra_body_read(&scan, &value, &found)
+                                                            : json_scan_skip(&scan, &value, NULL)))
+            break;
+    return found || (scan.failed && scan.err.code == ERR_FULL);
+}
+
 /*
  * A body that could not be read. What is no JSON says nothing; one nested too deep for us may be read by the
  * upstream, so what stood before the deep place counts.
  */
-static void body_drop(struct body_reader *r, const struct http_headers *headers)
+static void body_drop(struct body_reader *r, const struct http_headers *headers, struct strview body)
 {
     struct tag_capture *out = r->out;
     out->body_unparsed = true;
     out->ask = (struct stream_ask){.has_root = false};
     out->characters.has = false;
     if (r->scan.err.code == ERR_FULL) {
+        out->extra_body_prices = out->extra_body_prices || may_hide_extra_body(body);
         tag_refuse(&out->tags);
         if (r->has_user)
             tag_set_add_user(&out->tags, r->user, r->scratch);
@@ -481,7 +500,7 @@ bool tag_capture_read(struct tag_capture *out, const struct capture_source *from
         if (!out->logs_metadata_of_header)
             out->logs_metadata = logs_of_body(&r, from->target);
     } else {
-        body_drop(&r, headers);
+        body_drop(&r, headers, body);
         out->text_bytes = body.len;
     }
     out->model = tag_capture_text(out->model);

@@ -25,8 +25,9 @@ struct tag_capture {
     struct opt_i64 characters; /* that speech is charged by */
     struct strview variant;    /* that an image is charged by; null for all else */
     struct stream_ask ask;
-    bool extra_body_prices; /* its extra_body sets what the price goes by: LiteLLM lets it go before the rest
-                             */
+    /* its extra_body sets what the price goes by, or may, behind a place too deep to read; LiteLLM's client
+     * lays it over the request */
+    bool extra_body_prices;
 };
 
 /* What a request is read from. */

@@ -435,6 +435,32 @@ static void test_only_what_carries_text_is_counted_for_estimates(void **state)
     assert_int_equal(capture.text_bytes, 8);
 }
 
+/* Too deep for us, not for LiteLLM: what stands behind is looked at all the same. */
+static void test_nothing_deep_hides_an_extra_body(void **state)
+{
+    (void)state;
+    static char body[4096];
+    char open[1001];
+    char close[1001];
+    static const struct {
+        int depth;
+        const char *behind;
+        bool found;
+    } rows[] = {{80, "\"extra_body\":{\"model\":\"o3\"}", true},
+                {80, "\"extra_body\":{\"top_k\":1}", false},
+                {80, "\"x\":1", false},
+                {600, "\"x\":1", true}}; /* nobody can say */
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        memset(open, '[', sizeof open);
+        memset(close, ']', sizeof close);
+        open[rows[i].depth] = close[rows[i].depth] = '\0';
+        (void)snprintf(body, sizeof body, "{\"model\":\"a\",\"metadata\":{\"d\":%s%s},%s}", open, close,
+                       rows[i].behind);
+        read_request("", body);
+        assert_true(capture.body_unparsed && capture.extra_body_prices == rows[i].found);
+    }
+}
+
 static void test_an_extra_body_that_sets_the_price_is_told(void **state)
 {
     (void)state;
@@ -462,6 +488,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_an_extra_body_that_sets_the_price_is_told),
+        cmocka_unit_test(test_nothing_deep_hides_an_extra_body),
         cmocka_unit_test(test_every_place_gives_its_tags_as_a_union),
         cmocka_unit_test(test_a_form_tells_what_a_body_of_json_would),
         cmocka_unit_test(test_an_image_tells_its_variant),

@@ -72,15 +72,19 @@ bool upstream_address_parse(const char *url, struct upstream_address *out, struc
         struct strview bare = sv_of(host);
         if (bare.ptr[0] == '[')
             bare = (struct strview){host + 1, bare.len - 2};
-        ok = part_copy(bare, out->host, sizeof out->host) && part_copy(path, out->prefix, sizeof out->prefix);
+        ok = part_copy(bare, out->host, sizeof out->host) &&
+             part_copy(path, out->prefix, sizeof out->prefix) && strpbrk(out->prefix, "%;") == NULL &&
+             strstr(out->prefix, "//") == NULL && strstr(out->prefix, "/.") == NULL;
         (void)snprintf(out->port, sizeof out->port, "%d", port);
         (void)snprintf(out->name, sizeof out->name, "%s:%d", host, port);
     }
     if (uri != NULL)
         evhttp_uri_free(uri);
     return ok ||
-           err_set(err, ERR_INVALID, FATE_FATAL,
-                   "--upstream-url must be http://host:port[/prefix]; for TLS put a sidecar in between");
+           err_set(
+               err, ERR_INVALID, FATE_FATAL,
+               "--upstream-url must be http://host:port[/prefix], the prefix without escapes, parameters, "
+               "empty or dot segments; for TLS put a sidecar in between");
 }
 
 bool upstream_new(struct upstream **out, struct event_base *base, const struct upstream_address *address,

@@ -154,6 +154,7 @@ SMUGGLED = {
     "backslashes for slashes": post(b"Content-Length: 0", target=b"/a\\chat\\completions"),
     "dot segments": post(b"Content-Length: 0", target=b"/public/../chat/completions"),
     "one dot": post(b"Content-Length: 0", target=b"/public/./chat"),
+    "dots with parameters": post(b"Content-Length: 0", target=b"/public/..;x/chat/completions"),
     "dots at the end": post(b"Content-Length: 0", target=b"/public/.."),
     "encoded dots": post(b"Content-Length: 0", target=b"/public/%2e%2E/chat"),
     "half encoded dots": post(b"Content-Length: 0", target=b"/public/.%2e/chat"),

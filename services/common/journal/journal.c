@@ -279,7 +279,7 @@ bool journal_is_there(struct journal *j, struct err *err)
     for (const struct segment *s = j->oldest; s != NULL; s = s->newer) {
         segment_name(s->number, name);
         gone += fstat(s->fd, &ours) != 0 || fstatat(j->dir_fd, name, &there, 0) != 0 ||
-                        ours.st_ino != there.st_ino
+                        ours.st_ino != there.st_ino || (size_t)ours.st_size < s->size
                     ? 1
                     : 0;
     }

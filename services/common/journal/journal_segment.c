@@ -253,8 +253,11 @@ static void pages_make(struct segment *s)
     size_t from = (s->at + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES; /* never over what is written */
     from = from < s->ready ? s->ready : from > s->size ? s->size : from;
     size_t len = s->size - from < sizeof zeros ? s->size - from : sizeof zeros;
-    ssize_t ignored = pwrite(s->fd, zeros, len, (off_t)from);
-    (void)ignored;
+    struct stat st; /* a file that somebody cut must not grow again: its records would be zeros then */
+    if (fstat(s->fd, &st) == 0 && (size_t)st.st_size >= s->size) {
+        ssize_t ignored = pwrite(s->fd, zeros, len, (off_t)from);
+        (void)ignored;
+    }
     s->ready = from + len;
 }
 

@@ -325,6 +325,12 @@ static void test_a_journal_whose_files_are_gone_lets_no_call_begin(void **state)
     assert_true(journal_is_there(j, &err));
     assert_int_equal(begin(j, SV_LIT("again"))->seq, 2);
     (void)snprintf(away, sizeof away, "%s/0000000000000001.seg", path);
+    struct stat st;
+    assert_int_equal(stat(away, &st), 0);
+    assert_int_equal(truncate(away, st.st_size - 4096), 0);
+    assert_false(journal_is_there(j, &err));
+    assert_int_equal(truncate(away, st.st_size), 0);
+    assert_true(journal_is_there(j, &err));
     assert_int_equal(unlink(away), 0);
     assert_false(journal_is_there(j, &err));
     assert_true(journal_finish(call, SV_LIT("bytes"), &err)); /* what runs can end */
