@@ -315,8 +315,8 @@ static bool request_check(const struct gateway *g, const struct http_request_hea
     else if (!is_allowed(g, &head->headers))
         *why = (struct http_refusal){
             401, "unauthorized",
-            "send \"Authorization: Bearer TOKEN\" with ingest's token (--ledger-token) or the "
-            "operator's (--operator-token)"};
+            "send \"Authorization: Bearer TOKEN\" with ingest's token (SPEND_LEDGER_TOKEN of ingest) or the "
+            "operator's (SPEND_OPERATOR_TOKEN), if ingest was given one"};
     else
         return true;
     meter_add(METER_REFUSED_FOREIGN, 1);

@@ -99,12 +99,15 @@ def main():
     parser = argparse.ArgumentParser(prog="python -m tests.oracle.gaps", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--brokers", default=os.environ.get("SPEND_KAFKA_BROKERS"), help="Kafka; default SPEND_KAFKA_BROKERS")
+    parser.add_argument("--kafka-conf", action="append", default=[], metavar="NAME=VALUE", help="a setting of librdkafka's")
     parser.add_argument("--silent", type=float, default=60, metavar="SECONDS", help="without a heartbeat: lost (60)")
     parser.add_argument("--json", action="store_true", help="for programs")
     options = parser.parse_args()
     if not options.brokers:
         parser.error("--brokers is needed")
-    tail = Tail(options.brokers, TOPICS)
+    if not all("=" in setting for setting in options.kafka_conf):
+        parser.error("--kafka-conf wants NAME=VALUE")
+    tail = Tail(options.brokers, TOPICS, settings=[setting.split("=", 1) for setting in options.kafka_conf])
     tail.refresh()
     # a topic whose first records have expired cannot tell of numbers before those it still has
     whole = all(low == 0 for (topic, _), low in tail.low.items() if topic == "spend.calls")

@@ -30,13 +30,13 @@ class Record:
 class Tail:
     """Some topics' records, in order by partition. refresh() reads what has come since."""
 
-    def __init__(self, brokers, topics, isolation="read_committed"):
+    def __init__(self, brokers, topics, isolation="read_committed", settings=()):
         self.records = {topic: [] for topic in topics}
         self.low = {}
         self.consumer = Consumer({
             "bootstrap.servers": brokers, "group.id": "spend-oracle-reader", "enable.auto.commit": False,
             "isolation.level": isolation, "enable.partition.eof": True, "auto.offset.reset": "error",
-            "fetch.message.max.bytes": 9 << 20})
+            "fetch.message.max.bytes": 9 << 20, **dict(settings)})
         known = self.consumer.list_topics(timeout=30).topics
         missing = [topic for topic in topics if topic not in known]
         if missing:

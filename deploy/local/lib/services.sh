@@ -18,6 +18,9 @@ settings_load() {
         sed -i "/^$name=/d" "$given"
         echo "$line" >>"$given"
     done
+    for name in $(cut -d= -f1 "$given"); do
+        [ -n "${!name+set}" ] || say "$name: as an earlier up was given it; down forgets it"
+    done
     set -a
     # shellcheck disable=SC1090
     . "$given"

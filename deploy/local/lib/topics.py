@@ -89,6 +89,8 @@ def main():
     parser.add_argument("--brokers", required=True)
     parser.add_argument("--replication", type=int, help="replicas a partition (default: the file's)")
     parser.add_argument("--wait", type=float, default=10, help="seconds for a broker that is starting (default: 10)")
+    parser.add_argument("--kafka-conf", action="append", default=[], metavar="NAME=VALUE",
+                        help="a setting of librdkafka's, as the services' own option: security.protocol=SASL_SSL ..")
     parser.add_argument("file")
     args = parser.parse_args()
     try:
@@ -99,7 +101,10 @@ def main():
     replication = definitions["replication_factor"] if args.replication is None else args.replication
     if replication < 1:
         sys.exit(f"topics: --replication {replication}: give 1 or more")
-    admin = AdminClient({"bootstrap.servers": args.brokers, "log_level": 0})
+    if not all("=" in setting for setting in args.kafka_conf):
+        sys.exit("topics: --kafka-conf wants NAME=VALUE")
+    settings = dict(setting.split("=", 1) for setting in args.kafka_conf)
+    admin = AdminClient({"log_level": 0, **settings, "bootstrap.servers": args.brokers})
     there = metadata_when_up(admin, args.brokers, args.wait)
     for t in definitions["topics"]:
         if t["name"] in there and len(there[t["name"]].partitions) != t["partitions"]:
