@@ -18,9 +18,9 @@ settings_load() {
         sed -i "/^$name=/d" "$given"
         echo "$line" >>"$given"
     done
-    for name in $(cut -d= -f1 "$given"); do
+    while IFS='=' read -r name _; do
         [ -n "${!name+set}" ] || say "$name: as an earlier up was given it; down forgets it"
-    done
+    done <"$given"
     set -a
     # shellcheck disable=SC1090
     . "$given"
