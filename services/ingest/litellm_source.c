@@ -384,8 +384,8 @@ bool litellm_next(struct litellm_reader *r, int64_t now_us, struct arena *a, str
     call->key_hash = key_read(&p);
     if (!times_read(&p, item) || !id_read(&p, item))
         return true;
-    if (call->admitted_at >
-        now_us) /* its clock is ahead of Postgres's; the id keeps its word, as repeats do */
+    /* its clock is ahead of Postgres's; the id keeps its word, as repeats do */
+    if (call->admitted_at > now_us)
         call->admitted_at = now_us;
     call->operation = operation_of(text_at(&p, CALL_TYPE));
     call->outcome = sv_eq(text_at(&p, STATUS), SV_LIT("failure")) ? OUTCOME_FAILED : OUTCOME_COMPLETED;
