@@ -319,7 +319,9 @@ static bool is_harmed(const struct written *w)
 {
     for (size_t i = 0; i < spot_count; i++) {
         bool header = spot[i].from < SEGMENT_HEADER_BYTES;
-        bool record = spot[i].from < w->offset + segment_record_size(w->len) && spot[i].to > w->offset;
+        /* of a record that was copied whole the last eight bytes are under no checksum: they may be those of
+         * the record behind it, which is then passed over */
+        bool record = spot[i].from < w->offset + segment_record_size(w->len) && spot[i].to + 8 > w->offset;
         if (spot[i].segment == w->segment && (header || record))
             return true;
     }
