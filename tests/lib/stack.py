@@ -73,9 +73,10 @@ def free_port():
 
 
 def install_and_build(*parts):
-    """Whatever is missing of these parts of deploy/local/install, and of the release programs."""
+    """Whatever is missing of these parts of deploy/local/install, and of the release programs that a bench of ingest needs."""
     for step in (*(["deploy/local/install", part, "--quiet"] for part in parts),
-                 ["cmake", "--preset", "release", "--log-level=WARNING"], ["cmake", "--build", "--preset", "release"]):
+                 ["cmake", "--preset", "release", "--log-level=WARNING"],
+                 ["cmake", "--build", "--preset", "release", "--target", "spend-ingest", "spend-bench-provider", "spend-bench-produce"]):
         subprocess.run(step, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
 
 
