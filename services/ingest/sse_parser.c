@@ -42,7 +42,7 @@ static void line_take(struct sse_parser *p, struct strview line)
 {
     if (!p->begun && sv_starts_with(line, SV_LIT("\xef\xbb\xbf")))
         line = (struct strview){line.ptr + 3, line.len - 3};
-    if (!sv_starts_with(line, SV_LIT("data")) || (line.len > 4 && line.ptr[4] != ':'))
+    if (sv_is_empty(line) || !sv_starts_with(line, SV_LIT("data")) || (line.len > 4 && line.ptr[4] != ':'))
         return;
     struct strview value = line.len > 4 ? (struct strview){line.ptr + 5, line.len - 5} : SV_LIT("");
     if (value.len > 0 && value.ptr[0] == ' ')

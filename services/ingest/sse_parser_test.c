@@ -49,8 +49,7 @@ static const char *const streams[] = {
     "data: mixed\r\n\ndata: ends\n\r\ndatax: no\n\ndata: last without end",
     "\r\n\r\ndata: x\r\n\r\n",
     "\357\273\277data: one\n\n\357\273\277data: no\n\ndata: two\n\n",
-    "\n\xef\xbb\xbf"
-    "data: no\n\ndata: yes\n\n",
+    "\n\357\273\277data: no\n\ndata: yes\n\n",
 };
 static const char *const datas[] = {
     "{\"a\":1}|[DONE]|",
