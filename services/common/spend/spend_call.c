@@ -291,10 +291,14 @@ static bool check_texts(const struct spend_call *call, struct err *err)
         return refuse(err, "provider_usage", "is too long");
     if (!sv_is_utf8(call->provider_usage) || sv_find(call->provider_usage, '\0') != call->provider_usage.len)
         return refuse(err, "provider_usage", "is not text");
-    uint8_t key[SHA256_LEN];
-    if (!sv_is_null(call->key_hash) && !sha256_from_hex(call->key_hash, key, sizeof key))
-        return refuse(err, "key_hash", "is not 64 hex digits");
     return true;
+}
+
+static bool check_key(const struct spend_call *call, struct err *err)
+{
+    uint8_t key[SHA256_LEN];
+    return sv_is_null(call->key_hash) || sha256_from_hex(call->key_hash, key, sizeof key) ||
+           refuse(err, "key_hash", "is not 64 hex digits");
 }
 
 static bool check_numbers(const struct spend_call *call, struct err *err)
@@ -364,5 +368,5 @@ bool spend_call_check_again(const struct spend_call *call, struct err *err)
 
 bool spend_call_check(const struct spend_call *call, struct err *err)
 {
-    return spend_call_check_again(call, err) && check_tags(call, err);
+    return spend_call_check_again(call, err) && check_key(call, err) && check_tags(call, err);
 }

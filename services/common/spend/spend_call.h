@@ -156,7 +156,7 @@ void spend_call_hash(const struct spend_call *call, struct sha256 *sha, uint8_t 
  * *err says which field.
  */
 bool spend_call_check(const struct spend_call *call, struct err *err) NODISCARD;
-/* The same of a call whose tags have passed it and stayed as they are. */
+/* The same of a call whose tags and key_hash have passed it and stayed as they are. */
 bool spend_call_check_again(const struct spend_call *call, struct err *err) NODISCARD;
 
 #endif
