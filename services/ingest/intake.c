@@ -165,8 +165,8 @@ static void repeat_find(struct reading *r, struct foreign_item *item)
     r->taken[r->taken_count++] = one;
 }
 
-/* false: the journal takes no more, *code says why; what it took goes its way. */
-static bool item_record(struct reading *r, struct foreign_item *item, enum err_code *code)
+/* false: the journal takes no more; what it took goes its way. */
+static bool item_record(struct reading *r, struct foreign_item *item)
 {
     struct gateway *g = r->in->gateway;
     struct err err = {0};
@@ -182,7 +182,7 @@ static bool item_record(struct reading *r, struct foreign_item *item, enum err_c
         return true;
     }
     if (!journal_put(g->journal, &call->call_id, buffer_view(&g->record), &entry, &err)) {
-        *code = err.code;
+        r->fault = err.code;
         return false;
     }
     if (r->waits) {
@@ -258,7 +258,7 @@ static bool items_take(struct reading *r)
         bool recorded = item.status == FOREIGN_ACCEPTED || (item.status == FOREIGN_CONFLICT && is_billed(r));
         if (recorded && r->is_events)
             repeat_find(r, &item);
-        if (recorded && item.status != FOREIGN_DUPLICATE && !item_record(r, &item, &r->fault)) {
+        if (recorded && item.status != FOREIGN_DUPLICATE && !item_record(r, &item)) {
             room = false;
             r->unrecorded++;
             continue;

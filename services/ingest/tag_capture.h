@@ -33,7 +33,7 @@ struct tag_capture {
 /* What a request is read from. */
 struct capture_source {
     const struct http_headers *headers;
-    struct strview target; /* path and query */
+    struct strview target; /* path and query, as the upstream sees them */
     struct strview body;
     bool litellm; /* the upstream is LiteLLM: read key and model as it does */
     enum spend_operation operation;

@@ -40,8 +40,9 @@ const struct upstream_address *upstream_address(const struct upstream *u);
 /* Closes what was idle for too long. */
 void upstream_tick(struct upstream *u, int64_t now_us);
 
-/* An idle link (connected at once: *reused), else a new one whose `connected` will be called, true as soon as
- * one of the name's addresses answers. NULL: none could be tried. */
+/* An idle link (connected at once: *reused; see upstream_quiet before it is used), else a new one whose
+ * `connected` will be called, true as soon as one of the name's addresses answers. NULL: none could be tried.
+ */
 struct upstream_link *upstream_take(struct upstream *u, const struct upstream_events *events, void *arg,
                                     bool fresh, bool *reused);
 /*
