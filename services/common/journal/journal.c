@@ -51,7 +51,10 @@ static bool directory_take(struct journal *j, struct err *err)
     if (j->dir_fd < 0)
         return err_set(err, errno == ENOENT ? ERR_STATE : ERR_IO, FATE_FATAL, "journal %s: %s", j->name,
                        strerror(errno));
-    return journal_lock_take(j->dir_fd, &j->lock_fd, err) || err_wrap(err, "journal %s", j->name);
+    if (!journal_lock_take(j->dir_fd, &j->lock_fd, err))
+        return err_wrap(err, "journal %s", j->name);
+    (void)unlinkat(j->dir_fd, SEGMENT_SPARE_NAME, 0); /* a kill's */
+    return true;
 }
 
 static bool segment_first(struct journal *j, struct err *err)
@@ -190,6 +193,7 @@ void journal_free(struct journal *j)
         journal_sync_forget(j->sync, s);
         segment_free(s);
     }
+    journal_spare_drop(j);
     if (j->dir_fd >= 0)
         (void)close(j->dir_fd);
     if (j->parent_fd >= 0)
@@ -220,6 +224,7 @@ void journal_stop(struct journal *j, bool closed)
 void journal_remove(struct journal *j)
 {
     stop_note(j, true); /* half removed, it would pass for cut */
+    journal_spare_drop(j);
     directory_remove(j, j->oldest);
     journal_free(j);
 }

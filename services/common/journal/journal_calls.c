@@ -13,6 +13,9 @@
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+
+#define WIPE_BYTES (64 << 10) /* of the spare at once: some 10 us */
 
 struct journal_told journal_told;
 
@@ -51,16 +54,39 @@ static size_t room_certain(const struct journal *j)
     return sum;
 }
 
+void journal_spare_drop(struct journal *j)
+{
+    if (j->spare == NULL)
+        return;
+    (void)unlinkat(j->dir_fd, SEGMENT_SPARE_NAME, 0);
+    journal_tell(journal_told.bytes, -(int64_t)j->spare->size);
+    segment_free(j->spare);
+    j->spare = NULL;
+}
+
+static bool segment_take(struct journal *j, struct segment **out, struct err *err)
+{
+    if (j->spare != NULL && segment_spare_use(j->dir_fd, j->spare, j->next_number)) {
+        *out = j->spare;
+        j->spare = NULL;
+        return true;
+    }
+    journal_spare_drop(j);
+    if (!segment_create(j->dir_fd, j->next_number, j->segment_bytes, out, err))
+        return false;
+    journal_tell(journal_told.bytes, (int64_t)(*out)->size);
+    return true;
+}
+
 bool journal_segment_add(struct journal *j, struct err *err)
 {
     struct segment *s = NULL;
-    if (!segment_create(j->dir_fd, j->next_number, j->segment_bytes, &s, err))
+    if (!segment_take(j, &s, err))
         return false;
     j->next_number++;
     *(j->newest == NULL ? &j->oldest : &j->newest->newer) = s;
     j->newest = s;
     j->segments++;
-    journal_tell(journal_told.bytes, (int64_t)s->size);
     journal_sync_directory(j->sync, j->dir_fd);
     return true;
 }
@@ -94,6 +120,8 @@ static size_t record_append(struct journal *j, const struct journal_record *reco
         journal_active_begin(j);
         j->compact_due = true;
     }
+    if (j->spare != NULL && j->spare->ready < 2 * j->active->at) /* done before it is needed */
+        segment_spare_wipe(j->spare, WIPE_BYTES);
     *where = j->active;
     journal_sync_segment(j->sync, j->active);
     return segment_append(j->active, record);
@@ -120,6 +148,10 @@ void journal_segments_release(struct journal *j)
         struct segment *s = j->oldest;
         j->oldest = s->newer;
         j->segments--;
+        if (j->sync == NULL && j->spare == NULL && segment_spare(j->dir_fd, s)) {
+            j->spare = s;
+            continue;
+        }
         journal_tell(journal_told.bytes, -(int64_t)s->size);
         segment_unlink(j->dir_fd, s);
         journal_sync_forget(j->sync, s);

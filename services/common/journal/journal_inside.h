@@ -19,6 +19,7 @@ struct journal {
     struct segment *oldest;
     struct segment *active; /* the last one begun; spares follow it */
     struct segment *newest;
+    struct segment *spare; /* done with, to be used again; NULL: none. Counts as a segment of the bytes */
     size_t segments;
     uint64_t next_number;
     uint64_t boot;
@@ -45,6 +46,7 @@ void journal_tell(struct metric *m, int64_t n);
 bool journal_segment_add(struct journal *j, struct err *err);
 void journal_active_begin(struct journal *j);
 void journal_segments_release(struct journal *j);
+void journal_spare_drop(struct journal *j);
 struct journal_call *journal_call_add(struct journal *j, uint64_t seq, const struct uuid *call_id);
 void journal_call_move(struct journal_call *call, struct segment *to, size_t offset);
 void journal_call_drop(struct journal_call *call);

@@ -213,6 +213,43 @@ void segment_unlink(int dir_fd, const struct segment *s)
     (void)unlinkat(dir_fd, name, 0);
 }
 
+bool segment_spare(int dir_fd, struct segment *s)
+{
+    char name[SEGMENT_NAME_ROOM];
+    segment_name(s->number, name);
+    if (renameat(dir_fd, name, dir_fd, SEGMENT_SPARE_NAME) != 0)
+        return false;
+    *s = (struct segment){.fd = s->fd, .map = s->map, .size = s->size};
+    return true;
+}
+
+/* A file that somebody cut is not to be touched behind its end. */
+static bool is_whole(const struct segment *s)
+{
+    struct stat st;
+    return fstat(s->fd, &st) == 0 && (size_t)st.st_size >= s->size;
+}
+
+void segment_spare_wipe(struct segment *s, size_t bytes)
+{
+    size_t len = s->size - s->ready < bytes ? s->size - s->ready : bytes;
+    if (len == 0 || !is_whole(s))
+        return;
+    memset(s->map + s->ready, 0, len);
+    s->ready += len;
+}
+
+bool segment_spare_use(int dir_fd, struct segment *s, uint64_t number)
+{
+    char name[SEGMENT_NAME_ROOM];
+    segment_name(number, name);
+    segment_spare_wipe(s, s->size);
+    if (s->ready < s->size || renameat2(dir_fd, SEGMENT_SPARE_NAME, dir_fd, name, RENAME_NOREPLACE) != 0)
+        return false;
+    s->number = number;
+    return true;
+}
+
 bool segment_sync(const struct segment *s, struct err *err)
 {
     return msync(s->map, s->size, MS_SYNC) == 0 ||
@@ -253,8 +290,7 @@ static void pages_make(struct segment *s)
     size_t from = (s->at + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES; /* never over what is written */
     from = from < s->ready ? s->ready : from > s->size ? s->size : from;
     size_t len = s->size - from < sizeof zeros ? s->size - from : sizeof zeros;
-    struct stat st; /* a file that somebody cut must not grow again: its records would be zeros then */
-    if (fstat(s->fd, &st) == 0 && (size_t)st.st_size >= s->size) {
+    if (is_whole(s)) { /* else it must not grow again: its records would be zeros then */
         ssize_t ignored = pwrite(s->fd, zeros, len, (off_t)from);
         (void)ignored;
     }

@@ -33,7 +33,7 @@ struct segment {
     char *map;
     size_t size;
     size_t at;    /* where the next record goes; 0: no header yet */
-    size_t ready; /* bytes whose pages were made ahead */
+    size_t ready; /* bytes whose pages were made ahead; of a spare one: that are zero again */
     uint32_t salt;
     size_t live;  /* calls whose newest record stands here */
     bool damaged; /* its header does not check: only its records do, each by itself, if the salt is right */
@@ -55,6 +55,17 @@ bool segment_open(int dir_fd, const char *name, const struct uuid *instance, str
                   struct err *err) NODISCARD;
 void segment_free(struct segment *s); /* unmaps and closes; the file stays */
 void segment_unlink(int dir_fd, const struct segment *s);
+
+/*
+ * One that is done with may become the spare of its directory and, once it is zero again, another segment:
+ * its pages are there, and the first write to a new page costs as much as a record. A file of the spare's
+ * name holds nothing. Not for a journal that is synced: the disk may have the new name before the zeros.
+ */
+#define SEGMENT_SPARE_NAME "spare"
+bool segment_spare(int dir_fd, struct segment *s) NODISCARD; /* false: it is what it was */
+void segment_spare_wipe(struct segment *s, size_t bytes);    /* so many more of it, if there are */
+/* Wipes the rest and names it. false: it stays the spare. */
+bool segment_spare_use(int dir_fd, struct segment *s, uint64_t number) NODISCARD;
 
 /* "0000000000000001.seg" and back. */
 #define SEGMENT_NAME_ROOM 32

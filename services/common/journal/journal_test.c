@@ -6,8 +6,10 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <setjmp.h>
@@ -660,6 +662,93 @@ static void test_segments_go_when_all_in_them_is_delivered_and_the_newest_stays(
     journal_free(j);
 }
 
+static bool is_there(const char *name, const char *file)
+{
+    char path[256];
+    (void)snprintf(path, sizeof path, "%s/%s/%s", home, name, file);
+    return access(path, F_OK) == 0;
+}
+
+/* In a process that is killed after so many calls, the last one open. */
+static void killed_after(int calls, char name[UUID_TEXT_LEN + 1])
+{
+    int pipe_fd[2];
+    int status = 0;
+    assert_int_equal(pipe(pipe_fd), 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        static char head[4000];
+        struct journal *j = create(name);
+        memset(head, 'h', sizeof head);
+        for (int i = 1; i < calls; i++) {
+            struct journal_call *call = begin(j, i, (struct strview){head, sizeof head});
+            finish(call, (struct strview){head, sizeof head});
+            journal_delivered(call);
+        }
+        (void)begin(j, calls, SV_LIT("the last one"));
+        (void)write(pipe_fd[1], name, UUID_TEXT_LEN + 1);
+        (void)raise(SIGKILL);
+    }
+    (void)close(pipe_fd[1]);
+    assert_int_equal(read(pipe_fd[0], name, UUID_TEXT_LEN + 1), UUID_TEXT_LEN + 1);
+    (void)close(pipe_fd[0]);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+}
+
+/* Segments of 128 calls: in the second a spare one is wiped, which is the third then, over and over. */
+static void test_a_kill_finds_nothing_of_what_a_segment_was_before(void **state)
+{
+    (void)state;
+    struct journal_record record;
+    struct journal_found found;
+    int spares = 0;
+    for (int calls = 100; calls < 700; calls += 23) {
+        char name[UUID_TEXT_LEN + 1];
+        killed_after(calls, name);
+        spares += is_there(name, SEGMENT_SPARE_NAME) ? 1 : 0;
+        struct journal *j = reopen(name, true, &found);
+        assert_false(is_there(name, SEGMENT_SPARE_NAME));
+        assert_int_equal(found.open, 1);
+        assert_int_equal(found.finished + found.skipped + found.damaged, 0);
+        assert_false(found.cut);
+        assert_int_equal(journal_next_seq(j), calls + 1);
+        journal_read(journal_oldest(j), &record);
+        assert_true(sv_eq(record.payload, SV_LIT("the last one")));
+        journal_free(j);
+    }
+    assert_true(spares > 10);
+}
+
+static void test_a_spare_segment_counts_and_goes_with_its_journal(void **state)
+{
+    (void)state;
+    char name[UUID_TEXT_LEN + 1];
+    char dir[128];
+    static char head[4000];
+    struct journal *j = create(name);
+    (void)snprintf(dir, sizeof dir, "%s/%s", home, name);
+    memset(head, 'h', sizeof head);
+    for (int round = 0; round < 6; round++) {
+        static struct journal_call *calls[2000];
+        size_t count = 0;
+        struct err err = {0};
+        for (;; count++) { /* until it is full */
+            struct uuid id = id_of((int)count);
+            if (!journal_begin(j, &id, (struct strview){head, sizeof head}, &calls[count], &err))
+                break;
+            assert_true((size_t)files_in(dir, "s") * SEGMENT <= options.bytes);
+        }
+        assert_int_equal(err.code, ERR_FULL);
+        for (size_t i = 0; i < count; i++) {
+            finish(calls[i], (struct strview){head, sizeof head});
+            journal_delivered(calls[i]);
+        }
+        assert_true(is_there(name, SEGMENT_SPARE_NAME));
+    }
+    journal_remove(j);
+    assert_int_equal(files_in(home, ""), 0);
+}
+
 static void test_a_call_open_for_long_does_not_pin_the_journal(void **state)
 {
     (void)state;
@@ -757,6 +846,10 @@ int main(void)
             test_a_damaged_journal_is_never_ours_and_keeps_all_until_it_is_set_aside, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_segments_go_when_all_in_them_is_delivered_and_the_newest_stays,
                                         set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_kill_finds_nothing_of_what_a_segment_was_before, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(test_a_spare_segment_counts_and_goes_with_its_journal, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(test_a_call_open_for_long_does_not_pin_the_journal, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_a_full_journal_refuses_but_finishes_all_it_has_opened, set_up,
