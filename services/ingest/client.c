@@ -246,7 +246,7 @@ static void refuse(struct client *c, const struct http_refusal *why)
     enum meter m = why->status == 413   ? METER_REFUSED_BODY_LIMIT
                    : why->status == 431 ? METER_REFUSED_HEADER_LIMIT
                    : why->status == 408 ? METER_REFUSED_SLOW
-                   : why->status == 501 ? METER_REFUSED_WEBSOCKET
+                   : why->status == 501 ? METER_REFUSED_NOT_METERED
                                         : METER_REFUSED_FRAMING;
     meter_add(m, 1);
     c->close_after = true;

@@ -1,7 +1,7 @@
 /*
  * clock_probe: the ledger's time against the middle of the request. An answer that took longer than a second
- * says too little and is dropped. Kept and slept by against the monotonic clock, so that a step of ours
- * changes neither what is admitted when nor when the ledger is asked next.
+ * says too little and is dropped. Kept against the clock since the boot and slept by the monotonic one, so
+ * that neither a step of ours nor a machine's sleep changes what is admitted when.
  */
 #include "ingest/clock_probe.h"
 
@@ -22,7 +22,7 @@
 #define ALARM_US      (2 * US_PER_SECOND)
 #define UNREADY_US    (30 * US_PER_SECOND)
 
-static _Atomic int64_t ahead_of_mono_us; /* 0: never answered */
+static _Atomic int64_t ahead_of_boot_us; /* 0: never answered */
 static struct {
     pthread_t thread;
     bool running;
@@ -36,13 +36,13 @@ static struct {
 
 int64_t clock_probe_offset_us(void)
 {
-    return clock_probe_offset_at(clock_now_us(), clock_mono_us());
+    return clock_probe_offset_at(clock_now_us(), clock_boot_us());
 }
 
 int64_t clock_probe_now_us(void)
 {
     int64_t now = clock_now_us();
-    return now + clock_probe_offset_at(now, clock_mono_us());
+    return now + clock_probe_offset_at(now, clock_boot_us());
 }
 
 bool clock_probe_parse(struct strview body, int64_t *utc_us)
@@ -52,15 +52,15 @@ bool clock_probe_parse(struct strview body, int64_t *utc_us)
            clock_parse(at.value.raw, utc_us);
 }
 
-int64_t clock_probe_offset_at(int64_t utc_us, int64_t mono_us)
+int64_t clock_probe_offset_at(int64_t utc_us, int64_t boot_us)
 {
-    int64_t ahead = atomic_load_explicit(&ahead_of_mono_us, memory_order_relaxed);
-    return ahead == 0 ? 0 : ahead + mono_us - utc_us;
+    int64_t ahead = atomic_load_explicit(&ahead_of_boot_us, memory_order_relaxed);
+    return ahead == 0 ? 0 : ahead + boot_us - utc_us;
 }
 
-void clock_probe_take(int64_t theirs_us, int64_t mono_us)
+void clock_probe_take(int64_t theirs_us, int64_t boot_us)
 {
-    atomic_store_explicit(&ahead_of_mono_us, theirs_us - mono_us, memory_order_relaxed);
+    atomic_store_explicit(&ahead_of_boot_us, theirs_us - boot_us, memory_order_relaxed);
     int64_t us = clock_probe_offset_us();
     meter_set(METER_CLOCK_OFFSET, us);
     meter_set(METER_CLOCK_KNOWN, 1);
@@ -80,12 +80,12 @@ static void ask(struct http_client *client)
     struct http_reply reply = {0};
     struct err err = {0};
     int64_t theirs = 0;
-    int64_t mono = clock_mono_us();
+    int64_t asked = clock_boot_us();
     if (!http_client_send(client, &request, &reply, &err)) {
         log_warn("clock_unknown", LOG_ERR(&err), LOG_END);
         return;
     }
-    int64_t took = clock_mono_us() - mono;
+    int64_t took = clock_boot_us() - asked;
     if (reply.status != 200 || !clock_probe_parse(buffer_view(&reply.body), &theirs))
         log_warn("clock_unknown", LOG_INT("status", reply.status),
                  LOG_STR("hint", reply.status == 401 || reply.status == 403
@@ -95,7 +95,7 @@ static void ask(struct http_client *client)
     else if (took > ANSWER_MAX_US)
         log_warn("clock_unknown", LOG_INT("took_us", took), LOG_END);
     else
-        clock_probe_take(theirs, mono + took / 2);
+        clock_probe_take(theirs, asked + took / 2);
     http_reply_free(&reply);
 }
 

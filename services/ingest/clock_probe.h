@@ -17,10 +17,10 @@ int64_t clock_probe_offset_us(void); /* any thread; 0 before the first answer */
 /* The time on Postgres's clock, ours before the first answer. Any thread. */
 int64_t clock_probe_now_us(void);
 
-/* An answer: it was theirs_us there when our monotonic clock said mono_us. */
-void clock_probe_take(int64_t theirs_us, int64_t mono_us);
-/* What is to be added to utc_us, read when the monotonic clock said mono_us. */
-int64_t clock_probe_offset_at(int64_t utc_us, int64_t mono_us);
+/* An answer: it was theirs_us there when our clock_boot_us said boot_us. */
+void clock_probe_take(int64_t theirs_us, int64_t boot_us);
+/* What is to be added to utc_us, read when clock_boot_us said boot_us. */
+int64_t clock_probe_offset_at(int64_t utc_us, int64_t boot_us);
 
 /* The time in a reply of GET /v1/time. */
 bool clock_probe_parse(struct strview body, int64_t *utc_us);

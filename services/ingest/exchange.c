@@ -451,6 +451,11 @@ static void request_drop(struct client *c, size_t len)
     buffer_clear(&c->body);
 }
 
+static const struct http_refusal health_asks = {
+    501, "not_metered",
+    "LiteLLM's /health asks models for money that nobody would be billed for: ask /health/liveliness or "
+    "/health/readiness, or LiteLLM itself"};
+
 void exchange_begin(struct client *c, const struct http_request_head *head, size_t len)
 {
     struct gateway *g = c->gateway;
@@ -459,6 +464,12 @@ void exchange_begin(struct client *c, const struct http_request_head *head, size
                               ? buffer_view(&c->body)
                               : (struct strview){c->in.data + head->bytes, len - head->bytes};
     struct http_refusal why = client_no_memory;
+    if (g->litellm && route_is_unmetered(head->method, head->path)) {
+        meter_add(METER_REFUSED_NOT_METERED, 1);
+        request_drop(c, len);
+        client_answer(c, &health_asks, NULL);
+        return;
+    }
     struct exchange *x = exchange_new(g, c);
     if (x == NULL) {
         request_drop(c, len);

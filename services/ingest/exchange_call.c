@@ -16,10 +16,11 @@ static const struct http_refusal journal_full = {503, "journal_full",
 const struct http_refusal exchange_call_not_on_disk = {
     503, "journal_failed", "calls cannot be recorded now, so none is let through"};
 
-static const struct http_refusal extra_body = {
-    400, "extra_body",
-    "extra_body may not set what the price goes by (model, messages, prompt, input, n, quality, size, "
-    "service_tier, stream, stream_options): set it beside extra_body"};
+static const struct http_refusal price_elsewhere = {
+    400, "price_elsewhere",
+    "what the price goes by (model, messages, prompt, input, n, quality, size, service_tier, stream, "
+    "stream_options) may not stand in extra_body: set it beside extra_body; and model_list, model_id and "
+    "deployment_id are no callers' to set: name the model in model"};
 
 static void tags_count(const struct gateway *g, const struct tag_capture *capture)
 {
@@ -103,9 +104,9 @@ bool exchange_call_open(struct exchange *x, const struct http_request_head *head
         !arena_dup(&x->arena, g->capture->stamp, &x->stamp))
         return false;
     uuid_format(&start.call_id, x->call_id);
-    if (g->litellm && g->capture->extra_body_prices) {
-        meter_add(METER_REFUSED_EXTRA_BODY, 1);
-        *why = extra_body;
+    if (g->litellm && g->capture->price_elsewhere) {
+        meter_add(METER_REFUSED_PRICE, 1);
+        *why = price_elsewhere;
         return false;
     }
     x->request_text = g->capture->text_bytes;

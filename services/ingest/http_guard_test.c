@@ -147,6 +147,11 @@ static const struct bad_case corpus[] = {
     BAD("an encoded number sign", 400,
         "POST /gemini/v1beta/models/g:generateContent%23:countTokens HTTP/1.1\r\nHost: a\r\n\r\n"),
     BAD("an encoded percent sign", 400, "POST /mistral/v1/chat/%2563ompletions HTTP/1.1\r\nHost: a\r\n\r\n"),
+    BAD("an encoded line feed in the path", 400, "POST /chat/completions%0A HTTP/1.1\r\nHost: a\r\n\r\n"),
+    BAD("an encoded carriage return", 400, "GET /chat/completions%0d HTTP/1.1\r\nHost: a\r\n\r\n"),
+    BAD("an encoded tab", 400, "POST /chat%09/completions HTTP/1.1\r\nHost: a\r\n\r\n"),
+    BAD("an encoded unit separator", 400, "POST /chat/completions%1F HTTP/1.1\r\nHost: a\r\n\r\n"),
+    BAD("an encoded DEL", 400, "POST /chat/completions%7f HTTP/1.1\r\nHost: a\r\n\r\n"),
     BAD("an encoded NUL in the path", 400, "POST /chat/completions%00 HTTP/1.1\r\nHost: a\r\n\r\n"),
     BAD("one dot", 400, "POST /v1/./chat/completions HTTP/1.1\r\nHost: a\r\n\r\n"),
     BAD("no version", 400, "GET /\r\nHost: a\r\n\r\n"),
@@ -252,6 +257,7 @@ static void test_every_kind_of_host_and_of_plain_path_passes(void **state)
         "GET / HTTP/1.1\r\nHost: a:\r\n\r\n",
         "GET /key/a%2Fb...c/.well-known/%2e%2e%2e?x=\\..%00 HTTP/1.1\r\nHost: a\r\n\r\n",
         "GET /~a/b:c(d)/100%25/ HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, TE\r\nTE: trailers\r\n\r\n",
+        "GET /a%20b%7e%80%1/%0 HTTP/1.1\r\nHost: a\r\n\r\n",
         "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
     };
     for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {

@@ -15,11 +15,11 @@
     X(REFUSED_HEADER_LIMIT, COUNTER, "spend_ingest_refused_total", "reason", "header_limit", "")             \
     X(REFUSED_BODY_LIMIT, COUNTER, "spend_ingest_refused_total", "reason", "body_limit", "")                 \
     X(REFUSED_SLOW, COUNTER, "spend_ingest_refused_total", "reason", "slow", "")                             \
-    X(REFUSED_WEBSOCKET, COUNTER, "spend_ingest_refused_total", "reason", "not_metered", "")                 \
+    X(REFUSED_NOT_METERED, COUNTER, "spend_ingest_refused_total", "reason", "not_metered", "")               \
     X(REFUSED_JOURNAL, COUNTER, "spend_ingest_refused_total", "reason", "journal_full", "")                  \
     X(REFUSED_DISK, COUNTER, "spend_ingest_refused_total", "reason", "journal_failed", "")                   \
     X(REFUSED_RECORD, COUNTER, "spend_ingest_refused_total", "reason", "record", "")                         \
-    X(REFUSED_EXTRA_BODY, COUNTER, "spend_ingest_refused_total", "reason", "extra_body", "")                 \
+    X(REFUSED_PRICE, COUNTER, "spend_ingest_refused_total", "reason", "price_elsewhere", "")                 \
     X(REFUSED_FOREIGN, COUNTER, "spend_ingest_refused_total", "reason", "foreign", "")                       \
     X(EVENTS_ACCEPTED, COUNTER, "spend_ingest_events_total", "result", "accepted",                           \
       "events of /spend/v1/events by what became of them")                                                   \

@@ -69,6 +69,8 @@ static const struct route_prefix prefixes[] = {
     {SV_INIT("/health/test_connection/"), NULL},
     {SV_INIT("/policies/test-pipeline/"), NULL},
     {SV_INIT("/policy/templates/"), NULL},
+    {SV_INIT("/search_tools/test_connection/"), NULL},
+    {SV_INIT("/utils/test_policies_and_guardrails/"), NULL},
     {SV_INIT("/usage/ai/"), NULL},
     {SV_INIT("/containers/"), NULL},
     {SV_INIT("/interactions/"), NULL},
@@ -231,6 +233,14 @@ struct route route_find(const struct route_table *table, struct strview method, 
     out.is_call = is_listed(table, own, false, &out) || out.is_call;
     out.is_call = is_listed(table, bare(text, before + own.len), false, &out) || out.is_call;
     return out;
+}
+
+bool route_is_unmetered(struct strview method, struct strview path)
+{
+    char text[sizeof "/health/"]; /* what does not fit is another */
+    size_t len = 0;
+    return sv_eq(method, SV_LIT("GET")) && route_normalise(path, text, sizeof text, &len) &&
+           sv_eq((struct strview){text, len}, SV_LIT("/health"));
 }
 
 static size_t decode(struct strview v, bool query, char *out, size_t room)

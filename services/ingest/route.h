@@ -24,6 +24,9 @@ struct route_table {
 
 struct route route_find(const struct route_table *table, struct strview method, struct strview path);
 
+/* LiteLLM's own that asks models for money and is no POST: nobody would be billed for it. */
+bool route_is_unmetered(struct strview method, struct strview path);
+
 /*
  * The model that path or query name where LiteLLM takes it before the body's: the path's of
  * /engines/{model}/.. and /openai/deployments/{model}/.., else the last `model` of the query. Decoded into

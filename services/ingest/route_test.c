@@ -73,6 +73,9 @@ static void test_what_is_a_call_and_what_passes(void **state)
         {"POST", "/search", true, OPERATION_OTHER},
         {"POST", "/search/tool", true, OPERATION_OTHER},
         {"POST", "/search_tools", false, OPERATION_OTHER},
+        {"POST", "/search_tools/test_connection", true, OPERATION_OTHER},
+        {"POST", "/utils/test_policies_and_guardrails", true, OPERATION_OTHER},
+        {"POST", "/utils/token_counter", false, OPERATION_OTHER},
         {"POST", "/vector_stores/v/search", true, OPERATION_OTHER},
         {"POST", "/realtime/client_secrets", true, OPERATION_OTHER},
         {"POST", "/prompts/test", true, OPERATION_OTHER},
@@ -111,6 +114,18 @@ static void test_what_is_a_call_and_what_passes(void **state)
             fail_msg("%s %s: call %d operation %s", rows[i].method, rows[i].path, r.is_call,
                      spend_operation_name(r.operation));
     }
+}
+
+static void test_only_litellms_own_health_is_unmetered(void **state)
+{
+    (void)state;
+    static const char *const paths[] = {"/health", "/health/", "//health", "/%68ealth"};
+    static const char *const others[] = {"/health/liveliness", "/healthz", "/Health", "/v1/health", "/", ""};
+    for (size_t i = 0; i < sizeof paths / sizeof paths[0]; i++)
+        assert_true(route_is_unmetered(SV_LIT("GET"), sv_of(paths[i])));
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
+        assert_false(route_is_unmetered(SV_LIT("GET"), sv_of(others[i])));
+    assert_false(route_is_unmetered(SV_LIT("POST"), SV_LIT("/health")));
 }
 
 /* --upstream-url=http://host/v1: the path that counts is the one that the upstream sees. */
@@ -205,6 +220,7 @@ static void test_a_path_too_long_to_judge_is_recorded(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_only_litellms_own_health_is_unmetered),
         cmocka_unit_test(test_what_is_a_call_and_what_passes),
         cmocka_unit_test(test_the_upstreams_prefix_is_part_of_the_path),
         cmocka_unit_test(test_the_path_tells_the_provider_where_it_can),

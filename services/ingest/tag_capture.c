@@ -258,6 +258,19 @@ static void speech_read(struct body_reader *r, const struct json_value *value)
         r->out->characters.v = text_characters(value);
 }
 
+/* LiteLLM takes the model that it asks from these, while its reply says the one of `model`. */
+static const struct strview model_names[] = {SV_INIT("model_list"), SV_INIT("model_id"),
+                                             SV_INIT("deployment_id")};
+#define MODEL_NAMES (sizeof model_names / sizeof model_names[0])
+
+static bool is_model_name(const struct json_value *key)
+{
+    for (size_t i = 0; i < MODEL_NAMES; i++)
+        if (json_scan_text_is(key, model_names[i]))
+            return true;
+    return false;
+}
+
 /* What LiteLLM's client puts over the request, last of all. */
 static bool extra_body_read(struct json_scan *scan, const struct json_value *value, bool *prices_found)
 {
@@ -303,7 +316,9 @@ static bool member_read(struct body_reader *r, const struct json_value *key, con
         return json_scan_skip(&r->scan, value, NULL);
     }
     if (json_scan_text_is(key, SV_LIT("extra_body")))
-        return extra_body_read(&r->scan, value, &out->extra_body_prices);
+        return extra_body_read(&r->scan, value, &out->price_elsewhere);
+    if (is_model_name(key))
+        out->price_elsewhere = true;
     if (json_scan_text_is(key, SV_LIT("stream_options")))
         return stream_ask_read(&out->ask, &r->scan, value);
     if (r->operation == OPERATION_SPEECH && json_scan_text_is(key, SV_LIT("input")))
@@ -345,6 +360,8 @@ static void metadata_text(struct body_reader *r, struct strview text, enum tag_o
 static void field_read(struct body_reader *r, const struct form_field *field)
 {
     struct tag_capture *out = r->out;
+    for (size_t i = 0; i < MODEL_NAMES; i++)
+        out->price_elsewhere = out->price_elsewhere || sv_eq(field->name, model_names[i]);
     if (sv_eq(field->name, SV_LIT("tags")))
         tag_set_add_list(&out->tags, field->value, TAG_ORIGIN_ROOT);
     else if (sv_eq(field->name, SV_LIT("tags[]")))
@@ -391,7 +408,7 @@ static bool form_read(struct body_reader *r, const struct http_headers *headers,
 }
 
 /* Behind a place too deep for us LiteLLM may still read one; deeper still, nobody can say. */
-static bool may_hide_extra_body(struct strview body)
+static bool may_hide_price(struct strview body)
 {
     struct json_scan scan;
     struct json_value key;
@@ -401,10 +418,12 @@ static bool may_hide_extra_body(struct strview body)
     scan.lax = true;
     if (!json_scan_value(&scan, &value) || value.kind != JSON_KIND_OBJECT)
         return scan.err.code == ERR_FULL;
-    while (json_scan_member(&scan, &key, &value))
+    while (json_scan_member(&scan, &key, &value)) {
+        found = found || is_model_name(&key);
         if (!(json_scan_text_is(&key, SV_LIT("extra_body")) ? extra_body_read(&scan, &value, &found)
                                                             : json_scan_skip(&scan, &value, NULL)))
             break;
+    }
     return found || (scan.failed && scan.err.code == ERR_FULL);
 }
 
@@ -419,7 +438,7 @@ static void body_drop(struct body_reader *r, const struct http_headers *headers,
     out->ask = (struct stream_ask){.has_root = false};
     out->characters.has = false;
     if (r->scan.err.code == ERR_FULL) {
-        out->extra_body_prices = out->extra_body_prices || may_hide_extra_body(body);
+        out->price_elsewhere = out->price_elsewhere || may_hide_price(body);
         tag_refuse(&out->tags);
         if (r->has_user)
             tag_set_add_user(&out->tags, r->user, r->scratch);
@@ -482,7 +501,7 @@ bool tag_capture_read(struct tag_capture *out, const struct capture_source *from
     if (!key_hash(from, sha, scratch, &out->key_hash))
         return false;
     tag_set_init(&out->tags);
-    out->body_unparsed = out->stream = out->extra_body_prices = false;
+    out->body_unparsed = out->stream = out->price_elsewhere = false;
     out->text_bytes = 0;
     out->characters = (struct opt_i64){.has = false};
     out->ask = (struct stream_ask){.has_root = false};

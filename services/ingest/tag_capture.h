@@ -25,9 +25,9 @@ struct tag_capture {
     struct opt_i64 characters; /* that speech is charged by */
     struct strview variant;    /* that an image is charged by; null for all else */
     struct stream_ask ask;
-    /* its extra_body sets what the price goes by, or may, behind a place too deep to read; LiteLLM's client
-     * lays it over the request */
-    bool extra_body_prices;
+    /* What the price goes by is set where it is not looked for, or may be, behind a place too deep to read:
+     * in extra_body, which LiteLLM's client lays over the request, or by what LiteLLM takes a model from. */
+    bool price_elsewhere;
 };
 
 /* What a request is read from. */

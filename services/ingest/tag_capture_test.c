@@ -436,7 +436,7 @@ static void test_only_what_carries_text_is_counted_for_estimates(void **state)
 }
 
 /* Too deep for us, not for LiteLLM: what stands behind is looked at all the same. */
-static void test_nothing_deep_hides_an_extra_body(void **state)
+static void test_nothing_deep_hides_what_sets_the_price(void **state)
 {
     (void)state;
     static char body[4096];
@@ -449,6 +449,7 @@ static void test_nothing_deep_hides_an_extra_body(void **state)
     } rows[] = {{80, "\"extra_body\":{\"model\":\"o3\"}", true},
                 {80, "\"extra_body\":{\"top_k\":1}", false},
                 {80, "\"x\":1", false},
+                {80, "\"deployment_id\":\"o3\"", true},
                 {600, "\"x\":1", true}}; /* nobody can say */
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         memset(open, '[', sizeof open);
@@ -457,38 +458,41 @@ static void test_nothing_deep_hides_an_extra_body(void **state)
         (void)snprintf(body, sizeof body, "{\"model\":\"a\",\"metadata\":{\"d\":%s%s},%s}", open, close,
                        rows[i].behind);
         read_request("", body);
-        assert_true(capture.body_unparsed && capture.extra_body_prices == rows[i].found);
+        assert_true(capture.body_unparsed && capture.price_elsewhere == rows[i].found);
     }
 }
 
-static void test_an_extra_body_that_sets_the_price_is_told(void **state)
+static void test_what_sets_the_price_elsewhere_is_told(void **state)
 {
     (void)state;
     static const char *const prices[] = {
         "{\"model\":\"a\",\"extra_body\":{\"model\":\"b\"}}",
         "{\"extra_body\":{\"x\":{},\"service_tier\":\"priority\"},\"model\":\"a\"}",
         "{\"extra_body\":{\"mod\\u0065l\":\"b\"},\"extra_body\":{},\"model\":\"a\"}",
+        "{\"model\":\"a\",\"model_list\":[{\"model_name\":\"a\"}]}",
+        "{\"model_id\":\"b\",\"model\":\"a\"}",
+        "{\"deployment\\u005fid\":null,\"model\":\"a\"}",
     };
     static const char *const others[] = {
         "{\"model\":\"a\",\"extra_body\":{\"metadata\":{\"model\":\"b\"},\"top_k\":1}}",
         "{\"model\":\"a\",\"extra_body\":[{\"model\":\"b\"}]}",
-        "{\"model\":\"a\",\"metadata\":{\"extra_body\":{\"model\":\"b\"}}}",
+        "{\"model\":\"a\",\"metadata\":{\"extra_body\":{\"model\":\"b\"},\"model_id\":\"b\"}}",
     };
     for (size_t i = 0; i < sizeof prices / sizeof prices[0]; i++) {
         read_request("", prices[i]);
-        assert_true(capture.extra_body_prices && sv_eq(capture.model, SV_LIT("a")));
+        assert_true(capture.price_elsewhere && sv_eq(capture.model, SV_LIT("a")));
     }
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
         read_request("", others[i]);
-        assert_true(!capture.extra_body_prices && sv_eq(capture.model, SV_LIT("a")));
+        assert_true(!capture.price_elsewhere && sv_eq(capture.model, SV_LIT("a")));
     }
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_an_extra_body_that_sets_the_price_is_told),
-        cmocka_unit_test(test_nothing_deep_hides_an_extra_body),
+        cmocka_unit_test(test_what_sets_the_price_elsewhere_is_told),
+        cmocka_unit_test(test_nothing_deep_hides_what_sets_the_price),
         cmocka_unit_test(test_every_place_gives_its_tags_as_a_union),
         cmocka_unit_test(test_a_form_tells_what_a_body_of_json_would),
         cmocka_unit_test(test_an_image_tells_its_variant),

@@ -171,12 +171,23 @@ def test_a_kept_connection_takes_bodies_of_any_size(stack, ingest):
     client.close()
 
 
-def test_an_extra_body_may_not_set_what_the_price_goes_by(stack, ingest):
+def test_nothing_elsewhere_may_set_what_the_price_goes_by(stack, ingest):
     before = len(stack.provider_calls())
-    status, _, body = chat(ingest, "prompt=5 completion=1", extra_body={"model": "gpt-4o-mini"})
-    assert (status, json.loads(body)["error"]["type"]) == (400, "extra_body")
+    for members in ({"extra_body": {"model": "gpt-4o-mini"}}, {"model_list": []}, {"model_id": "o3"}, {"deployment_id": "o3"}):
+        status, _, body = chat(ingest, "prompt=5 completion=1", **members)
+        assert (status, json.loads(body)["error"]["type"]) == (400, "price_elsewhere"), members
     assert len(stack.provider_calls()) == before
     assert chat(ingest, "prompt=5 completion=1", extra_body={"top_k": 5})[0] == 200
+
+
+def test_what_asks_models_without_being_a_call_is_not_passed_on(ingest):
+    refused = 'spend_ingest_refused_total{reason="not_metered"}'
+    before = ingest.metrics()[refused]
+    for path in ("/health", "/health?model=gpt-4o", "/health/"):
+        status, _, body = http("GET", ingest.url + path)
+        assert (status, json.loads(body)["error"]["type"]) == (501, "not_metered"), path
+    assert ingest.metrics()[refused] == before + 3
+    assert http("GET", ingest.url + "/health/liveliness")[0] != 501
 
 
 def strip_ids(body, document):

@@ -12,7 +12,7 @@
 static int64_t read_us(clockid_t id)
 {
     struct timespec t;
-    (void)clock_gettime(id, &t); /* these two clocks cannot fail */
+    (void)clock_gettime(id, &t); /* these clocks cannot fail */
     return (int64_t)t.tv_sec * US_PER_SECOND + t.tv_nsec / 1000;
 }
 
@@ -24,6 +24,11 @@ int64_t clock_now_us(void)
 int64_t clock_mono_us(void)
 {
     return read_us(CLOCK_MONOTONIC);
+}
+
+int64_t clock_boot_us(void)
+{
+    return read_us(CLOCK_BOOTTIME);
 }
 
 int64_t clock_coarse_us(void)

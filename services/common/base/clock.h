@@ -1,5 +1,5 @@
 /*
- * clock: the two clocks, in microseconds. Pure modules never include this: they are given the time.
+ * clock: the clocks, in microseconds. Pure modules never include this: they are given the time.
  */
 #ifndef SPEND_BASE_CLOCK_H
 #define SPEND_BASE_CLOCK_H
@@ -12,7 +12,9 @@
 
 int64_t clock_now_us(void);  /* UTC since 1970 */
 int64_t clock_mono_us(void); /* never goes back; for time-outs and durations */
-/* The same, up to 10 ms behind, at a fifth of the cost: for time-outs of seconds. */
+/* The same, but goes on while the machine sleeps: for what is remembered of another's clock. */
+int64_t clock_boot_us(void);
+/* As clock_mono_us, up to 10 ms behind, at a fifth of the cost: for time-outs of seconds. */
 int64_t clock_coarse_us(void);
 
 /* RFC 3339 in UTC with microseconds: "2026-11-23T07:00:00.000001Z". Returns the length. */

@@ -275,6 +275,8 @@ bool journal_put(struct journal *j, const struct uuid *call_id, struct strview b
                  struct journal_call **out, struct err *err)
 {
     struct journal_record record = {.kind = JOURNAL_FINISHED, .call_id = *call_id, .payload = bytes};
+    if (j->compact_due) /* what pins the older half may go to the newer one */
+        compact(j);
     if (segments_begun(j) * 2 > j->segments_max)
         return err_set(err, ERR_FULL, FATE_RETRY, "journal: its other half is for calls that come through");
     return call_begin(j, &record, segment_record_size(0), out, err);

@@ -777,6 +777,32 @@ static void test_a_call_open_for_long_does_not_pin_the_journal(void **state)
     journal_free(j);
 }
 
+/* Events that Kafka takes at once, beside a call that stays open: whatever the number of segments. */
+static void test_a_call_open_for_long_keeps_no_events_out(void **state)
+{
+    (void)state;
+    static char bytes[60000];
+    static const size_t segments[] = {2, 3, 4, 5, 9};
+    memset(bytes, 'e', sizeof bytes);
+    for (size_t k = 0; k < sizeof segments / sizeof segments[0]; k++) {
+        char name[UUID_TEXT_LEN + 1];
+        struct err err = {0};
+        options.bytes = segments[k] * SEGMENT;
+        struct journal *j = create(name);
+        options.bytes = 8UL * SEGMENT;
+        (void)begin(j, 1, SV_LIT("the slow one"));
+        for (int i = 2; i < 300; i++) {
+            struct journal_call *call = NULL;
+            struct uuid id = id_of(i);
+            if (!journal_put(j, &id, (struct strview){bytes, sizeof bytes}, &call, &err))
+                fail_msg("%zu segments, event %d: %s", segments[k], i, err.text);
+            journal_delivered(call);
+        }
+        assert_int_equal(journal_oldest(j)->seq, 1);
+        journal_free(j);
+    }
+}
+
 static void test_a_full_journal_refuses_but_finishes_all_it_has_opened(void **state)
 {
     (void)state;
@@ -852,6 +878,7 @@ int main(void)
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_a_call_open_for_long_does_not_pin_the_journal, set_up,
                                         tear_down),
+        cmocka_unit_test_setup_teardown(test_a_call_open_for_long_keeps_no_events_out, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_full_journal_refuses_but_finishes_all_it_has_opened, set_up,
                                         tear_down),
     };
