@@ -1,0 +1,199 @@
+-- Budgets. What a budget is about (scope, value, measure, window) is its revision: another one begins anew, limit, mode
+-- and thresholds can change without. Spend and holds live in a row keyed by its window, so a reset is a row more:
+-- nothing is ever set back. Nothing here rounds: amounts are added, that is all.
+
+CREATE TABLE budget (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    budget_id text NOT NULL UNIQUE,
+    revision int NOT NULL,            -- in force
+    limit_nanos bigint CHECK (limit_nanos >= 0),  -- null: none; 0: nothing passes
+    hard boolean NOT NULL,            -- false: shadow, it only counts and says
+    thresholds int[] NOT NULL,        -- percent of the limit, ascending
+    created_at timestamptz NOT NULL,
+    changed_at timestamptz NOT NULL,
+    config_version bigint NOT NULL
+);
+CREATE INDEX budget_config ON budget (config_version);
+
+CREATE TABLE budget_revision (
+    budget bigint NOT NULL REFERENCES budget,
+    revision int NOT NULL,            -- 1, 2, 3 ..
+    effective_from timestamptz NOT NULL,  -- calls admitted from then on count, up to the next revision's
+    effective_to timestamptz NOT NULL DEFAULT 'infinity',
+    scope text NOT NULL,              -- enum scope_kind
+    value text,                       -- null: each
+    each text,                        -- of tags: the key of those that count; of any other scope: its name
+    measure text NOT NULL CHECK (measure IN ('raw', 'billed')),
+    window_kind text NOT NULL CHECK (window_kind IN ('lifetime', 'calendar', 'interval')),
+    period text CHECK (period IN ('hour', 'day', 'week', 'month', 'quarter', 'year')),
+    seconds bigint CHECK (seconds > 0),
+    tz text NOT NULL DEFAULT 'UTC',   -- of calendar; of all others what the reader sees
+    anchor timestamptz NOT NULL,      -- of interval; what leaves it out: the day it was made
+    value_count bigint NOT NULL DEFAULT 0,  -- rows of budget_value
+    PRIMARY KEY (budget, revision),
+    CHECK ((value IS NULL) <> (each IS NULL)),
+    CHECK ((window_kind = 'calendar') = (period IS NOT NULL) AND (window_kind = 'interval') = (seconds IS NOT NULL))
+);
+
+-- One row a window: [window_start, window_end). lifetime ends at infinity. The end changes once at most: a manual reset.
+CREATE TABLE budget_window (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    budget bigint NOT NULL,
+    revision int NOT NULL,
+    value text NOT NULL,              -- of `each`: which one, or ~other; else the budget's
+    window_start timestamptz NOT NULL,
+    window_end timestamptz NOT NULL,
+    spent_nanos bigint NOT NULL DEFAULT 0,
+    held_nanos bigint NOT NULL DEFAULT 0,
+    ungated_nanos bigint NOT NULL DEFAULT 0,  -- of spent: what no hold stood for
+    away_nanos bigint NOT NULL DEFAULT 0,     -- of spent: what was let through while the ledger was away
+    version bigint NOT NULL DEFAULT 0,
+    last_matched_at timestamptz,
+    UNIQUE (budget, revision, value, window_start)
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
+    autovacuum_vacuum_cost_delay = 0);
+
+-- Every value that a revision has seen, and its newest window.
+CREATE TABLE budget_value (
+    budget bigint NOT NULL,
+    revision int NOT NULL,
+    value text NOT NULL,
+    newest bigint NOT NULL,           -- budget_window.id
+    roll_at timestamptz NOT NULL,     -- when the next window is opened although nothing happens; infinity: never
+    PRIMARY KEY (budget, revision, value)
+);
+CREATE INDEX budget_value_roll ON budget_value (roll_at) WHERE roll_at < 'infinity';
+
+-- One row a window after the first, whoever opened it: what it took the place of, and why.
+CREATE TABLE budget_reset (
+    budget bigint NOT NULL,
+    revision int NOT NULL,
+    value text NOT NULL,
+    at timestamptz NOT NULL,          -- where the new window begins
+    closed bigint NOT NULL,           -- budget_window.id of the one before it
+    opened bigint NOT NULL,           -- .. and its own
+    actor text NOT NULL,              -- clock, or who asked for it
+    reason text NOT NULL,
+    recorded_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (budget, revision, value, at)
+);
+
+-- The window that `at` lies in: its start is the greatest boundary <= at, its end the next one. Of a calendar these are
+-- the local times 00:00 (or :00) of the periods around; a local time that does not exist is the instant of the change,
+-- one that comes twice is the second (both as Postgres reads them), so boundaries are compared as instants.
+CREATE FUNCTION window_bounds(window_kind text, period text, seconds bigint, tz text, anchor timestamptz, at timestamptz,
+    OUT window_start timestamptz, OUT window_end timestamptz) LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    step interval;
+    local timestamp;
+    n numeric;
+BEGIN
+    IF window_kind = 'lifetime' THEN
+        window_start := anchor;
+        window_end := 'infinity';
+    ELSIF window_kind = 'interval' THEN
+        n := floor((extract(epoch FROM at) - extract(epoch FROM anchor)) / seconds);
+        window_start := anchor + (n * seconds)::float8 * interval '1 second';  -- exact: micros below 2^53
+        window_end := window_start + seconds * interval '1 second';
+    ELSE
+        step := CASE period WHEN 'quarter' THEN interval '3 months' ELSE ('1 ' || period)::interval END;
+        local := date_trunc(period, at AT TIME ZONE tz);
+        SELECT max(b) FILTER (WHERE b <= at), min(b) FILTER (WHERE b > at) INTO window_start, window_end
+        FROM (SELECT (local + k * step) AT TIME ZONE tz AS b FROM generate_series(-2, 3) AS k) AS x;
+    END IF;
+END $$;
+
+-- The window of a value that `at` lies in, opened when it is not there. More values than `most`: ~other. Its own
+-- transaction, before the one that charges it: the lock on the revision keeps two from opening one, or two that overlap.
+CREATE FUNCTION window_open(budget bigint, revision int, wanted text, at timestamptz, most bigint, OUT id bigint,
+    OUT value text, OUT window_start timestamptz, OUT window_end timestamptz) LANGUAGE plpgsql
+SET search_path = spend, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    r budget_revision;
+    before budget_window;
+    after budget_window;
+    is_new boolean;
+BEGIN
+    value := wanted;
+    SELECT w.id, w.window_start, w.window_end INTO id, window_start, window_end FROM budget_window AS w
+    WHERE w.budget = window_open.budget AND w.revision = window_open.revision AND w.value = wanted
+        AND w.window_start <= at ORDER BY w.window_start DESC LIMIT 1;
+    IF id IS NOT NULL AND window_open.window_end > at THEN
+        RETURN;
+    END IF;
+    SELECT * INTO STRICT r FROM budget_revision AS b
+    WHERE b.budget = window_open.budget AND b.revision = window_open.revision FOR UPDATE;
+    is_new := NOT EXISTS (SELECT FROM budget_value AS v WHERE v.budget = r.budget AND v.revision = r.revision
+        AND v.value = wanted);
+    IF is_new AND r.value_count >= most THEN
+        value := '~other';
+        is_new := NOT EXISTS (SELECT FROM budget_value AS v WHERE v.budget = r.budget AND v.revision = r.revision
+            AND v.value = '~other');
+    END IF;
+    SELECT * INTO before FROM budget_window AS w WHERE w.budget = r.budget AND w.revision = r.revision
+        AND w.value = window_open.value AND w.window_start <= at ORDER BY w.window_start DESC LIMIT 1;
+    IF before.window_end > at THEN  -- somebody was first
+        id := before.id;
+        window_start := before.window_start;
+        window_end := before.window_end;
+        RETURN;
+    END IF;
+    SELECT * INTO after FROM budget_window AS w WHERE w.budget = r.budget AND w.revision = r.revision
+        AND w.value = window_open.value AND w.window_start > at ORDER BY w.window_start LIMIT 1;
+    SELECT b.window_start, b.window_end INTO window_start, window_end
+    FROM window_bounds(r.window_kind, r.period, r.seconds, r.tz, r.anchor, at) AS b;
+    window_start := greatest(window_start, before.window_end);
+    window_end := least(window_end, after.window_start);
+    INSERT INTO budget_window AS w (budget, revision, value, window_start, window_end)
+    VALUES (r.budget, r.revision, window_open.value, window_open.window_start, window_open.window_end)
+    RETURNING w.id INTO id;
+    IF is_new THEN
+        UPDATE budget_revision AS b SET value_count = b.value_count + 1
+        WHERE b.budget = r.budget AND b.revision = r.revision;
+    END IF;
+    INSERT INTO budget_value AS v (budget, revision, value, newest, roll_at)
+    VALUES (r.budget, r.revision, window_open.value, window_open.id, window_open.window_end)
+    ON CONFLICT (budget, revision, value) DO UPDATE SET newest = excluded.newest, roll_at = excluded.roll_at
+    WHERE after.id IS NULL;
+    -- what is opened late may be older than one that is there
+    INSERT INTO budget_reset (budget, revision, value, at, closed, opened, actor, reason)
+    SELECT r.budget, r.revision, window_open.value, x.at, x.closed, x.opened, 'clock', 'its window ended'
+    FROM (VALUES (window_open.window_start, before.id, window_open.id), (after.window_start, window_open.id, after.id))
+        AS x (at, closed, opened)
+    WHERE x.closed IS NOT NULL AND x.opened IS NOT NULL
+    ON CONFLICT ON CONSTRAINT budget_reset_pkey DO UPDATE SET closed = excluded.closed;
+END $$;
+
+-- Opens the windows that are due although nothing happens, oldest first, so a reset shows on an idle budget: of every
+-- value of a revision in force, but of `each` only while there is something to be reset. Returns the windows opened.
+CREATE FUNCTION window_roll(most int) RETURNS SETOF bigint LANGUAGE plpgsql SET search_path = spend, pg_temp AS $$
+DECLARE
+    v record;
+BEGIN
+    FOR v IN
+        SELECT x.budget, x.revision, x.value, x.roll_at, r.value IS NULL AND w.spent_nanos = 0 AND w.held_nanos = 0 AS idle,
+            r.effective_to <= x.roll_at AS over
+        FROM budget_value AS x
+        JOIN budget_revision AS r ON r.budget = x.budget AND r.revision = x.revision
+        JOIN budget_window AS w ON w.id = x.newest
+        WHERE x.roll_at <= clock_timestamp() ORDER BY x.roll_at LIMIT most
+    LOOP
+        IF v.idle OR v.over THEN
+            UPDATE budget_value AS x SET roll_at = 'infinity'
+            WHERE x.budget = v.budget AND x.revision = v.revision AND x.value = v.value AND x.roll_at = v.roll_at;
+        ELSE
+            RETURN QUERY SELECT o.id FROM window_open(v.budget, v.revision, v.value, v.roll_at, 9223372036854775807) AS o;
+        END IF;
+    END LOOP;
+END $$;
+
+-- Windows whose state is to be published: their rows' state when they are read, which is never older.
+ALTER TABLE outbox ADD COLUMN windows bigint[];
+ALTER TABLE outbox ALTER windows SET STORAGE EXTERNAL;
+ALTER TABLE outbox DROP CONSTRAINT outbox_check;
+ALTER TABLE outbox ADD CONSTRAINT outbox_check CHECK (num_nonnulls(accounts, topic, windows) >= 1
+    AND num_nonnulls(topic, windows) <= 1 AND num_nonnulls(topic, accounts) <= 1);
+
+-- What a call was charged to: of budgets that measure raw, and of those that measure billed amounts.
+ALTER TABLE call ADD COLUMN windows_raw bigint[] NOT NULL DEFAULT '{}', ADD COLUMN windows_billed bigint[] NOT NULL DEFAULT '{}';
