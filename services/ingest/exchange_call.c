@@ -20,7 +20,7 @@ static const struct http_refusal price_elsewhere = {
     400, "price_elsewhere",
     "what the price goes by (model, messages, prompt, input, n, quality, size, service_tier, stream, "
     "stream_options) may not stand in extra_body: set it beside extra_body; and model_list, model_id and "
-    "deployment_id are no callers' to set: name the model in model"};
+    "deployment_id are no callers' to set: name the model in model; fallbacks only without stream"};
 
 static void tags_count(const struct gateway *g, const struct tag_capture *capture)
 {

@@ -26,6 +26,8 @@ struct body_reader {
     struct strview size;
     struct strview logs; /* the caller's own logs metadata in `metadata` */
     struct strview litellm_logs;
+    bool named_for_stream; /* the model is named where a stream's reply does not tell .. */
+    bool may_stream;       /* .. and it may be one */
 };
 
 /* Where the first control character of a well-formed text stands; its length without one. */
@@ -258,16 +260,35 @@ static void speech_read(struct body_reader *r, const struct json_value *value)
         r->out->characters.v = text_characters(value);
 }
 
-/* LiteLLM takes the model that it asks from these, while its reply says the one of `model`. */
-static const struct strview model_names[] = {SV_INIT("model_list"), SV_INIT("model_id"),
-                                             SV_INIT("deployment_id")};
-#define MODEL_NAMES (sizeof model_names / sizeof model_names[0])
+/* LiteLLM takes the model that it asks from these, while its reply says the one of `model`; from those behind
+ * them only a stream's reply does. */
+static const struct strview model_names[] = {
+    SV_INIT("model_list"),
+    SV_INIT("model_id"),
+    SV_INIT("deployment_id"),
+    SV_INIT("fallbacks"),
+    SV_INIT("context_window_fallbacks"),
+    SV_INIT("content_policy_fallbacks"),
+    SV_INIT("router_settings_override"),
+    SV_INIT("mock_testing_fallbacks"),
+    SV_INIT("mock_testing_context_fallbacks"),
+    SV_INIT("mock_testing_content_policy_fallbacks"),
+};
+#define MODEL_NAMES  (sizeof model_names / sizeof model_names[0])
+#define MODEL_ALWAYS 3
 
-static bool is_model_name(const struct json_value *key)
+static void model_name_note(struct body_reader *r, size_t name)
 {
-    for (size_t i = 0; i < MODEL_NAMES; i++)
+    *(name < MODEL_ALWAYS ? &r->out->price_elsewhere : &r->named_for_stream) = true;
+}
+
+static bool is_model_name(const struct json_value *key, size_t *name)
+{
+    for (size_t i = 0; i < MODEL_NAMES; i++) {
+        *name = i;
         if (json_scan_text_is(key, model_names[i]))
             return true;
+    }
     return false;
 }
 
@@ -295,6 +316,7 @@ static bool extra_body_read(struct json_scan *scan, const struct json_value *val
 static bool member_read(struct body_reader *r, const struct json_value *key, const struct json_value *value)
 {
     struct tag_capture *out = r->out;
+    size_t name;
     if (json_scan_text_is(key, SV_LIT("tags")))
         return tags_read(r, value, TAG_ORIGIN_ROOT);
     if (json_scan_text_is(key, SV_LIT("metadata")))
@@ -313,12 +335,13 @@ static bool member_read(struct body_reader *r, const struct json_value *key, con
         return scalar_text(r, value, &r->size);
     if (json_scan_text_is(key, SV_LIT("stream"))) {
         out->stream = value->kind == JSON_KIND_TRUE;
+        r->may_stream |= value->kind != JSON_KIND_FALSE && value->kind != JSON_KIND_NULL;
         return json_scan_skip(&r->scan, value, NULL);
     }
     if (json_scan_text_is(key, SV_LIT("extra_body")))
         return extra_body_read(&r->scan, value, &out->price_elsewhere);
-    if (is_model_name(key))
-        out->price_elsewhere = true;
+    if (is_model_name(key, &name))
+        model_name_note(r, name);
     if (json_scan_text_is(key, SV_LIT("stream_options")))
         return stream_ask_read(&out->ask, &r->scan, value);
     if (r->operation == OPERATION_SPEECH && json_scan_text_is(key, SV_LIT("input")))
@@ -361,7 +384,8 @@ static void field_read(struct body_reader *r, const struct form_field *field)
 {
     struct tag_capture *out = r->out;
     for (size_t i = 0; i < MODEL_NAMES; i++)
-        out->price_elsewhere = out->price_elsewhere || sv_eq(field->name, model_names[i]);
+        if (sv_eq(field->name, model_names[i]))
+            model_name_note(r, i);
     if (sv_eq(field->name, SV_LIT("tags")))
         tag_set_add_list(&out->tags, field->value, TAG_ORIGIN_ROOT);
     else if (sv_eq(field->name, SV_LIT("tags[]")))
@@ -372,9 +396,10 @@ static void field_read(struct body_reader *r, const struct form_field *field)
         metadata_text(r, field->value, TAG_ORIGIN_LITELLM_METADATA);
     else if (sv_eq(field->name, SV_LIT("model")))
         out->model = field->value;
-    else if (sv_eq(field->name, SV_LIT("stream")))
+    else if (sv_eq(field->name, SV_LIT("stream"))) {
         out->stream = sv_eq_nocase(field->value, SV_LIT("true"));
-    else if (sv_eq(field->name, SV_LIT("quality")))
+        r->may_stream = true;
+    } else if (sv_eq(field->name, SV_LIT("quality")))
         r->quality = field->value;
     else if (sv_eq(field->name, SV_LIT("size")))
         r->size = field->value;
@@ -414,12 +439,13 @@ static bool may_hide_price(struct strview body)
     struct json_value key;
     struct json_value value;
     bool found = false;
+    size_t name;
     json_scan_init(&scan, body, LIMIT_REPLY_JSON_DEPTH);
     scan.lax = true;
     if (!json_scan_value(&scan, &value) || value.kind != JSON_KIND_OBJECT)
         return scan.err.code == ERR_FULL;
     while (json_scan_member(&scan, &key, &value)) {
-        found = found || is_model_name(&key);
+        found = found || is_model_name(&key, &name);
         if (!(json_scan_text_is(&key, SV_LIT("extra_body")) ? extra_body_read(&scan, &value, &found)
                                                             : json_scan_skip(&scan, &value, NULL)))
             break;
@@ -522,6 +548,7 @@ bool tag_capture_read(struct tag_capture *out, const struct capture_source *from
         body_drop(&r, headers, body);
         out->text_bytes = body.len;
     }
+    out->price_elsewhere |= r.named_for_stream && r.may_stream;
     out->model = tag_capture_text(out->model);
     return model_named(out, from, scratch);
 }

@@ -471,11 +471,16 @@ static void test_what_sets_the_price_elsewhere_is_told(void **state)
         "{\"extra_body\":{\"mod\\u0065l\":\"b\"},\"extra_body\":{},\"model\":\"a\"}",
         "{\"model\":\"a\",\"model_list\":[{\"model_name\":\"a\"}]}",
         "{\"model_id\":\"b\",\"model\":\"a\"}",
+        "{\"model\":\"a\",\"fallbacks\":[\"b\"],\"stream\":true}",
+        "{\"stream\":1,\"model\":\"a\",\"mock_testing_fallbacks\":true}",
+        "{\"stream\":true,\"stream\":false,\"model\":\"a\",\"router_settings_override\":{}}",
         "{\"deployment\\u005fid\":null,\"model\":\"a\"}",
     };
     static const char *const others[] = {
         "{\"model\":\"a\",\"extra_body\":{\"metadata\":{\"model\":\"b\"},\"top_k\":1}}",
         "{\"model\":\"a\",\"extra_body\":[{\"model\":\"b\"}]}",
+        "{\"model\":\"a\",\"fallbacks\":[\"b\"]}",
+        "{\"model\":\"a\",\"fallbacks\":[\"b\"],\"stream\":false,\"context_window_fallbacks\":[]}",
         "{\"model\":\"a\",\"metadata\":{\"extra_body\":{\"model\":\"b\"},\"model_id\":\"b\"}}",
     };
     for (size_t i = 0; i < sizeof prices / sizeof prices[0]; i++) {

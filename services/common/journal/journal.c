@@ -210,6 +210,9 @@ static void stop_note(const struct journal *j, bool closed)
     assert(!closed || j->undelivered == 0);
     for (const struct segment *s = j->oldest; ok && !closed && s != NULL; s = s->newer)
         ok = segment_sync(s, &err);
+    if (ok && !closed && fsync(j->dir_fd) != 0) /* the names, too: a spare's is new */
+        ok = err_set(&err, ERR_IO, FATE_RETRY, "journal: cannot write its directory to disk: %s",
+                     strerror(errno));
     if (!ok || !journal_lock_note(j->lock_fd, closed ? JOURNAL_CLOSED : JOURNAL_SYNCED, j->next_seq, &err))
         log_warn("journal_stop_not_noted", LOG_STR("instance", j->name), LOG_ERR(&err), LOG_END);
 }

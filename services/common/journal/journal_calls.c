@@ -148,7 +148,8 @@ void journal_segments_release(struct journal *j)
         struct segment *s = j->oldest;
         j->oldest = s->newer;
         j->segments--;
-        if (j->sync == NULL && j->spare == NULL && segment_spare(j->dir_fd, s)) {
+        if (j->sync == NULL && j->spare == NULL && s->size == j->segment_bytes &&
+            j->segments < j->segments_max && segment_spare(j->dir_fd, s)) {
             j->spare = s;
             continue;
         }
@@ -163,16 +164,18 @@ void journal_segments_release(struct journal *j)
 static void compact(struct journal *j)
 {
     j->compact_due = false;
-    if (j->segments * 2 < j->segments_max || j->oldest == j->active)
+    if (j->lost || j->segments * 2 < j->segments_max || j->oldest == j->active)
         return;
     struct segment *s = j->oldest;
     size_t bytes = 0;
+    size_t live = s->live;
     struct journal_record record;
-    for (const struct journal_call *call = j->first; call != NULL; call = call->newer) {
+    for (const struct journal_call *call = j->first; live > 0; call = call->newer) {
         if (call->segment != s)
             continue;
         journal_read(call, &record);
         bytes += segment_record_size(record.payload.len);
+        live--;
     }
     struct err ignored;
     if (bytes > s->size / 4 || !room_make(j, bytes, false, &ignored))
@@ -275,7 +278,8 @@ bool journal_put(struct journal *j, const struct uuid *call_id, struct strview b
                  struct journal_call **out, struct err *err)
 {
     struct journal_record record = {.kind = JOURNAL_FINISHED, .call_id = *call_id, .payload = bytes};
-    if (j->compact_due) /* what pins the older half may go to the newer one */
+    /* what pins the older half may go to the newer one; it was too much perhaps when it was tried last */
+    if (j->compact_due || segments_begun(j) * 2 > j->segments_max)
         compact(j);
     if (segments_begun(j) * 2 > j->segments_max)
         return err_set(err, ERR_FULL, FATE_RETRY, "journal: its other half is for calls that come through");

@@ -154,8 +154,10 @@ static void header_read(struct segment *s, const struct uuid *instance)
     memcpy(&h, s->map, sizeof h);
     if (h.crc == 0 && is_zero(s->map + sizeof h, s->size - sizeof h)) /* a kill may have come in between */
         return;
-    s->damaged = memcmp(h.magic, SEGMENT_MAGIC, sizeof h.magic) != 0 || h.crc != header_crc(&h) ||
-                 h.number != s->number || uuid_cmp(&h.instance, instance) != 0 || h.size != s->size;
+    bool ours = memcmp(h.magic, SEGMENT_MAGIC, sizeof h.magic) == 0 && h.crc == header_crc(&h) &&
+                uuid_cmp(&h.instance, instance) == 0;
+    s->damaged = !ours || h.number != s->number || h.size != s->size;
+    s->stale = ours && h.number < s->number; /* power went behind its new name, and before the zeros */
     s->salt = h.salt;
     s->boot = s->damaged ? 0 : h.boot;
     s->next_seq = s->damaged ? 0 : h.next_seq;
@@ -230,6 +232,16 @@ static bool is_whole(const struct segment *s)
     return fstat(s->fd, &st) == 0 && (size_t)st.st_size >= s->size;
 }
 
+/* It stands there, whole, under the spare's name. */
+static bool is_spare(int dir_fd, const struct segment *s)
+{
+    struct stat ours;
+    struct stat there;
+    return is_whole(s) && fstat(s->fd, &ours) == 0 &&
+           fstatat(dir_fd, SEGMENT_SPARE_NAME, &there, AT_SYMLINK_NOFOLLOW) == 0 &&
+           ours.st_dev == there.st_dev && ours.st_ino == there.st_ino;
+}
+
 void segment_spare_wipe(struct segment *s, size_t bytes)
 {
     size_t len = s->size - s->ready < bytes ? s->size - s->ready : bytes;
@@ -244,7 +256,8 @@ bool segment_spare_use(int dir_fd, struct segment *s, uint64_t number)
     char name[SEGMENT_NAME_ROOM];
     segment_name(number, name);
     segment_spare_wipe(s, s->size);
-    if (s->ready < s->size || renameat2(dir_fd, SEGMENT_SPARE_NAME, dir_fd, name, RENAME_NOREPLACE) != 0)
+    if (s->ready < s->size || !is_spare(dir_fd, s) ||
+        renameat2(dir_fd, SEGMENT_SPARE_NAME, dir_fd, name, RENAME_NOREPLACE) != 0)
         return false;
     s->number = number;
     return true;
@@ -360,6 +373,8 @@ bool segment_next(const struct segment *s, size_t *at, size_t *offset, struct jo
     size_t start = *at == 0 ? SEGMENT_HEADER_BYTES : *at;
     size_t torn = 0;
     size_t step = 8;
+    if (s->stale)
+        start = s->size;
     for (size_t here = start; here < s->size && s->size - here >= SEGMENT_RECORD_BYTES; here += step) {
         step = step_over(s, here);
         if (is_record(s, here)) {

@@ -37,6 +37,7 @@ struct segment {
     uint32_t salt;
     size_t live;  /* calls whose newest record stands here */
     bool damaged; /* its header does not check: only its records do, each by itself, if the salt is right */
+    bool stale;   /* damaged, for the disk has what it was before it was wiped: no record of it is read */
     uint64_t boot;
     uint64_t next_seq; /* when it was begun */
     struct segment *newer;

@@ -804,6 +804,105 @@ static void test_a_call_open_for_long_keeps_no_events_out(void **state)
     }
 }
 
+/* So many were open when half was full that nothing was moved; now it can be. */
+static void test_what_was_too_much_to_move_is_moved_later(void **state)
+{
+    (void)state;
+    char name[UUID_TEXT_LEN + 1];
+    static char head[4000];
+    static char bytes[60000];
+    struct journal_call *open[200];
+    struct err err = {0};
+    struct journal_call *call = NULL;
+    struct journal *j = create(name);
+    memset(head, 'h', sizeof head);
+    for (int i = 0; i < 200; i++)
+        open[i] = begin(j, i, (struct strview){head, sizeof head});
+    struct uuid id = id_of(1000);
+    while (journal_put(j, &id, (struct strview){bytes, sizeof bytes}, &call, &err))
+        journal_delivered(call);
+    assert_int_equal(err.code, ERR_FULL);
+    for (int i = 1; i < 200; i++) {
+        finish(open[i], SV_LIT("over"));
+        journal_delivered(open[i]);
+    }
+    int refused = 0;
+    for (int i = 0; i < 300; i++) {
+        if (journal_put(j, &id, (struct strview){bytes, sizeof bytes}, &call, &err))
+            journal_delivered(call);
+        else
+            refused++;
+    }
+    assert_true(refused <= 1);
+    assert_int_equal(journal_oldest(j)->seq, 1);
+    journal_free(j);
+}
+
+/* What is on disk where the next start looks is all there is of them. */
+static void test_nothing_is_moved_into_a_journal_that_is_gone(void **state)
+{
+    (void)state;
+    char name[UUID_TEXT_LEN + 1];
+    char path[256];
+    static char bytes[60000];
+    struct err err = {0};
+    struct journal_call *call = NULL;
+    struct journal_found found;
+    options.bytes = 4UL * SEGMENT;
+    struct journal *j = create(name);
+    options.bytes = 8UL * SEGMENT;
+    (void)begin(j, 1, SV_LIT("the slow one"));
+    struct uuid id = id_of(2);
+    (void)snprintf(path, sizeof path, "%s/%s/%016d.seg", home, name, 2);
+    for (;;) {
+        assert_true(journal_put(j, &id, (struct strview){bytes, sizeof bytes}, &call, &err));
+        if (call->segment->number == 2)
+            break;
+        journal_delivered(call);
+    }
+    assert_int_equal(unlink(path), 0);
+    assert_false(journal_is_there(j, &err));
+    for (int i = 0; i < 3; i++)
+        assert_false(journal_put(j, &id, (struct strview){bytes, sizeof bytes}, &call, &err));
+    journal_free(j);
+    j = reopen(name, false, &found);
+    assert_int_equal(found.open, 1);
+    assert_true(found.cut);
+    journal_free(j);
+}
+
+static void test_a_spare_segment_has_the_size_and_stays_within_the_bytes(void **state)
+{
+    (void)state;
+    char name[UUID_TEXT_LEN + 1];
+    char dir[128];
+    static char head[4000];
+    struct journal_found found;
+    struct stat st;
+    char path[256];
+    struct journal *j = create(name);
+    (void)snprintf(dir, sizeof dir, "%s/%s", home, name);
+    memset(head, 'h', sizeof head);
+    (void)begin(j, 1, SV_LIT("one"));
+    journal_free(j);
+    options.segment_bytes = SEGMENT / 2;
+    options.bytes = 4UL * SEGMENT / 2;
+    j = reopen(name, true, &found);
+    finish(journal_oldest(j), SV_LIT("over"));
+    journal_delivered(journal_oldest(j));
+    for (int i = 2; i < 400; i++) {
+        struct journal_call *call = begin(j, i, (struct strview){head, sizeof head});
+        finish(call, (struct strview){head, sizeof head});
+        journal_delivered(call);
+        (void)snprintf(path, sizeof path, "%s/" SEGMENT_SPARE_NAME, dir);
+        assert_true(stat(path, &st) != 0 || st.st_size == SEGMENT / 2);
+        assert_true(files_in(dir, "s") <= 4);
+    }
+    journal_free(j);
+    options.segment_bytes = SEGMENT;
+    options.bytes = 8UL * SEGMENT;
+}
+
 static void test_a_full_journal_refuses_but_finishes_all_it_has_opened(void **state)
 {
     (void)state;
@@ -880,6 +979,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_call_open_for_long_does_not_pin_the_journal, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_a_call_open_for_long_keeps_no_events_out, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_what_was_too_much_to_move_is_moved_later, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_nothing_is_moved_into_a_journal_that_is_gone, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_spare_segment_has_the_size_and_stays_within_the_bytes, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(test_a_full_journal_refuses_but_finishes_all_it_has_opened, set_up,
                                         tear_down),
     };
