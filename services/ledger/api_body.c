@@ -89,6 +89,24 @@ static bool read_texts(struct api_request *r, const char *name, struct json_scan
     return true;
 }
 
+static bool read_integers(struct api_request *r, const char *name, struct json_scan *scan,
+                          const struct json_value *json, struct api_value *out)
+{
+    if (json->kind != JSON_KIND_ARRAY)
+        return refuse_field(r, name, "an array of integers");
+    out->integers = arena_alloc(r->arena, LIMIT_TAGS * sizeof *out->integers);
+    if (out->integers == NULL)
+        return refuse_field(r, name, "shorter");
+    struct json_value item;
+    while (json_scan_item(scan, &item)) {
+        if (out->integer_count == LIMIT_TAGS)
+            return refuse_field(r, name, "at most 64 integers");
+        if (item.kind != JSON_KIND_NUMBER || !json_scan_i64(&item, &out->integers[out->integer_count++]))
+            return refuse_field(r, name, "an array of integers");
+    }
+    return true;
+}
+
 static bool read_value(struct api_request *r, const struct api_field *field, struct json_scan *scan,
                        const struct json_value *json, struct api_value *out)
 {
@@ -104,6 +122,11 @@ static bool read_value(struct api_request *r, const struct api_field *field, str
         return read_time(r, field->name, json, &out->number);
     case API_FIELD_TEXTS:
         return read_texts(r, field->name, scan, json, out);
+    case API_FIELD_INTEGER:
+        return (json->kind == JSON_KIND_NUMBER && json_scan_i64(json, &out->number)) ||
+               refuse_field(r, field->name, "an integer");
+    case API_FIELD_INTEGERS:
+        return read_integers(r, field->name, scan, json, out);
     case API_FIELD_OBJECT:
         if (json->kind != JSON_KIND_OBJECT)
             return refuse_field(r, field->name, "an object");

@@ -17,7 +17,9 @@ enum api_field_type {
     API_FIELD_MARKUP, /* "1.30", or a JSON integer */
     API_FIELD_TIME,   /* RFC 3339 */
     API_FIELD_TEXTS,  /* an array of strings */
-    API_FIELD_OBJECT, /* an object, kept as text: read it with a table of its own */
+    API_FIELD_INTEGER,
+    API_FIELD_INTEGERS, /* an array of them */
+    API_FIELD_OBJECT,   /* an object, kept as text: read it with a table of its own */
 };
 
 enum api_field_need { API_FIELD_OPTIONAL, API_FIELD_REQUIRED };
@@ -32,9 +34,11 @@ struct api_value {
     bool given;            /* it stands in the body */
     bool present;          /* and is not null */
     struct strview text;   /* TEXT, ID, OBJECT */
-    int64_t number;        /* MONEY in nanos, MARKUP in ppm, TIME in micros */
+    int64_t number;        /* MONEY in nanos, MARKUP in ppm, TIME in micros, INTEGER */
     struct strview *texts; /* TEXTS */
     size_t text_count;
+    int64_t *integers; /* INTEGERS */
+    size_t integer_count;
 };
 
 /* values[i] belongs to fields[i]. `of` says what the object is ("an account") in a refusal. An empty body is

@@ -1,5 +1,6 @@
 #include "api_route.h"
 
+#include "api_budget.h"
 #include "api_call.h"
 #include "api_credit.h"
 #include "api_dead_letter.h"
@@ -36,6 +37,12 @@ const struct api_route api_routes[] = {
     ROUTE(GET, "/v1/tasks/{}/bill", api_task_bill),
     FACTS("/v1/conversations", REGISTRY_CONVERSATION),
     FACTS("/v1/models", REGISTRY_MODEL),
+    ROUTE(GET, "/v1/budgets", api_budget_list),
+    ROUTE(GET, "/v1/budgets/{}", api_budget_get),
+    ROUTE(PUT, "/v1/budgets/{}", api_budget_put),
+    ROUTE(GET, "/v1/budgets/{}/values", api_budget_values),
+    ROUTE(GET, "/v1/budgets/{}/resets", api_budget_resets),
+    ROUTE(POST, "/v1/budgets/{}/reset", api_budget_reset),
     ROUTE(GET, "/v1/prices", api_prices_list),
     {.method = API_POST,
      .pattern = "/v1/prices",

@@ -363,7 +363,8 @@ static bool open_parts(struct apply_loop *l, struct err *err)
                                                .sorted_plans = true};
     if (!pg_session_new(&l->pg, &session, err))
         return false;
-    const struct batch_apply_options batch = {.pg = l->pg, .stream = l->options->stream};
+    const struct batch_apply_options batch = {
+        .pg = l->pg, .stream = l->options->stream, .values_max = l->options->values_max};
     return batch_apply_new(&l->batch, &batch, err) && open_consumer(l, err);
 }
 

@@ -8,6 +8,7 @@
 #include "base/metrics.h"
 #include "base/money.h"
 #include "batch_fold.h"
+#include "budget_charge.h"
 #include "outbox.h"
 #include "pg_query.h"
 #include "pg_session.h"
@@ -24,6 +25,8 @@
 struct batch_apply {
     struct batch_apply_options options;
     struct registry_store *store;
+    struct budget_store *budgets;
+    struct window_map *map;
     struct arena record_arena; /* decoded records: a whole run */
     struct arena fold_arena;   /* one attempt */
     struct pg_fields scratch;
@@ -48,6 +51,7 @@ struct attempt {
     int64_t now; /* Postgres's clock: posted_at */
     struct batch_fold fold;
     struct balance_post post;
+    struct budget_charge charge;
     struct pg_rows *found; /* call rows that texts of the fold point into */
     enum batch_verdict verdict;
     int64_t standing; /* the offset found, when it was not ours */
@@ -90,7 +94,8 @@ bool batch_apply_new(struct batch_apply **out, const struct batch_apply_options 
     arena_init(&b->fold_arena, FOLD_ARENA_BYTES);
     pg_fields_init(&b->scratch);
     buffer_init(&b->update_sql, SQL_BYTES);
-    bool ok = open_metrics(b) && registry_store_new(&b->store, err) &&
+    bool ok = open_metrics(b) && registry_store_new(&b->store, err) && budget_store_new(&b->budgets, err) &&
+              window_map_new(&b->map, options->values_max, err) &&
               (call_row_update_sql(&b->update_sql) ||
                err_set(err, ERR_MEMORY, FATE_FATAL, "batch_apply: out of memory"));
     if (!ok) {
@@ -106,11 +111,20 @@ void batch_apply_free(struct batch_apply *b)
     if (b == NULL)
         return;
     registry_store_free(b->store);
+    budget_store_free(b->budgets);
+    window_map_free(b->map);
     arena_free(&b->record_arena);
     arena_free(&b->fold_arena);
     pg_fields_free(&b->scratch);
     buffer_free(&b->update_sql);
     free(b);
+}
+
+/* The budgets first: the registry's version stands for both. */
+static bool refresh(struct batch_apply *b, struct err *err)
+{
+    return budget_store_refresh(b->budgets, b->options.pg, registry_store_version(b->store), err) &&
+           registry_store_refresh(b->store, b->options.pg, NULL, err);
 }
 
 /* The compare-and-set found another value: is it the one we meant to write? Then our COMMIT was only lost. */
@@ -161,7 +175,7 @@ static bool open_transaction(struct attempt *at, bool *ours, struct err *err)
         at->found = steps[3].rows;
         steps[3].rows = NULL;
         if (pg_get_i64(steps[2].rows, 0, 0) != registry_store_version(at->b->store))
-            ok = registry_store_refresh(at->b->store, pg, NULL, err);
+            ok = refresh(at->b, err);
     }
     pg_steps_free(steps, 4);
     pg_fields_free(&offset);
@@ -237,28 +251,53 @@ static bool copy_letters(struct attempt *at, struct err *err)
     return ok && pg_copy_end(at->b->options.pg, err);
 }
 
-/* Third pipeline: balances, the outbox row, COMMIT. */
+/* What the publisher is to look at: ranges of entries, windows. */
+static bool outbox_put_args(const struct balance_post *post, const struct window_charge *charge,
+                            struct pg_fields *out, struct err *err)
+{
+    const int64_t *const ranges[] = {post->account, post->first_seq, post->count};
+    for (size_t i = 0; i < sizeof ranges / sizeof ranges[0]; i++) {
+        if (post->account_count > 0)
+            pg_put_i64_array(out, ranges[i], post->account_count);
+        else
+            pg_put_null(out);
+    }
+    return window_charge_ids(charge, out, err);
+}
+
+/* Third pipeline: balances, the outbox row, the windows last, for the gate waits for them, COMMIT. */
 static bool close_transaction(struct attempt *at, struct err *err)
 {
-    struct pg_fields balances, ranges;
-    struct pg_step steps[3];
+    struct pg_fields balances, ranges, windows;
+    struct pg_step steps[4];
     size_t count = 0;
+    const struct window_charge *charge = &at->charge.charge;
     pg_fields_init(&balances);
     pg_fields_init(&ranges);
+    pg_fields_init(&windows);
+    bool ok = true;
     if (at->post.account_count > 0) {
         balance_post_update_args(&at->post, &balances);
-        pg_put_i64_array(&ranges, at->post.account, at->post.account_count);
-        pg_put_i64_array(&ranges, at->post.first_seq, at->post.account_count);
-        pg_put_i64_array(&ranges, at->post.count, at->post.account_count);
         steps[count++] = (struct pg_step){.sql = balance_update_sql, .args = &balances};
+    }
+    if (at->post.account_count > 0 || charge->count > 0) {
+        ok = outbox_put_args(&at->post, charge, &ranges, err);
         steps[count++] = (struct pg_step){.sql = outbox_entries_sql, .args = &ranges};
     }
+    if (charge->count > 0) {
+        ok = ok && window_charge_args(charge, &windows, err);
+        steps[count++] = (struct pg_step){.sql = window_charge_sql, .args = &windows};
+    }
     steps[count++] = (struct pg_step){.sql = PG_COMMIT};
-    bool ok = pg_session_run(at->b->options.pg, steps, count, err);
-    assert(!ok || count == 1 || pg_rows_affected(steps[0].rows) == (int64_t)at->post.account_count);
-    pg_steps_free(steps, count);
+    if (ok) {
+        ok = pg_session_run(at->b->options.pg, steps, count, err);
+        assert(!ok || at->post.account_count == 0 ||
+               pg_rows_affected(steps[0].rows) == (int64_t)at->post.account_count);
+        pg_steps_free(steps, count);
+    }
     pg_fields_free(&balances);
     pg_fields_free(&ranges);
+    pg_fields_free(&windows);
     return ok;
 }
 
@@ -273,20 +312,32 @@ static void count_results(const struct attempt *at)
     metric_add(at->b->corrections, (int64_t)f->correction_count);
 }
 
+/* A window that is not there yet is opened outside, and all of it done again. */
+static bool charge(struct attempt *at, struct err *err)
+{
+    return budget_charge_fold(&at->charge, &at->fold, err) &&
+           (at->charge.missing_count == 0 ||
+            err_set(err, ERR_CONFLICT, FATE_RETRY, "a budget's window is to be opened first"));
+}
+
 /* One transaction. true: at->verdict says what it came to. */
 static bool attempt_range(struct attempt *at, struct err *err)
 {
     struct batch_apply *b = at->b;
     bool ours;
+    at->charge = (struct budget_charge){
+        .budgets = b->budgets, .map = b->map, .registry = b->store, .arena = &b->fold_arena};
     if (!batch_fold_open(&at->fold, at->range->records, at->range->count, &b->fold_arena, err) ||
-        !open_transaction(at, &ours, err))
+        !budget_charge_foresee(&at->charge, at->range->records, at->range->count, err) ||
+        !budget_charge_open(&at->charge, b->options.pg, err) || !open_transaction(at, &ours, err))
         return false;
     if (!ours)
         return look_at_offset(at, err);
     struct record_origin position = {.topic = sv_of(at->range->batch->topic),
                                      .partition = at->range->batch->partition};
     bool ok = batch_fold_take(&at->fold, at->found, err) &&
-              batch_fold_run(&at->fold, b->store, &position, at->now, err) && copy_new_calls(at, err) &&
+              batch_fold_run(&at->fold, b->store, &position, at->now, err) && charge(at, err) &&
+              copy_new_calls(at, err) &&
               balance_post_sort(&at->post, at->fold.posting, at->fold.posting_count, &b->fold_arena, err) &&
               update_calls_and_lock(at, err) &&
               balance_post_copy(&at->post, b->options.pg, &b->scratch, at->now, err) &&
@@ -294,6 +345,14 @@ static bool attempt_range(struct attempt *at, struct err *err)
     if (ok)
         count_results(at);
     return ok;
+}
+
+/* Without them the next try would miss them again. */
+static void open_missing(struct attempt *at, struct err *err)
+{
+    struct err failed = {0};
+    if (at->charge.missing_count > 0 && !budget_charge_open(&at->charge, at->b->options.pg, &failed))
+        *err = failed;
 }
 
 /* An attempt with everything it needs before and after. */
@@ -304,16 +363,19 @@ static bool try_range(struct batch_apply *b, const struct range *range, struct a
     arena_reset(&b->fold_arena);
     /* the first time it is all there is: too long for a transaction that holds locks */
     bool ok = pg_session_ready(b->options.pg, err) &&
-              (registry_store_version(b->store) != 0 ||
-               registry_store_refresh(b->store, b->options.pg, NULL, err)) &&
-              attempt_range(at, err);
+              (registry_store_version(b->store) != 0 || refresh(b, err)) && attempt_range(at, err);
     pg_rows_free(at->found);
     at->found = NULL;
-    if (!ok)
-        pg_session_rollback(b->options.pg);
-    else
+    if (ok) {
         metric_observe_us(b->took, clock_mono_us() - begin);
-    return ok;
+        return true;
+    }
+    pg_session_rollback(b->options.pg);
+    if (err->code == ERR_CONFLICT) { /* what is remembered of windows may be over */
+        window_map_clear(b->map);
+        open_missing(at, err);
+    }
+    return false;
 }
 
 /*

@@ -1,10 +1,10 @@
 /*
  * batch_apply: the batch step. The records of one partition become calls, entries and balances in one
  * transaction whose first statement compares and sets the partition's offset, so that each record counts
- * exactly once. Owns: the order of statements and locks (consumer_offset, call, balance; each table in key
- * order), and what becomes of a record that cannot be applied: it is parked in the same transaction and never
- * stops its partition. Refuses: arithmetic in SQL, mixing a rolled back attempt with a new one. Thread: one
- * owner, with its session.
+ * exactly once. Owns: the order of statements and locks (consumer_offset, call, balance, budget_window; each
+ * table in key order), and what becomes of a record that cannot be applied: it is parked in the same
+ * transaction and never stops its partition. Refuses: arithmetic in SQL, mixing a rolled back attempt with a
+ * new one. Thread: one owner, with its session.
  */
 #ifndef SPEND_LEDGER_BATCH_APPLY_H
 #define SPEND_LEDGER_BATCH_APPLY_H
@@ -17,6 +17,7 @@ struct batch_apply;
 struct batch_apply_options {
     struct pg_session *pg; /* with sorted_plans */
     const char *stream;    /* whose offsets: "live" */
+    int64_t values_max;    /* of one budget's `each`: window_map */
 };
 
 /* Records of one partition in offset order. What has been committed leaves it: run it again after FATE_RETRY.

@@ -24,6 +24,7 @@ struct row_reader {
 #define PUT_OPT_TIME(f, m)    pg_put_opt_time(f, m)
 #define PUT_TEXT(f, m)        pg_put_text(f, m)
 #define PUT_TIMES(f, m)       pg_put_time_array(f, (m).utc_us, (m).count)
+#define PUT_IDS(f, m)         pg_put_i64_array(f, (m).id, (m).count)
 #define PUT_TAGS(f, m)        pg_put_text_array(f, (m).raw, (m).count)
 #define PUT_TAG_ORIGINS(f, m) pg_put_i32_array(f, (m).origins, (m).count)
 #define PUT_REDRIVE_ID(f, m)  pg_put_uuid(f, (m).has ? &(m).id : NULL)
@@ -52,6 +53,16 @@ static void get_times(struct row_reader *r, struct call_times *out)
     r->failed |= out->utc_us == NULL;
     while (!r->failed && pg_array_next(&array, &item))
         out->utc_us[out->count++] = pg_value_time(item);
+}
+
+static void get_ids(struct row_reader *r, struct call_ids *out)
+{
+    struct pg_array array = pg_get_array(r->rows, r->row, r->col);
+    struct strview item;
+    *out = (struct call_ids){.id = arena_alloc(r->arena, array.count * sizeof *out->id + 1)};
+    r->failed |= out->id == NULL;
+    while (!r->failed && pg_array_next(&array, &item))
+        out->id[out->count++] = pg_value_i64(item);
 }
 
 static void get_tags(struct row_reader *r, struct call_tags *out)
@@ -99,6 +110,7 @@ static void get_redrive_id(struct row_reader *r, struct redrive *out)
 #define GET_OPT_TIME(r, m)    (m) = GET(opt_time, r)
 #define GET_TEXT(r, m)        (m) = pg_get((r)->rows, (r)->row, (r)->col)
 #define GET_TIMES(r, m)       get_times(r, &(m))
+#define GET_IDS(r, m)         get_ids(r, &(m))
 #define GET_TAGS(r, m)        get_tags(r, &(m))
 #define GET_TAG_ORIGINS(r, m) get_tag_origins(r, &(m))
 #define GET_REDRIVE_ID(r, m)  get_redrive_id(r, &(m))

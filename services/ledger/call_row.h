@@ -20,6 +20,12 @@ struct call_times {
     size_t count;
 };
 
+/* Ids of budget windows. */
+struct call_ids {
+    int64_t *id;
+    size_t count;
+};
+
 struct call_row {
     struct uuid call_id;
     struct call_ranks ranks;
@@ -31,6 +37,8 @@ struct call_row {
     struct opt_i64 billed_nanos;
     int64_t markup_ppm;
     struct call_times posted_at;
+    struct call_ids windows_raw;    /* what it was charged to: of budgets that measure raw, .. */
+    struct call_ids windows_billed; /* .. and billed amounts */
 
     int64_t admitted_at;
     int64_t received_at;
@@ -81,6 +89,8 @@ struct call_row {
     X(billed_nanos, OPT_I64, billed_nanos)                                                                   \
     X(markup_ppm, I64, markup_ppm)                                                                           \
     X(posted_at, TIMES, posted_at)                                                                           \
+    X(windows_raw, IDS, windows_raw)                                                                         \
+    X(windows_billed, IDS, windows_billed)                                                                   \
     X(admitted_at, TIME, admitted_at)                                                                        \
     X(received_at, TIME, received_at)                                                                        \
     X(source, TEXT, source)                                                                                  \

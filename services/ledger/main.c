@@ -144,7 +144,8 @@ static bool start(struct ledger *l, const struct ledger_options *o, struct err *
                                                    .database_url = o->database_url,
                                                    .replica = l->replica,
                                                    .stream = o->stream,
-                                                   .batch_max = (size_t)o->batch_max};
+                                                   .batch_max = (size_t)o->batch_max,
+                                                   .values_max = o->budget_values};
     l->publisher_options = (struct publisher_options){.kafka = kafka, .database_url = o->database_url};
     l->config_options = (struct config_publisher_options){
         .kafka = kafka, .database_url = o->database_url, .heartbeat_us = o->config_heartbeat_us};

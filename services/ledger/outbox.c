@@ -8,7 +8,8 @@
 
 #define CE_TYPE "spend.dead_letter"
 
-const char outbox_entries_sql[] = "INSERT INTO outbox (accounts, first_seqs, counts) VALUES ($1, $2, $3)";
+const char outbox_entries_sql[] =
+    "INSERT INTO outbox (accounts, first_seqs, counts, windows) VALUES ($1, $2, $3, $4)";
 
 bool outbox_copy_begin(struct pg_session *pg, struct err *err)
 {

@@ -13,6 +13,7 @@ struct fate_row {
 
 static const struct fate_row rows[] = {
     {"23505", ERR_CONFLICT, FATE_RETRY},       /* somebody else was first: look again */
+    {"SP001", ERR_CONFLICT, FATE_RETRY},       /* ours: a window ended meanwhile, map again */
     {"22003", ERR_OVERFLOW, FATE_DEAD_LETTER}, /* number out of range */
     {"22", ERR_INVALID, FATE_DEAD_LETTER},     /* these values are at fault */
     {"23", ERR_INVALID, FATE_DEAD_LETTER},     {"40", ERR_POSTGRES, FATE_RETRY}, /* serialization, deadlock */

@@ -24,11 +24,17 @@ static void put(struct pg_fields *f, const struct pg_arg *arg)
     case PG_ARG_TIME:
         pg_put_time(f, arg->number.v);
         break;
+    case PG_ARG_OPT_TIME:
+        pg_put_opt_time(f, arg->number);
+        break;
     case PG_ARG_UUID:
         pg_put_uuid(f, arg->array);
         break;
     case PG_ARG_TEXTS:
         pg_put_text_array(f, arg->array, arg->count);
+        break;
+    case PG_ARG_I64S:
+        pg_put_i64_array(f, arg->array, arg->count);
         break;
     case PG_ARG_END:
         break;

@@ -146,3 +146,9 @@ bool registry_store_markup(const struct registry_store *s, struct strview accoun
     *markup_ppm = tier->markup_ppm.v;
     return true;
 }
+
+const struct registry_version *registry_store_key(const struct registry_store *s, struct strview key_hash,
+                                                  int64_t at)
+{
+    return sv_is_empty(key_hash) ? NULL : registry_find(s->registry, REGISTRY_KEY, key_hash, at, INT64_MAX);
+}

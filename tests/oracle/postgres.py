@@ -15,8 +15,11 @@ TABLES = {
              " FROM spend.entry e JOIN spend.account a ON a.id = e.account_id ORDER BY a.account_id, e.account_seq",
     "call": "SELECT c.call_id, a.account_id, c.task, c.conversation, c.reason, c.hash, c.identity_rank, c.measurement_rank,"
             " c.attribution_rank, c.raw_nanos, c.billed_nanos, c.markup_ppm, c.price_version, c.price_key, c.revision,"
-            f" {US.format('c.admitted_at')} AS admitted_at, c.outcome, c.quality, c.tags"
+            f" {US.format('c.admitted_at')} AS admitted_at, c.outcome, c.quality, c.tags, c.windows_raw, c.windows_billed"
             " FROM spend.call c JOIN spend.account a ON a.id = c.account ORDER BY c.call_id",
+    "budget_window": "SELECT w.id, b.budget_id, w.revision, w.value, r.measure, w.spent_nanos, w.held_nanos,"
+                     f" {US.format('w.window_start')} AS window_start FROM spend.budget_window w JOIN spend.budget b ON b.id = w.budget"
+                     " JOIN spend.budget_revision r ON r.budget = w.budget AND r.revision = w.revision",
     "consumer_offset": "SELECT stream, topic, partition, next FROM spend.consumer_offset",
 }
 
@@ -71,7 +74,22 @@ def invariants(tables):
             wrong.append(f"call {call['call_id']}: billed {call['billed_nanos']}, entries of {call['account_id']} sum to {own}")
     wrong += [f"call {call}: {account} keeps {amount} of a bill that is not its own"
               for (account, call), amount in by_call.items() if amount]
-    return wrong
+    return wrong + _windows(tables)
+
+
+def _windows(tables):
+    spent = {}
+    for call in tables["call"]:
+        for measure in ("raw", "billed"):
+            for window in call.get(f"windows_{measure}") or ():
+                spent[window, measure] = spent.get((window, measure), 0) + (call[f"{measure}_nanos"] or 0)
+    wrong = []
+    for w in tables.get("budget_window", ()):
+        own = spent.pop((w["id"], w["measure"]), 0)
+        if w["spent_nanos"] != own:
+            wrong.append(f"budget {w['budget_id']} {w['value']}: spent {w['spent_nanos']}, the bills charged to it sum to {own}")
+    return wrong + [f"a call is charged to window {window}, which is none of a budget that measures {measure}"
+                    for window, measure in spent]
 
 
 def _chain(account, entries):

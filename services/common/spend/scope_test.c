@@ -65,19 +65,21 @@ static void test_what_a_call_does_not_have_is_no_value(void **state)
     assert_int_equal(out[0].kind, SCOPE_MODEL);
 }
 
+#define MANY ((size_t)3 * LIMIT_TAGS)
+
 static void test_more_tags_than_a_call_can_have_fit(void **state)
 {
     (void)state;
-    static struct tag many[3 * LIMIT_TAGS];
-    static char text[3 * LIMIT_TAGS][8];
+    static struct tag many[MANY];
+    static char text[MANY][8];
     struct scope_value out[SCOPE_VALUES_MAX];
-    for (size_t i = 0; i < 3 * LIMIT_TAGS; i++) {
+    for (size_t i = 0; i < MANY; i++) {
         (void)snprintf(text[i], sizeof text[i], "t%zu", i);
         many[i].raw = sv_of(text[i]);
     }
     struct scope_subject subject = full;
     subject.tags = many;
-    subject.tag_count = 3 * LIMIT_TAGS;
+    subject.tag_count = MANY;
     assert_int_equal(scope_values(&subject, out), SCOPE_KIND_COUNT - 1 + 2 * LIMIT_TAGS);
 }
 

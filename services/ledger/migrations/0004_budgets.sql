@@ -156,6 +156,7 @@ BEGIN
     VALUES (r.budget, r.revision, window_open.value, window_open.id, window_open.window_end)
     ON CONFLICT (budget, revision, value) DO UPDATE SET newest = excluded.newest, roll_at = excluded.roll_at
     WHERE after.id IS NULL;
+    INSERT INTO outbox (windows) SELECT ARRAY[window_open.id] WHERE after.id IS NULL;
     -- what is opened late may be older than one that is there
     INSERT INTO budget_reset (budget, revision, value, at, closed, opened, actor, reason)
     SELECT r.budget, r.revision, window_open.value, x.at, x.closed, x.opened, 'clock', 'its window ended'
@@ -197,3 +198,133 @@ ALTER TABLE outbox ADD CONSTRAINT outbox_check CHECK (num_nonnulls(accounts, top
 
 -- What a call was charged to: of budgets that measure raw, and of those that measure billed amounts.
 ALTER TABLE call ADD COLUMN windows_raw bigint[] NOT NULL DEFAULT '{}', ADD COLUMN windows_billed bigint[] NOT NULL DEFAULT '{}';
+
+-- The last statement of a batch before COMMIT: adds up what was spent, locked in order of id, since the gate waits for
+-- these rows. latest: when the last call of each was admitted, of those that it counts in from now on; a window that ended
+-- at or before it was closed by hand meanwhile: SP001, nothing is charged, map again.
+CREATE FUNCTION window_charge(ids bigint[], spent bigint[], held bigint[], ungated bigint[], latest timestamptz[])
+RETURNS void LANGUAGE plpgsql SET search_path = spend, pg_temp AS $$
+DECLARE
+    n bigint;
+BEGIN
+    PERFORM FROM budget_window AS w WHERE w.id = ANY (ids) ORDER BY w.id FOR UPDATE;
+    UPDATE budget_window AS w SET spent_nanos = w.spent_nanos + x.spent, held_nanos = w.held_nanos + x.held,
+        ungated_nanos = w.ungated_nanos + x.ungated, version = w.version + 1,
+        last_matched_at = greatest(w.last_matched_at, nullif(x.latest, 'epoch'))
+    FROM unnest(ids, spent, held, ungated, latest) AS x (id, spent, held, ungated, latest)
+    WHERE w.id = x.id AND w.window_end > x.latest;
+    GET DIAGNOSTICS n = ROW_COUNT;
+    IF n <> cardinality(ids) THEN
+        RAISE EXCEPTION 'a window ended meanwhile' USING ERRCODE = 'SP001';
+    END IF;
+END $$;
+
+-- Makes a budget, or changes it, inside the transaction of config_begin(). What it is about, its measure and its window
+-- make a revision: another one begins to count at recorded_at, with nothing spent. anchor null: what stands, else recorded_at.
+CREATE FUNCTION budget_put(budget_id text, scope text, value text, each text, limit_nanos bigint, measure text,
+    window_kind text, period text, seconds bigint, tz text, anchor timestamptz, hard boolean, thresholds int[],
+    recorded_at timestamptz, config_version bigint) RETURNS boolean LANGUAGE plpgsql
+SET search_path = spend, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    b budget;
+    r budget_revision;
+    is_same boolean := false;
+BEGIN
+    SELECT * INTO b FROM budget AS x WHERE x.budget_id = budget_put.budget_id FOR UPDATE;
+    IF b.id IS NULL THEN
+        INSERT INTO budget AS x (budget_id, revision, limit_nanos, hard, thresholds, created_at, changed_at, config_version)
+        VALUES (budget_id, 0, limit_nanos, hard, thresholds, recorded_at, recorded_at, config_version) RETURNING * INTO b;
+    ELSE
+        SELECT * INTO r FROM budget_revision AS x WHERE x.budget = b.id AND x.revision = b.revision FOR UPDATE;
+        is_same := (r.scope, r.value, r.each, r.measure, r.window_kind, r.period, r.seconds, r.tz)
+            IS NOT DISTINCT FROM (scope, value, each, measure, window_kind, period, seconds, tz)
+            AND (window_kind <> 'interval' OR anchor IS NULL OR r.anchor = anchor);
+    END IF;
+    IF is_same AND (b.limit_nanos, b.hard, b.thresholds) IS NOT DISTINCT FROM (limit_nanos, hard, thresholds) THEN
+        RETURN false;
+    END IF;
+    UPDATE budget AS x SET limit_nanos = budget_put.limit_nanos, hard = budget_put.hard, thresholds = budget_put.thresholds,
+        changed_at = recorded_at, config_version = budget_put.config_version,
+        revision = x.revision + CASE WHEN is_same THEN 0 ELSE 1 END
+    WHERE x.id = b.id RETURNING * INTO b;
+    IF NOT is_same THEN
+        UPDATE budget_revision AS x SET effective_to = recorded_at WHERE x.budget = b.id AND x.revision = b.revision - 1;
+        INSERT INTO budget_revision AS x (budget, revision, effective_from, scope, value, each, measure, window_kind,
+            period, seconds, tz, anchor)
+        VALUES (b.id, b.revision, recorded_at, scope, value, each, measure, window_kind, period, seconds, tz,
+            CASE window_kind WHEN 'interval' THEN coalesce(anchor, recorded_at) ELSE recorded_at END);
+        PERFORM FROM window_open(b.id, b.revision, value, recorded_at, 9223372036854775807) WHERE value IS NOT NULL;
+    END IF;
+    INSERT INTO outbox (windows) SELECT array_agg(v.newest) FROM budget_value AS v
+    WHERE v.budget = b.id AND v.revision = b.revision HAVING count(*) > 0;
+    RETURN true;
+END $$;
+
+-- Closes the window of now and opens the rest of it anew: nothing is set back. No row: there is no such budget, or it has
+-- no such value.
+CREATE FUNCTION budget_reset(budget_id text, wanted text, actor text, reason text) RETURNS SETOF bigint LANGUAGE plpgsql
+SET search_path = spend, pg_temp AS $$
+DECLARE
+    r budget_revision;
+    w budget_window;
+    at timestamptz;
+    opened bigint;
+BEGIN
+    SELECT x.* INTO r FROM budget AS b JOIN budget_revision AS x ON x.budget = b.id AND x.revision = b.revision
+    WHERE b.budget_id = budget_reset.budget_id FOR UPDATE OF x;
+    IF r.budget IS NULL OR coalesce(r.value, wanted) IS NULL OR NOT EXISTS (SELECT FROM budget_value AS v
+        WHERE v.budget = r.budget AND v.revision = r.revision AND v.value = coalesce(r.value, wanted)) THEN
+        RETURN;
+    END IF;
+    SELECT x.* INTO w FROM window_open(r.budget, r.revision, coalesce(r.value, wanted), clock_timestamp(), 0) AS o
+    JOIN budget_window AS x ON x.id = o.id FOR UPDATE OF x;
+    at := greatest(clock_timestamp(), w.window_start + interval '1 us');  -- under the lock: what it has was admitted before
+    INSERT INTO budget_window AS x (budget, revision, value, window_start, window_end)
+    VALUES (w.budget, w.revision, w.value, at, greatest(w.window_end, at + interval '1 us')) RETURNING x.id INTO opened;
+    UPDATE budget_window AS x SET window_end = at, version = x.version + 1 WHERE x.id = w.id;
+    UPDATE budget_value AS v SET newest = opened WHERE v.budget = w.budget AND v.revision = w.revision AND v.value = w.value;
+    INSERT INTO budget_reset AS x (budget, revision, value, at, closed, opened, actor, reason)
+    VALUES (w.budget, w.revision, w.value, at, w.id, opened, budget_reset.actor, budget_reset.reason);
+    INSERT INTO outbox (windows) VALUES (ARRAY[opened]);
+    RETURN NEXT opened;
+END $$;
+
+-- A budget and its windows: a row for each value with its newest window, and of `each` one row without. is_whole: the one
+-- that stands for the budget.
+CREATE VIEW budget_json AS
+SELECT b.budget_id AS id, v.value, v.value IS NOT DISTINCT FROM r.value AS is_whole, json_build_object('budget_id',
+    b.budget_id, 'scope', r.scope, 'value', coalesce(r.value, v.value), 'each', r.each, 'limit', usd(b.limit_nanos),
+    'measure', r.measure, 'mode', CASE WHEN b.hard THEN 'hard' ELSE 'shadow' END, 'thresholds', b.thresholds, 'window',
+    json_build_object('kind', r.window_kind, 'period', r.period, 'seconds', r.seconds, 'tz', r.tz, 'anchor',
+        CASE r.window_kind WHEN 'interval' THEN rfc3339(r.anchor) END),
+    'revision', b.revision, 'window_start', rfc3339(w.window_start), 'window_end', rfc3339(nullif(w.window_end, 'infinity')),
+    'spent', usd(w.spent_nanos), 'held', usd(w.held_nanos), 'remaining', usd(b.limit_nanos - w.spent_nanos - w.held_nanos),
+    'ungated', usd(w.ungated_nanos), 'last_matched_at', rfc3339(w.last_matched_at), 'values', r.value_count,
+    'created_at', rfc3339(b.created_at), 'changed_at', rfc3339(b.changed_at)) AS json
+FROM budget AS b
+JOIN budget_revision AS r ON r.budget = b.id AND r.revision = b.revision
+CROSS JOIN LATERAL (SELECT x.value, x.newest FROM budget_value AS x WHERE x.budget = b.id AND x.revision = b.revision
+    UNION ALL SELECT NULL, NULL WHERE r.value IS NULL) AS v
+LEFT JOIN budget_window AS w ON w.id = v.newest;
+
+-- One value in its window of now, which is opened if it is due. No row: nothing has had that value.
+CREATE FUNCTION budget_now(budget_id text, value text) RETURNS SETOF json LANGUAGE plpgsql
+SET search_path = spend, pg_temp AS $$
+BEGIN
+    PERFORM FROM budget AS b
+    JOIN budget_value AS v ON v.budget = b.id AND v.revision = b.revision AND v.value = budget_now.value
+    CROSS JOIN LATERAL window_open(v.budget, v.revision, v.value, clock_timestamp(), 0)
+    WHERE b.budget_id = budget_now.budget_id;
+    RETURN QUERY SELECT j.json FROM budget_json AS j WHERE j.id = budget_now.budget_id AND j.value = budget_now.value;
+END $$;
+
+-- What a window was when it was closed: its spend is what it is now, for calls settle later.
+CREATE VIEW budget_reset_json AS
+SELECT b.budget_id AS id, rfc3339(x.at) || ' ' || x.revision || ' ' || x.value AS key, json_build_object('value', x.value,
+    'revision', x.revision, 'window_start', rfc3339(w.window_start), 'window_end', rfc3339(w.window_end), 'spent',
+    usd(w.spent_nanos), 'held', usd(w.held_nanos), 'actor', x.actor, 'reason', x.reason, 'recorded_at',
+    rfc3339(x.recorded_at)) AS json
+FROM budget_reset AS x
+JOIN budget AS b ON b.id = x.budget
+JOIN budget_window AS w ON w.id = x.closed;

@@ -1,0 +1,179 @@
+/*
+ * budget_charge: subject, matches, windows, differences.
+ */
+#include "budget_charge.h"
+
+#include "base/money.h"
+#include "registry_store.h"
+
+#include <string.h>
+
+static bool full(struct err *err)
+{
+    return err_set(err, ERR_MEMORY, FATE_FATAL, "budget_charge: the arena is full");
+}
+
+/* Suspense is nobody's account; and a dead letter does not tell whose key it is, the registry does. */
+static void subject_complete(const struct budget_charge *c, struct scope_subject *s, bool suspended,
+                             int64_t at)
+{
+    if (!suspended)
+        return;
+    const struct registry_version *key = registry_store_key(c->registry, s->key_hash, at);
+    s->account_id = SV_NULL;
+    if (key == NULL)
+        return;
+    s->user = key->user;
+    s->team = key->team;
+}
+
+static struct scope_subject subject_of_record(const struct budget_charge *c, const struct bill_record *r)
+{
+    const struct spend_call *call = r->fold.call;
+    struct scope_subject s = {.key_hash = call->key_hash,
+                              .user = r->user,
+                              .team = r->team,
+                              .account_id = r->account_id,
+                              .task = r->task,
+                              .conversation = r->conversation,
+                              .model = call->model_requested,
+                              .tags = call->tags,
+                              .tag_count = call->tag_count};
+    subject_complete(c, &s, !sv_is_null(r->reason), call->admitted_at);
+    return s;
+}
+
+static bool subject_of_row(const struct budget_charge *c, const struct call_row *row,
+                           struct scope_subject *out)
+{
+    struct tag *tags = arena_alloc(c->arena, row->tags.count * sizeof *tags + 1);
+    if (tags == NULL)
+        return false;
+    for (size_t i = 0; i < row->tags.count; i++)
+        tags[i] = (struct tag){.raw = row->tags.raw[i]};
+    *out = (struct scope_subject){.key_hash = row->key_hash,
+                                  .user = row->user,
+                                  .team = row->team,
+                                  .account_id = registry_store_account_id(c->registry, row->account),
+                                  .task = row->task,
+                                  .conversation = row->conversation,
+                                  .model = row->model_requested,
+                                  .tags = tags,
+                                  .tag_count = row->tags.count};
+    subject_complete(c, out, row->ranks.attribution[0] == CLASS_SUSPENSE + 1, row->admitted_at);
+    return true;
+}
+
+static bool miss(struct budget_charge *c, const struct budget_match *match, int64_t at, struct err *err)
+{
+    if (c->missing_count == c->missing_room) {
+        size_t room = c->missing_room == 0 ? 64 : c->missing_room * 2;
+        struct window_wanted *more = arena_alloc(c->arena, room * sizeof *more);
+        if (more == NULL)
+            return full(err);
+        if (c->missing_count > 0)
+            memcpy(more, c->missing, c->missing_count * sizeof *more);
+        c->missing = more;
+        c->missing_room = room;
+    }
+    c->missing[c->missing_count++] = (struct window_wanted){*match, at};
+    return true;
+}
+
+bool budget_charge_foresee(struct budget_charge *c, const struct bill_record *records, size_t count,
+                           struct err *err)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct budget_match *match;
+        size_t matches;
+        if (records[i].state != RECORD_BILLS)
+            continue;
+        int64_t at = records[i].fold.call->admitted_at;
+        struct scope_subject subject = subject_of_record(c, &records[i]);
+        if (!budget_store_match(c->budgets, &subject, at, c->arena, &match, &matches, err))
+            return false;
+        for (size_t k = 0; k < matches; k++)
+            if (window_map_find(c->map, &match[k], at) == 0 && !miss(c, &match[k], at, err))
+                return false;
+    }
+    return true;
+}
+
+static int64_t amount_of(const struct call_row *row, bool billed)
+{
+    const struct opt_i64 *amount = billed ? &row->billed_nanos : &row->raw_nanos;
+    return amount->has ? amount->v : 0;
+}
+
+/* Takes what stood out of the windows it stood in. */
+static bool take_back(struct budget_charge *c, const struct call_row *before, bool billed, struct err *err)
+{
+    const struct call_ids *ids = billed ? &before->windows_billed : &before->windows_raw;
+    int64_t amount = -amount_of(before, billed); /* amounts of calls are never below zero */
+    for (size_t i = 0; i < ids->count; i++)
+        if (!window_charge_add(
+                &c->charge,
+                &(struct window_delta){.window = ids->id[i], .spent_nanos = amount, .ungated_nanos = amount},
+                err))
+            return false;
+    return true;
+}
+
+static bool charge_one(struct budget_charge *c, struct call_row *row, const struct budget_match *match,
+                       struct err *err)
+{
+    struct call_ids *ids = match->rule->billed ? &row->windows_billed : &row->windows_raw;
+    int64_t window = window_map_find(c->map, match, row->admitted_at);
+    if (window == 0)
+        return miss(c, match, row->admitted_at, err);
+    for (size_t i = 0; i < ids->count; i++)
+        if (ids->id[i] == window) /* two values that share ~other */
+            return true;
+    int64_t amount = amount_of(row, match->rule->billed);
+    ids->id[ids->count++] = window;
+    return window_charge_add(
+        &c->charge,
+        &(struct window_delta){
+            .window = window, .spent_nanos = amount, .ungated_nanos = amount, .latest = row->admitted_at},
+        err);
+}
+
+static bool charge_row(struct budget_charge *c, struct folded_call *call, struct err *err)
+{
+    struct call_row *row = &call->row;
+    struct scope_subject subject;
+    struct budget_match *match;
+    size_t count;
+    if (call->existed &&
+        (!take_back(c, &call->before, false, err) || !take_back(c, &call->before, true, err)))
+        return false;
+    if (!subject_of_row(c, row, &subject))
+        return full(err);
+    if (!budget_store_match(c->budgets, &subject, row->admitted_at, c->arena, &match, &count, err))
+        return false;
+    row->windows_raw = (struct call_ids){arena_alloc(c->arena, count * sizeof(int64_t) + 1), 0};
+    row->windows_billed = (struct call_ids){arena_alloc(c->arena, count * sizeof(int64_t) + 1), 0};
+    if (row->windows_raw.id == NULL || row->windows_billed.id == NULL)
+        return full(err);
+    for (size_t i = 0; i < count; i++)
+        if (!charge_one(c, row, &match[i], err))
+            return false;
+    return true;
+}
+
+bool budget_charge_fold(struct budget_charge *c, struct batch_fold *f, struct err *err)
+{
+    c->missing_count = 0;
+    window_charge_init(&c->charge, c->arena);
+    for (size_t i = 0; i < f->call_count; i++)
+        if (f->call[i].changed && !charge_row(c, &f->call[i], err))
+            return false;
+    return window_charge_close(&c->charge, err);
+}
+
+bool budget_charge_open(struct budget_charge *c, struct pg_session *pg, struct err *err)
+{
+    size_t count = c->missing_count;
+    c->missing_count = 0;
+    return window_map_open(c->map, pg, c->missing, count, err);
+}
