@@ -1,7 +1,7 @@
 /*
  * spend-ledger: deducts each call once, keeps accounts and configuration, publishes both.
- * Threads: api, apply, publisher, config publisher, each with a Postgres session; and the admin port's.
- * `spend-ledger migrate` brings the database to this program's schema and ends.
+ * Threads: api, apply, publisher, config publisher, watch, each with a Postgres session; and the admin
+ * port's. `spend-ledger migrate` brings the database to this program's schema and ends.
  */
 #include "api_server.h"
 #include "apply_loop.h"
@@ -17,6 +17,7 @@
 #include "run/lifecycle.h"
 #include "run/options.h"
 #include "spend/avro_codec.h"
+#include "watch_loop.h"
 #include "worker.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -40,10 +41,12 @@ struct ledger {
     struct apply_loop_options apply_options;
     struct publisher_options publisher_options;
     struct config_publisher_options config_options;
+    struct watch_loop_options watch_options;
     struct api_server *api;
     struct worker *apply;
     struct worker *publisher;
     struct worker *config;
+    struct worker *watch;
 };
 
 static struct kafka_settings kafka_settings_of(const struct ledger_options *o)
@@ -149,6 +152,8 @@ static bool start(struct ledger *l, const struct ledger_options *o, struct err *
     l->publisher_options = (struct publisher_options){.kafka = kafka, .database_url = o->database_url};
     l->config_options = (struct config_publisher_options){
         .kafka = kafka, .database_url = o->database_url, .heartbeat_us = o->config_heartbeat_us};
+    l->watch_options =
+        (struct watch_loop_options){.database_url = o->database_url, .tick_us = o->window_tick_us};
     const struct api_server_options api = {
         .listen = o->listen,
         .database_url = o->database_url,
@@ -160,7 +165,8 @@ static bool start(struct ledger *l, const struct ledger_options *o, struct err *
     return worker_start(&l->config, "config_publisher", config_publisher_run, &l->config_options, err) &&
            api_server_start(&l->api, &api, err) &&
            worker_start(&l->apply, "apply", apply_loop_run, &l->apply_options, err) &&
-           worker_start(&l->publisher, "publisher", publisher_run, &l->publisher_options, err);
+           worker_start(&l->publisher, "publisher", publisher_run, &l->publisher_options, err) &&
+           worker_start(&l->watch, "watch", watch_loop_run, &l->watch_options, err);
 }
 
 static bool stop(struct ledger *l)
@@ -170,12 +176,13 @@ static bool stop(struct ledger *l)
     bool apply = worker_join(l->apply);
     bool publisher = worker_join(l->publisher);
     bool config = worker_join(l->config);
-    return apply && publisher && config;
+    bool watch = worker_join(l->watch);
+    return apply && publisher && config && watch;
 }
 
 static bool serve(const struct ledger_options *o, struct err *err)
 {
-    static const char *const parts[] = {"apply", "publisher", "config_publisher"};
+    static const char *const parts[] = {"apply", "publisher", "config_publisher", "watch"};
     struct ledger l = {0};
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
         health_ready(parts[i], false, "starting");

@@ -67,12 +67,18 @@ def test_order_and_repetition_do_not_matter():
         for account in ACCOUNTS:
             tier = "plus" if account == "order-b" else "default"
             assert stack.api("PUT", f"/v1/accounts/{account}", {"name": account, "tier": tier})[0] in (200, 201)
+        for name, about in {"each-task": {"scope": "task", "each": "task", "measure": "billed"}, "tag": {"scope": "tag", "value": "task=t3"},
+                            "account": {"scope": "account", "value": "order-b", "measure": "billed"},
+                            "model": {"scope": "model", "each": "model"}}.items():
+            window = {"kind": "calendar", "period": "hour"} if name == "account" else {"kind": "lifetime"}
+            body = {"limit": "1", "window": window, **about}
+            assert stack.api("PUT", f"/v1/budgets/{name}", body)[0] == 200
         told = [record for story in stories(rng, 400) for record in story]
         rng.shuffle(told)
         produce(stack.brokers, items(told))
         settle(stack)
         first = canonical_dump(stack.database_url())
-        assert len(first.splitlines()) > 400
+        assert len(first.splitlines()) > 400 and sum(line.startswith('["window"') for line in first.splitlines()) >= 10
 
         for _ in range(3):
             again = [(m.key(), m.value()) for m in read_topic(stack.brokers, ["spend.calls"])][:len(told)]

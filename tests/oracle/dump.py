@@ -6,7 +6,8 @@ from .postgres import CREDITS, Snapshot
 
 
 def canonical(tables):
-    """One JSON line a fact, sorted: calls, what each account paid for each call, credits, balances."""
+    """One JSON line a fact, sorted: calls, what each account paid for each call, credits, balances, what windows hold."""
+    windows = {w["id"]: [w["budget_id"], w["revision"], w["value"], w["window_start"]] for w in tables.get("budget_window", ())}
     sums = {}
     for entry in tables["entry"]:
         if entry["call_id"] is not None:
@@ -14,7 +15,9 @@ def canonical(tables):
             sums[key] = sums.get(key, 0) + entry["amount_nanos"]
     lines = [["call", str(c["call_id"]), c["hash"].hex(), c["account_id"], c["task"], c["conversation"], c["reason"],
               c["raw_nanos"], c["billed_nanos"], c["markup_ppm"], c["price_version"], c["revision"], c["admitted_at"],
-              c["outcome"], c["quality"], sorted(c["tags"] or ())] for c in tables["call"]]
+              c["outcome"], c["quality"], sorted(c["tags"] or ()),
+              sorted(windows[w] for m in ("raw", "billed") for w in c.get(f"windows_{m}") or ())] for c in tables["call"]]
+    lines += [["window", *windows[w["id"]], w["spent_nanos"]] for w in tables.get("budget_window", ()) if w["spent_nanos"]]
     lines += [["entries", call, account, total] for (call, account), total in sums.items() if total]
     lines += [["credit", e["account_id"], e["external_id"], e["kind"], e["amount_nanos"]]
               for e in tables["entry"] if e["kind"] in CREDITS]

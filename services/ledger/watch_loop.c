@@ -1,0 +1,59 @@
+#include "watch_loop.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/metrics.h"
+#include "pg_query.h"
+#include "run/health.h"
+#include "run/lifecycle.h"
+#include "worker.h"
+
+#define NAME         "watch"
+#define LOOP_AGE_US  (60 * US_PER_SECOND)
+#define ROLL_AT_ONCE 1000 /* windows a transaction */
+
+/* More than one that roll at once would only wait for each other. *rolled: none when another ledger is at it.
+ */
+static bool roll(struct pg_session *pg, int64_t *rolled, struct err *err)
+{
+    static const char sql[] = "SELECT CASE WHEN pg_try_advisory_xact_lock($1)"
+                              " THEN (SELECT count(*) FROM window_roll($2)) ELSE 0 END";
+    struct pg_rows *rows = NULL;
+    bool ok = pg_session_ready(pg, err) &&
+              pg_query(pg, sql, PG_ARGS(PG_I64(PG_LOCK_WATCH), PG_I32(ROLL_AT_ONCE)), &rows, err);
+    *rolled = ok ? pg_get_i64(rows, 0, 0) : 0;
+    pg_rows_free(rows);
+    return ok;
+}
+
+bool watch_loop_run(void *arg, struct err *err)
+{
+    const struct watch_loop_options *o = arg;
+    const struct pg_session_options session = {.url = o->database_url, .name = "spend-ledger/" NAME};
+    struct health_loop *health = health_loop_start(NAME, LOOP_AGE_US + o->tick_us);
+    struct metric *opened = metric_counter("spend_ledger_windows_rolled_total",
+                                           "windows opened because they were due", NULL, NULL);
+    struct pg_session *pg = NULL;
+    int tries = 0;
+    bool ok = pg_session_new(&pg, &session, err);
+    while (ok && !lifecycle_is_stopping()) {
+        int64_t rolled = 0;
+        health_beat(health);
+        if (roll(pg, &rolled, err)) {
+            tries = 0;
+            metric_add(opened, rolled);
+            health_ready(NAME, true, NULL);
+            if (rolled < ROLL_AT_ONCE)
+                (void)lifecycle_wait_us(o->tick_us);
+            continue;
+        }
+        health_ready(NAME, false, err->text);
+        log_warn("watch_waits", LOG_ERR(err), LOG_END);
+        ok = err->fate == FATE_RETRY;
+        (void)worker_back_off(&tries);
+    }
+    pg_session_free(pg);
+    health_ready(NAME, false, "stopped");
+    health_loop_end(health);
+    return ok;
+}
