@@ -134,6 +134,11 @@ def test_every_scope_counts_what_its_calls_cost(bench, api, scope, measure):
     seen = get(api, made)
     assert (seen["spent"], seen["held"], seen["ungated"]) == (want, "0", want)
     assert seen["remaining"] == {"2": "8", "3": "7"}[want]
+    told = api("GET", f"/v1/calls/{uuid.UUID(bytes=call['call_id'])}")[1]["windows"]
+    assert {w["budget_id"] for w in told} >= {made["budget_id"], each["budget_id"]}
+    mine = next(w for w in told if w["budget_id"] == made["budget_id"])
+    assert mine == {"budget_id": made["budget_id"], "scope": scope, "value": value, "measure": measure, "revision": 1,
+                    "window_start": made["window_start"], "window_end": None}
     assert at(seen["last_matched_at"]) == datetime.fromtimestamp(call["admitted_at"] / 1e6, timezone.utc)
     assert get(api, each, f"?value={value.replace('=', '%3D')}")["spent"] == want
     put(api, f"/v1/budgets/{each['budget_id']}", scope="user", value=fresh("gone"), limit=None, window=LIFETIME)

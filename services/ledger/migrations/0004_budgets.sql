@@ -328,3 +328,25 @@ SELECT b.budget_id AS id, rfc3339(x.at) || ' ' || x.revision || ' ' || x.value A
 FROM budget_reset AS x
 JOIN budget AS b ON b.id = x.budget
 JOIN budget_window AS w ON w.id = x.closed;
+
+-- The windows that a call was charged to, for call_json, whose text is otherwise as it was.
+CREATE FUNCTION call_windows(windows_raw bigint[], windows_billed bigint[]) RETURNS json LANGUAGE sql STABLE AS $$
+SELECT coalesce(json_agg(json_build_object('budget_id', b.budget_id, 'scope', r.scope, 'value', w.value, 'measure', r.measure,
+    'revision', w.revision, 'window_start', spend.rfc3339(w.window_start),
+    'window_end', spend.rfc3339(nullif(w.window_end, 'infinity'))) ORDER BY b.budget_id, w.value), '[]')
+FROM spend.budget_window AS w
+JOIN spend.budget AS b ON b.id = w.budget
+JOIN spend.budget_revision AS r ON r.budget = w.budget AND r.revision = w.revision
+WHERE w.id = ANY (windows_raw || windows_billed)
+$$;
+
+DO $$
+DECLARE
+    old text := pg_get_viewdef('call_json'::regclass);
+    new text := replace(old, '''[]''::json AS windows', 'call_windows(c.windows_raw, c.windows_billed) AS windows');
+BEGIN
+    IF new = old THEN
+        RAISE EXCEPTION 'call_json is not the view that this migration knows';
+    END IF;
+    EXECUTE 'CREATE OR REPLACE VIEW call_json AS ' || new;
+END $$;
