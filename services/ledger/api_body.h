@@ -8,7 +8,7 @@
 
 #include "api_request.h"
 
-#define API_FIELDS_MAX 12
+#define API_FIELDS_MAX 16
 
 enum api_field_type {
     API_FIELD_TEXT,   /* a string */

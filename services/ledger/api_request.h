@@ -16,6 +16,7 @@
 #define API_REPLY_BYTES   (16LL << 20)
 
 struct api_fact_kind;
+struct hold;
 struct pg_session;
 struct price_store;
 
@@ -40,6 +41,7 @@ struct api_request {
     struct arena *arena;
     struct pg_session *pg;
     struct price_store *prices;
+    struct hold *holds;
     int64_t config_lead_us;
 
     int status; /* of the reply; 200 unless a handler says otherwise */

@@ -6,6 +6,7 @@
 #include "api_dead_letter.h"
 #include "api_entry.h"
 #include "api_fact.h"
+#include "api_hold.h"
 #include "api_prices.h"
 #include "api_task.h"
 #include "api_time.h"
@@ -23,6 +24,13 @@
         {.method = API_GET, .pattern = path "/{}", .handle = api_fact_get, .fact = &api_facts[fact_kind]},   \
     {                                                                                                        \
         .method = API_PUT, .pattern = path "/{}", .handle = api_fact_put, .fact = &api_facts[fact_kind]      \
+    }
+
+/* Ingest's. */
+#define HOLDS(path, handler)                                                                                 \
+    {                                                                                                        \
+        .method = API_POST, .pattern = (path), .handle = (handler), .ingest = true,                          \
+        .body_cap = API_HOLD_BODY_BYTES                                                                      \
     }
 
 const struct api_route api_routes[] = {
@@ -43,6 +51,10 @@ const struct api_route api_routes[] = {
     ROUTE(GET, "/v1/budgets/{}/values", api_budget_values),
     ROUTE(GET, "/v1/budgets/{}/resets", api_budget_resets),
     ROUTE(POST, "/v1/budgets/{}/reset", api_budget_reset),
+    HOLDS("/v1/holds", api_hold_place),
+    HOLDS("/v1/holds/renew", api_hold_renew),
+    HOLDS("/v1/holds/capture", api_hold_capture),
+    HOLDS("/v1/holds/void", api_hold_void),
     ROUTE(GET, "/v1/prices", api_prices_list),
     {.method = API_POST,
      .pattern = "/v1/prices",

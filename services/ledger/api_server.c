@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/metrics.h"
 #include "base/sha256.h"
+#include "hold.h"
 #include "pg_session.h"
 #include "price_store.h"
 #include "run/health.h"
@@ -54,6 +55,9 @@ struct api_server {
     bool running;
     struct pg_session *pg;
     struct price_store *prices;
+    struct pg_session *gate_pg; /* plans as the apply session's */
+    struct gate *gate;
+    struct hold *holds;
     struct arena arena;
     struct buffer reply;
     struct metric *done[3]; /* by status class */
@@ -158,6 +162,7 @@ static void on_request(struct evhttp_request *req, void *arg)
         .arena = &s->arena,
         .pg = s->pg,
         .prices = s->prices,
+        .holds = s->holds,
         .config_lead_us = s->options.config_lead_us,
         .status = 200,
         .reply = &s->reply,
@@ -260,6 +265,19 @@ static void take_metrics(struct api_server *s)
                                   "Time from a whole request to its reply.", NULL, NULL);
 }
 
+static bool open_gate(struct api_server *s, struct err *err)
+{
+    const struct pg_session_options session = {
+        .url = s->options.database_url, .name = "spend-ledger/gate", .sorted_plans = true};
+    const struct gate_options gate = {
+        .rules = s->options.rules, .values_max = s->options.values_max, .output_cap = s->options.output_cap};
+    if (!pg_session_new(&s->gate_pg, &session, err) || !gate_new(&s->gate, &gate, err))
+        return false;
+    const struct hold_options hold = {
+        .pg = s->gate_pg, .gate = s->gate, .lifetime_us = s->options.hold_lifetime_us};
+    return hold_new(&s->holds, &hold, err);
+}
+
 bool api_server_start(struct api_server **out, const struct api_server_options *options, struct err *err)
 {
     bool ok = false;
@@ -273,8 +291,8 @@ bool api_server_start(struct api_server **out, const struct api_server_options *
     buffer_init(&s->reply, (size_t)API_REPLY_BYTES);
     take_tokens(s);
     take_metrics(s);
-    if (!pg_session_new(&s->pg, &session, err) || !price_store_new(&s->prices, err) || !open_loop(s, err) ||
-        !open_port(s, err))
+    if (!pg_session_new(&s->pg, &session, err) || !price_store_new(&s->prices, err) || !open_gate(s, err) ||
+        !open_loop(s, err) || !open_port(s, err))
         goto done;
     if (pthread_create(&s->thread, NULL, run, s) != 0) {
         err_set(err, ERR_IO, FATE_FATAL, "api: no thread");
@@ -315,6 +333,9 @@ void api_server_stop(struct api_server *s)
         event_base_free(s->base);
     if (s->stop_fd >= 0)
         close(s->stop_fd);
+    hold_free(s->holds);
+    gate_free(s->gate);
+    pg_session_free(s->gate_pg);
     price_store_free(s->prices);
     pg_session_free(s->pg);
     arena_free(&s->arena);

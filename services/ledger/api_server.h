@@ -8,7 +8,7 @@
 #ifndef SPEND_LEDGER_API_SERVER_H
 #define SPEND_LEDGER_API_SERVER_H
 
-#include "base/err.h"
+#include "spend/attribute.h"
 #include <stdint.h>
 
 struct api_server;
@@ -19,7 +19,11 @@ struct api_server_options {
     const char *operator_token; /* everything; NULL: nobody has it. At least one token is needed */
     const char *reader_token;   /* every GET */
     const char *ingest_token;   /* GET /v1/time, and later its own endpoints */
-    int64_t config_lead_us;     /* a later version of a fact holds from no earlier than now + this */
+    struct attribute_rules rules;
+    int64_t values_max; /* of one budget's `each` */
+    int64_t hold_lifetime_us;
+    int64_t output_cap;     /* tokens that a hold counts for output at most */
+    int64_t config_lead_us; /* a later version of a fact holds from no earlier than now + this */
 };
 
 /* Opens the port and the session, then starts the thread. The strings must stay alive. Logs ev=api_listening.

@@ -363,8 +363,10 @@ static bool open_parts(struct apply_loop *l, struct err *err)
                                                .sorted_plans = true};
     if (!pg_session_new(&l->pg, &session, err))
         return false;
-    const struct batch_apply_options batch = {
-        .pg = l->pg, .stream = l->options->stream, .values_max = l->options->values_max};
+    const struct batch_apply_options batch = {.pg = l->pg,
+                                              .stream = l->options->stream,
+                                              .rules = l->options->rules,
+                                              .values_max = l->options->values_max};
     return batch_apply_new(&l->batch, &batch, err) && open_consumer(l, err);
 }
 

@@ -9,6 +9,7 @@
 #define SPEND_LEDGER_APPLY_LOOP_H
 
 #include "kafka/client.h"
+#include "spend/attribute.h"
 
 struct apply_loop_options {
     struct kafka_settings kafka;
@@ -16,7 +17,8 @@ struct apply_loop_options {
     const char *replica; /* static member of the group */
     const char *stream;  /* "live": names the group and the offsets */
     size_t batch_max;    /* most records in one transaction */
-    int64_t values_max;  /* of one budget's `each` */
+    struct attribute_rules rules;
+    int64_t values_max; /* of one budget's `each` */
 };
 
 /* A worker_fn: arg is struct apply_loop_options, alive until it returns. */

@@ -6,15 +6,18 @@
 #include "base/money.h"
 #include <assert.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* The locks are taken in the order of the result: LockRows stands above the sort. */
 const char balance_lock_sql[] =
     "SELECT account_id, amount_nanos, seq FROM balance WHERE account_id = ANY ($1::bigint[]) "
     "ORDER BY account_id FOR UPDATE";
 
-const char balance_update_sql[] = "UPDATE balance AS b SET amount_nanos = x.amount, seq = x.seq "
-                                  "FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS x (account, "
-                                  "amount, seq) WHERE b.account_id = x.account";
+const char balance_update_sql[] =
+    "UPDATE balance AS b SET amount_nanos = x.amount, seq = x.seq, held_nanos = b.held_nanos - x.released "
+    "FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[]) AS x (account, amount, seq, "
+    "released) "
+    "WHERE b.account_id = x.account";
 
 static const char entry_copy_sql[] =
     "COPY entry (account_id, account_seq, amount_nanos, balance_after_nanos, raw_nanos, markup_ppm, "
@@ -30,25 +33,60 @@ static int by_account(const void *a, const void *b)
     return x->account_seq < y->account_seq ? -1 : x->account_seq > y->account_seq;
 }
 
-bool balance_post_sort(struct balance_post *p, struct posting *postings, size_t count, struct arena *a,
-                       struct err *err)
+static int by_release(const void *a, const void *b)
 {
-    *p = (struct balance_post){.posting = postings, .posting_count = count};
-    int64_t **columns[] = {&p->account, &p->amount_nanos, &p->seq, &p->first_seq, &p->count};
-    for (size_t i = 0; i < sizeof columns / sizeof columns[0]; i++) {
-        *columns[i] = arena_alloc(a, count * sizeof **columns[i] + 1);
-        if (*columns[i] == NULL)
-            return err_set(err, ERR_MEMORY, FATE_FATAL, "balance_post: the arena is full");
+    const struct release *x = a;
+    const struct release *y = b;
+    return (x->account > y->account) - (x->account < y->account);
+}
+
+/* The accounts of both lists, each once. */
+static void merge_accounts(struct balance_post *p, const struct release *release, size_t release_count)
+{
+    size_t r = 0;
+    size_t i = 0;
+    while (i < p->posting_count || r < release_count) {
+        bool posting =
+            i < p->posting_count && (r == release_count || p->posting[i].account <= release[r].account);
+        int64_t account = posting ? p->posting[i].account : release[r].account;
+        if (p->account_count == 0 || p->account[p->account_count - 1] != account)
+            p->account[p->account_count++] = account;
+        size_t at = p->account_count - 1;
+        if (posting) {
+            p->count[at]++;
+            i++;
+        } else {
+            p->released_nanos[at] += release[r++].amount_nanos; /* what was held fitted a balance */
+        }
     }
+}
+
+bool balance_post_sort(struct balance_post *p, struct posting *postings, size_t count,
+                       const struct release *releases, size_t release_count, struct arena *a, struct err *err)
+{
+    size_t most = count + release_count;
+    *p = (struct balance_post){.posting = postings, .posting_count = count};
+    struct release *sorted = arena_alloc(a, release_count * sizeof *sorted + 1);
+    int64_t **columns[] = {&p->account,   &p->amount_nanos, &p->seq,
+                           &p->first_seq, &p->count,        &p->released_nanos};
+    bool ok = sorted != NULL;
+    for (size_t i = 0; i < sizeof columns / sizeof columns[0]; i++) {
+        *columns[i] = arena_alloc(a, most * sizeof **columns[i] + 1);
+        ok = ok && *columns[i] != NULL;
+        if (ok)
+            memset(*columns[i], 0, most * sizeof **columns[i]);
+    }
+    if (!ok)
+        return err_set(err, ERR_MEMORY, FATE_FATAL, "balance_post: the arena is full");
     for (size_t i = 0; i < count; i++)
         postings[i].account_seq = (int64_t)i; /* keeps the order given */
     if (count > 1)
         qsort(postings, count, sizeof *postings, by_account);
-    for (size_t i = 0; i < count; i++) {
-        if (i == 0 || postings[i].account != postings[i - 1].account)
-            p->account[p->account_count++] = postings[i].account;
-        p->count[p->account_count - 1]++;
-    }
+    if (release_count > 0)
+        memcpy(sorted, releases, release_count * sizeof *sorted);
+    if (release_count > 1)
+        qsort(sorted, release_count, sizeof *sorted, by_release);
+    merge_accounts(p, sorted, release_count);
     return true;
 }
 
@@ -122,4 +160,5 @@ void balance_post_update_args(const struct balance_post *p, struct pg_fields *ar
     pg_put_i64_array(args, p->account, p->account_count);
     pg_put_i64_array(args, p->amount_nanos, p->account_count);
     pg_put_i64_array(args, p->seq, p->account_count);
+    pg_put_i64_array(args, p->released_nanos, p->account_count);
 }

@@ -29,11 +29,19 @@ struct balance_post {
     int64_t *seq;          /* the last account_seq */
     int64_t *first_seq;
     int64_t *count;
+    int64_t *released_nanos; /* of what it held */
     size_t account_count;
 };
 
+/* What an account held for a call that is billed now. */
+struct release {
+    int64_t account;
+    int64_t amount_nanos;
+};
+
 /* Takes the postings over and orders them. */
-bool balance_post_sort(struct balance_post *p, struct posting *postings, size_t count, struct arena *a,
+bool balance_post_sort(struct balance_post *p, struct posting *postings, size_t count,
+                       const struct release *releases, size_t release_count, struct arena *a,
                        struct err *err) NODISCARD;
 
 extern const char balance_lock_sql[];

@@ -17,7 +17,7 @@ static void test_postings_are_grouped_by_account_in_the_order_given(void **state
     arena_init(&arena, 1 << 16);
     for (size_t i = 0; i < 6; i++)
         postings[i] = (struct posting){.account = accounts[i], .amount_nanos = (int64_t)i};
-    assert_true(balance_post_sort(&post, postings, 6, &arena, &err));
+    assert_true(balance_post_sort(&post, postings, 6, NULL, 0, &arena, &err));
     assert_int_equal(post.account_count, 3);
     const int64_t want_account[] = {3, 5, 7};
     const int64_t want_count[] = {2, 1, 3};
@@ -38,7 +38,7 @@ static void test_nothing_to_post_locks_nothing(void **state)
     struct err err;
     (void)state;
     arena_init(&arena, 1 << 16);
-    assert_true(balance_post_sort(&post, NULL, 0, &arena, &err));
+    assert_true(balance_post_sort(&post, NULL, 0, NULL, 0, &arena, &err));
     assert_int_equal(post.account_count, 0);
     assert_true(balance_post_take(&post, NULL, &err));
     arena_free(&arena);

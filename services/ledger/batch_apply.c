@@ -9,6 +9,7 @@
 #include "base/money.h"
 #include "batch_fold.h"
 #include "budget_charge.h"
+#include "hold_settle.h"
 #include "outbox.h"
 #include "pg_query.h"
 #include "pg_session.h"
@@ -52,6 +53,7 @@ struct attempt {
     struct batch_fold fold;
     struct balance_post post;
     struct budget_charge charge;
+    struct hold_settle holds;
     struct pg_rows *found; /* call rows that texts of the fold point into */
     enum batch_verdict verdict;
     int64_t standing; /* the offset found, when it was not ours */
@@ -315,7 +317,9 @@ static void count_results(const struct attempt *at)
 /* A window that is not there yet is opened outside, and all of it done again. */
 static bool charge(struct attempt *at, struct err *err)
 {
-    return budget_charge_fold(&at->charge, &at->fold, err) &&
+    return hold_settle_run(&at->holds, at->b->options.pg, &at->fold, &at->charge.charge, &at->b->fold_arena,
+                           err) &&
+           budget_charge_fold(&at->charge, &at->fold, err) &&
            (at->charge.missing_count == 0 ||
             err_set(err, ERR_CONFLICT, FATE_RETRY, "a budget's window is to be opened first"));
 }
@@ -325,8 +329,12 @@ static bool attempt_range(struct attempt *at, struct err *err)
 {
     struct batch_apply *b = at->b;
     bool ours;
-    at->charge = (struct budget_charge){
-        .budgets = b->budgets, .map = b->map, .registry = b->store, .arena = &b->fold_arena};
+    at->charge = (struct budget_charge){.budgets = b->budgets,
+                                        .map = b->map,
+                                        .registry = b->store,
+                                        .rules = &b->options.rules,
+                                        .arena = &b->fold_arena};
+    window_charge_init(&at->charge.charge, &b->fold_arena);
     if (!batch_fold_open(&at->fold, at->range->records, at->range->count, &b->fold_arena, err) ||
         !budget_charge_foresee(&at->charge, at->range->records, at->range->count, err) ||
         !budget_charge_open(&at->charge, b->options.pg, err) || !open_transaction(at, &ours, err))
@@ -338,7 +346,8 @@ static bool attempt_range(struct attempt *at, struct err *err)
     bool ok = batch_fold_take(&at->fold, at->found, err) &&
               batch_fold_run(&at->fold, b->store, &position, at->now, err) && charge(at, err) &&
               copy_new_calls(at, err) &&
-              balance_post_sort(&at->post, at->fold.posting, at->fold.posting_count, &b->fold_arena, err) &&
+              balance_post_sort(&at->post, at->fold.posting, at->fold.posting_count, at->holds.release,
+                                at->holds.release_count, &b->fold_arena, err) &&
               update_calls_and_lock(at, err) &&
               balance_post_copy(&at->post, b->options.pg, &b->scratch, at->now, err) &&
               copy_letters(at, err) && close_transaction(at, err);

@@ -10,6 +10,7 @@
 #define SPEND_LEDGER_BATCH_APPLY_H
 
 #include "bill_record.h"
+#include "spend/attribute.h"
 
 struct pg_session;
 struct batch_apply;
@@ -17,7 +18,8 @@ struct batch_apply;
 struct batch_apply_options {
     struct pg_session *pg; /* with sorted_plans */
     const char *stream;    /* whose offsets: "live" */
-    int64_t values_max;    /* of one budget's `each`: window_map */
+    struct attribute_rules rules;
+    int64_t values_max; /* of one budget's `each`: window_map */
 };
 
 /* Records of one partition in offset order. What has been committed leaves it: run it again after FATE_RETRY.

@@ -16,6 +16,8 @@ struct folded_call {
     struct call_row before; /* as it was found; all zero: nothing was */
     bool existed;
     bool changed; /* row is to be written */
+    bool gated;   /* a record of it says that a hold was placed for it */
+    bool held;    /* .. and there was one, which ends here */
 };
 
 /* A record that leaves by the outbox. */

@@ -5,6 +5,7 @@
 
 #include "base/money.h"
 #include "registry_store.h"
+#include "spend/tag_set.h"
 
 #include <string.h>
 
@@ -13,34 +14,44 @@ static bool full(struct err *err)
     return err_set(err, ERR_MEMORY, FATE_FATAL, "budget_charge: the arena is full");
 }
 
-/* Suspense is nobody's account; and a dead letter does not tell whose key it is, the registry does. */
-static void subject_complete(const struct budget_charge *c, struct scope_subject *s, bool suspended,
-                             int64_t at)
+/* A dead letter tells neither whose key it is nor what its tags name: the function that decides calls does,
+ * as at the gate. Suspense is nobody's account. */
+static bool subject_of_suspense(const struct budget_charge *c, struct spend_call *call,
+                                struct scope_subject *out)
 {
-    if (!suspended)
-        return;
-    const struct registry_version *key = registry_store_key(c->registry, s->key_hash, at);
-    s->account_id = SV_NULL;
-    if (key == NULL)
-        return;
-    s->user = key->user;
-    s->team = key->team;
+    struct attribution who;
+    attribute(call, registry_store_registry(c->registry), c->rules, &who);
+    struct tag *tags = arena_alloc(c->arena, who.tag_count * sizeof *tags + 1);
+    if (tags == NULL)
+        return false;
+    memcpy(tags, who.tags, who.tag_count * sizeof *tags);
+    *out = (struct scope_subject){.key_hash = call->key_hash,
+                                  .user = who.user,
+                                  .team = who.team,
+                                  .task = who.task_id,
+                                  .conversation = who.conversation_id,
+                                  .model = call->model_requested,
+                                  .tags = tags,
+                                  .tag_count = who.tag_count};
+    return true;
 }
 
-static struct scope_subject subject_of_record(const struct budget_charge *c, const struct bill_record *r)
+static bool subject_of_record(const struct budget_charge *c, const struct bill_record *r,
+                              struct scope_subject *out)
 {
-    const struct spend_call *call = r->fold.call;
-    struct scope_subject s = {.key_hash = call->key_hash,
-                              .user = r->user,
-                              .team = r->team,
-                              .account_id = r->account_id,
-                              .task = r->task,
-                              .conversation = r->conversation,
-                              .model = call->model_requested,
-                              .tags = call->tags,
-                              .tag_count = call->tag_count};
-    subject_complete(c, &s, !sv_is_null(r->reason), call->admitted_at);
-    return s;
+    struct spend_call call = *r->fold.call;
+    if (!sv_is_null(r->reason))
+        return subject_of_suspense(c, &call, out);
+    *out = (struct scope_subject){.key_hash = call.key_hash,
+                                  .user = r->user,
+                                  .team = r->team,
+                                  .account_id = r->account_id,
+                                  .task = r->task,
+                                  .conversation = r->conversation,
+                                  .model = call.model_requested,
+                                  .tags = call.tags,
+                                  .tag_count = call.tag_count};
+    return true;
 }
 
 static bool subject_of_row(const struct budget_charge *c, const struct call_row *row,
@@ -49,8 +60,19 @@ static bool subject_of_row(const struct budget_charge *c, const struct call_row 
     struct tag *tags = arena_alloc(c->arena, row->tags.count * sizeof *tags + 1);
     if (tags == NULL)
         return false;
-    for (size_t i = 0; i < row->tags.count; i++)
-        tags[i] = (struct tag){.raw = row->tags.raw[i]};
+    for (size_t i = 0; i < row->tags.count; i++) {
+        tags[i] = (struct tag){.raw = row->tags.raw[i], .origins = (unsigned)row->tags.origins[i]};
+        tag_split(tags[i].raw, &tags[i].key, &tags[i].value);
+    }
+    if (row->ranks.attribution[0] == CLASS_SUSPENSE + 1) {
+        struct spend_call call = {.admitted_at = row->admitted_at,
+                                  .received_at = row->received_at,
+                                  .key_hash = row->key_hash,
+                                  .model_requested = row->model_requested,
+                                  .tags = tags,
+                                  .tag_count = row->tags.count};
+        return subject_of_suspense(c, &call, out);
+    }
     *out = (struct scope_subject){.key_hash = row->key_hash,
                                   .user = row->user,
                                   .team = row->team,
@@ -60,7 +82,6 @@ static bool subject_of_row(const struct budget_charge *c, const struct call_row 
                                   .model = row->model_requested,
                                   .tags = tags,
                                   .tag_count = row->tags.count};
-    subject_complete(c, out, row->ranks.attribution[0] == CLASS_SUSPENSE + 1, row->admitted_at);
     return true;
 }
 
@@ -89,7 +110,9 @@ bool budget_charge_foresee(struct budget_charge *c, const struct bill_record *re
         if (records[i].state != RECORD_BILLS)
             continue;
         int64_t at = records[i].fold.call->admitted_at;
-        struct scope_subject subject = subject_of_record(c, &records[i]);
+        struct scope_subject subject;
+        if (!subject_of_record(c, &records[i], &subject))
+            return full(err);
         if (!budget_store_match(c->budgets, &subject, at, c->arena, &match, &matches, err))
             return false;
         for (size_t k = 0; k < matches; k++)
@@ -119,9 +142,10 @@ static bool take_back(struct budget_charge *c, const struct call_row *before, bo
     return true;
 }
 
-static bool charge_one(struct budget_charge *c, struct call_row *row, const struct budget_match *match,
+static bool charge_one(struct budget_charge *c, struct folded_call *call, const struct budget_match *match,
                        struct err *err)
 {
+    struct call_row *row = &call->row;
     struct call_ids *ids = match->rule->billed ? &row->windows_billed : &row->windows_raw;
     int64_t window = window_map_find(c->map, match, row->admitted_at);
     if (window == 0)
@@ -133,8 +157,10 @@ static bool charge_one(struct budget_charge *c, struct call_row *row, const stru
     ids->id[ids->count++] = window;
     return window_charge_add(
         &c->charge,
-        &(struct window_delta){
-            .window = window, .spent_nanos = amount, .ungated_nanos = amount, .latest = row->admitted_at},
+        &(struct window_delta){.window = window,
+                               .spent_nanos = amount,
+                               .ungated_nanos = call->held && !call->existed ? 0 : amount,
+                               .latest = row->admitted_at},
         err);
 }
 
@@ -156,7 +182,7 @@ static bool charge_row(struct budget_charge *c, struct folded_call *call, struct
     if (row->windows_raw.id == NULL || row->windows_billed.id == NULL)
         return full(err);
     for (size_t i = 0; i < count; i++)
-        if (!charge_one(c, row, &match[i], err))
+        if (!charge_one(c, call, &match[i], err))
             return false;
     return true;
 }
@@ -164,7 +190,6 @@ static bool charge_row(struct budget_charge *c, struct folded_call *call, struct
 bool budget_charge_fold(struct budget_charge *c, struct batch_fold *f, struct err *err)
 {
     c->missing_count = 0;
-    window_charge_init(&c->charge, c->arena);
     for (size_t i = 0; i < f->call_count; i++)
         if (f->call[i].changed && !charge_row(c, &f->call[i], err))
             return false;

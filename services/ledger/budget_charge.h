@@ -8,6 +8,7 @@
 #define SPEND_LEDGER_BUDGET_CHARGE_H
 
 #include "batch_fold.h"
+#include "spend/attribute.h"
 #include "window_charge.h"
 #include "window_map.h"
 
@@ -15,6 +16,7 @@ struct budget_charge {
     const struct budget_store *budgets;
     struct window_map *map;
     const struct registry_store *registry;
+    const struct attribute_rules *rules;
     struct arena *arena; /* of one attempt */
     struct window_charge charge;
     struct window_wanted *missing;

@@ -140,6 +140,11 @@ static bool replica_choose(struct ledger *l, const struct ledger_options *o, str
            err_set(err, ERR_INVALID, FATE_FATAL, "the host name makes no replica name: give --replica");
 }
 
+static struct attribute_rules rules_of(const struct ledger_options *o)
+{
+    return (struct attribute_rules){sv_of(o->tag_account), sv_of(o->tag_task), sv_of(o->tag_conversation)};
+}
+
 static bool start(struct ledger *l, const struct ledger_options *o, struct err *err)
 {
     struct kafka_settings kafka = kafka_settings_of(o);
@@ -148,6 +153,7 @@ static bool start(struct ledger *l, const struct ledger_options *o, struct err *
                                                    .replica = l->replica,
                                                    .stream = o->stream,
                                                    .batch_max = (size_t)o->batch_max,
+                                                   .rules = rules_of(o),
                                                    .values_max = o->budget_values};
     l->publisher_options = (struct publisher_options){.kafka = kafka, .database_url = o->database_url};
     l->config_options = (struct config_publisher_options){
@@ -161,6 +167,10 @@ static bool start(struct ledger *l, const struct ledger_options *o, struct err *
         .reader_token = o->reader_token,
         .ingest_token = o->ingest_token,
         .config_lead_us = o->config_lead_us,
+        .rules = rules_of(o),
+        .values_max = o->budget_values,
+        .output_cap = o->hold_cap,
+        .hold_lifetime_us = o->hold_lifetime_us,
     };
     return worker_start(&l->config, "config_publisher", config_publisher_run, &l->config_options, err) &&
            api_server_start(&l->api, &api, err) &&

@@ -147,8 +147,7 @@ bool registry_store_markup(const struct registry_store *s, struct strview accoun
     return true;
 }
 
-const struct registry_version *registry_store_key(const struct registry_store *s, struct strview key_hash,
-                                                  int64_t at)
+const struct registry *registry_store_registry(const struct registry_store *s)
 {
-    return sv_is_empty(key_hash) ? NULL : registry_find(s->registry, REGISTRY_KEY, key_hash, at, INT64_MAX);
+    return s->registry;
 }

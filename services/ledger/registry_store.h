@@ -35,8 +35,6 @@ struct strview registry_store_account_id(const struct registry_store *s, int64_t
 bool registry_store_markup(const struct registry_store *s, struct strview account_id, int64_t at,
                            int64_t *markup_ppm) NODISCARD;
 
-/* What is known of a key as of `at`, with everything known by now; NULL: nothing. */
-const struct registry_version *registry_store_key(const struct registry_store *s, struct strview key_hash,
-                                                  int64_t at);
-
+/* The facts; the store's, until its next refresh. */
+const struct registry *registry_store_registry(const struct registry_store *s);
 #endif

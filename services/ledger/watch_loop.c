@@ -10,7 +10,18 @@
 
 #define NAME         "watch"
 #define LOOP_AGE_US  (60 * US_PER_SECOND)
-#define ROLL_AT_ONCE 1000 /* windows a transaction */
+#define ROLL_AT_ONCE 1000 /* windows, or holds, a transaction */
+
+/* What a dead ingest left behind. Rows that others have are passed over, so all ledgers may be at it. */
+static bool sweep(struct pg_session *pg, int64_t *expired, struct err *err)
+{
+    struct pg_rows *rows = NULL;
+    bool ok = pg_session_ready(pg, err) &&
+              pg_query(pg, "SELECT hold_sweep($1)", PG_ARGS(PG_I32(ROLL_AT_ONCE)), &rows, err);
+    *expired = ok ? pg_get_i64(rows, 0, 0) : 0;
+    pg_rows_free(rows);
+    return ok;
+}
 
 /* More than one that roll at once would only wait for each other. *rolled: none when another ledger is at it.
  */
@@ -33,17 +44,21 @@ bool watch_loop_run(void *arg, struct err *err)
     struct health_loop *health = health_loop_start(NAME, LOOP_AGE_US + o->tick_us);
     struct metric *opened = metric_counter("spend_ledger_windows_rolled_total",
                                            "windows opened because they were due", NULL, NULL);
+    struct metric *expired = metric_counter("spend_ledger_holds_expired_total",
+                                            "holds that nobody renewed: their ingest is gone", NULL, NULL);
     struct pg_session *pg = NULL;
     int tries = 0;
     bool ok = pg_session_new(&pg, &session, err);
     while (ok && !lifecycle_is_stopping()) {
         int64_t rolled = 0;
+        int64_t swept = 0;
         health_beat(health);
-        if (roll(pg, &rolled, err)) {
+        if (sweep(pg, &swept, err) && roll(pg, &rolled, err)) {
             tries = 0;
             metric_add(opened, rolled);
+            metric_add(expired, swept);
             health_ready(NAME, true, NULL);
-            if (rolled < ROLL_AT_ONCE)
+            if (rolled < ROLL_AT_ONCE && swept < ROLL_AT_ONCE)
                 (void)lifecycle_wait_us(o->tick_us);
             continue;
         }

@@ -1,6 +1,7 @@
 /*
  * watch_loop: what is looked after although nothing happens, by one ledger of several at a time: windows that
- * are due are opened, so that a reset shows on an idle budget. Thread: its own, with its session. Postgres's
+ * are due are opened, so that a reset shows on an idle budget; holds
+ * that nobody renews any more are given back. Thread: its own, with its session. Postgres's
  * clock decides what is due, not ours.
  */
 #ifndef SPEND_LEDGER_WATCH_LOOP_H

@@ -14,6 +14,7 @@ def routed():
     found = {(m.lower(), p) for m, p in re.findall(r'ROUTE\((\w+), "([^"]+)"', text)}
     found |= {(m.lower(), p) for m, p in re.findall(r'\.method = API_(\w+), \.pattern = "([^"]+)"', text)}
     found |= {(m.lower(), p) for m, p in re.findall(r'\.method = API_(\w+),\s+\.pattern = "([^"]+)"', text)}
+    found |= {("post", path) for path in re.findall(r'HOLDS\("([^"]+)"', text)}
     for path in re.findall(r'FACTS\("([^"]+)"', text):
         found |= {("get", path), ("get", path + "/{}"), ("put", path + "/{}")}
     return found

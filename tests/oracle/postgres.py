@@ -20,6 +20,8 @@ TABLES = {
     "budget_window": "SELECT w.id, b.budget_id, w.revision, w.value, r.measure, w.spent_nanos, w.held_nanos,"
                      f" {US.format('w.window_start')} AS window_start FROM spend.budget_window w JOIN spend.budget b ON b.id = w.budget"
                      " JOIN spend.budget_revision r ON r.budget = w.budget AND r.revision = w.revision",
+    "hold": "SELECT h.call_id, h.state, a.account_id, h.raw_nanos, h.billed_nanos, h.windows_raw, h.windows_billed"
+            " FROM spend.hold h LEFT JOIN spend.account a ON a.id = h.account",
     "consumer_offset": "SELECT stream, topic, partition, next FROM spend.consumer_offset",
 }
 
@@ -66,6 +68,7 @@ def invariants(tables):
             wrong.append(f"account {balance['account_id']}: balance {balance['amount_nanos']}, its entries sum to {total}")
         if balance["seq"] != len(entries):
             wrong.append(f"account {balance['account_id']}: balance.seq {balance['seq']}, {len(entries)} entries")
+    wrong += _held(tables)
     with_balance = {b["account_id"] for b in tables["balance"]}
     wrong += [f"account {account}: entries without a balance" for account in by_account if account not in with_balance]
     for call in tables["call"]:
@@ -77,6 +80,16 @@ def invariants(tables):
     return wrong + _windows(tables)
 
 
+def _held(tables):
+    sums, wrong = {}, []
+    for hold in tables.get("hold", ()):
+        sums[hold["account_id"]] = sums.get(hold["account_id"], 0) + hold["billed_nanos"]
+        if hold["state"] not in ("placed", "captured") and (hold["raw_nanos"] or hold["billed_nanos"]):
+            wrong.append(f"hold {hold['call_id']}: {hold['state']} and holds {hold['billed_nanos']}")
+    return wrong + [f"account {b['account_id']}: held {b['held_nanos']}, its open holds sum to {sums.get(b['account_id'], 0)}"
+                    for b in tables["balance"] if b["held_nanos"] != sums.get(b["account_id"], 0)]
+
+
 def _windows(tables):
     spent = {}
     for call in tables["call"]:
@@ -86,6 +99,9 @@ def _windows(tables):
     wrong = []
     for w in tables.get("budget_window", ()):
         own = spent.pop((w["id"], w["measure"]), 0)
+        held = sum(h[f"{w['measure']}_nanos"] for h in tables.get("hold", ()) if w["id"] in h[f"windows_{w['measure']}"])
+        if w["held_nanos"] != held:
+            wrong.append(f"budget {w['budget_id']} {w['value']}: held {w['held_nanos']}, its open holds sum to {held}")
         if w["spent_nanos"] != own:
             wrong.append(f"budget {w['budget_id']} {w['value']}: spent {w['spent_nanos']}, the bills charged to it sum to {own}")
     return wrong + [f"a call is charged to window {window}, which is none of a budget that measures {measure}"

@@ -4,6 +4,7 @@
 #include "base/json_write.h"
 
 #include "base/clock.h"
+#include "base/money.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -128,6 +129,13 @@ void json_write_time(struct json_write *w, int64_t utc_us)
 {
     char text[CLOCK_TEXT_MAX];
     size_t len = clock_format(utc_us, text);
+    json_write_sv(w, (struct strview){text, len});
+}
+
+void json_write_usd(struct json_write *w, int64_t nanos)
+{
+    char text[MONEY_TEXT_MAX];
+    size_t len = money_format_usd(nanos, text);
     json_write_sv(w, (struct strview){text, len});
 }
 

@@ -24,6 +24,7 @@ void json_write_i64(struct json_write *w, int64_t n);
 void json_write_bool(struct json_write *w, bool b);
 void json_write_null(struct json_write *w);
 void json_write_time(struct json_write *w, int64_t utc_us);     /* RFC 3339 */
+void json_write_usd(struct json_write *w, int64_t nanos);       /* a decimal string */
 void json_write_raw(struct json_write *w, struct strview json); /* already JSON */
 bool json_write_ok(const struct json_write *w);
 

@@ -120,11 +120,8 @@ static bool take_sources(struct decision *d)
     const struct registry_version *conversation = find(d, REGISTRY_CONVERSATION, out->conversation_id);
     if (conversation != NULL)
         d->accounts[BY_CONVERSATION] = conversation->account_id;
-    if (d->key != NULL) {
+    if (d->key != NULL)
         d->accounts[BY_KEY] = d->key->account_id;
-        out->user = d->key->user;
-        out->team = d->key->team;
-    }
     return false;
 }
 
@@ -239,6 +236,10 @@ void attribute(const struct spend_call *call, const struct registry *registry,
     };
     d.key = find(&d, REGISTRY_KEY, call->key_hash);
     take_tags(&d);
+    if (d.key != NULL) { /* whatever becomes of the account */
+        out->user = d.key->user;
+        out->team = d.key->team;
+    }
     if (take_sources(&d))
         return;
     enum source first = first_source(&d);

@@ -11,8 +11,9 @@ GRANT USAGE ON SCHEMA spend TO :role;
 GRANT SELECT ON ALL TABLES IN SCHEMA spend TO :role;
 GRANT INSERT ON account, account_version, entry, credit, call, consumer_offset, outbox, tier, api_key, task,
     conversation, model_alias, price_book, price, config_outbox, admin_audit, budget, budget_revision, budget_window,
-    budget_value, budget_reset TO :role;
-GRANT UPDATE ON budget, budget_revision, budget_window, budget_value, budget_reset TO :role;
+    budget_value, budget_reset, hold TO :role;
+GRANT UPDATE ON budget, budget_revision, budget_window, budget_value, budget_reset, hold TO :role;
+GRANT DELETE ON hold TO :role;
 GRANT UPDATE (name, overdraft_limit_nanos, config_version) ON account TO :role;
 GRANT UPDATE (amount_nanos, held_nanos, seq) ON balance TO :role;
 GRANT INSERT ON balance TO :role;

@@ -1,0 +1,219 @@
+#include "gate.h"
+
+#include "base/money.h"
+#include "pg_query.h"
+#include "registry_store.h"
+#include "spend/avro_codec.h"
+#include "spend/rater.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define BYTES_A_TOKEN 4
+
+struct gate {
+    struct gate_options options;
+    struct registry_store *registry;
+    struct budget_store *budgets;
+    struct window_map *windows;
+    struct price_list *prices;
+    struct attribution attribution; /* scratch: it is large */
+    struct rate_result rate;
+};
+
+bool gate_new(struct gate **out, const struct gate_options *options, struct err *err)
+{
+    struct gate *g = calloc(1, sizeof *g);
+    if (g == NULL)
+        return err_set(err, ERR_MEMORY, FATE_FATAL, "gate: out of memory");
+    g->options = *options;
+    if (!registry_store_new(&g->registry, err) || !budget_store_new(&g->budgets, err) ||
+        !window_map_new(&g->windows, options->values_max, err) || !price_list_new(&g->prices, err)) {
+        gate_free(g);
+        return false;
+    }
+    *out = g;
+    return true;
+}
+
+void gate_free(struct gate *g)
+{
+    if (g == NULL)
+        return;
+    registry_store_free(g->registry);
+    budget_store_free(g->budgets);
+    window_map_free(g->windows);
+    price_list_free(g->prices);
+    free(g);
+}
+
+static bool load_prices(struct gate *g, struct pg_session *pg, struct err *err)
+{
+    struct pg_rows *rows = NULL;
+    bool ok = pg_query(pg, "SELECT record FROM price_book WHERE version > $1 ORDER BY version",
+                       PG_ARGS(PG_I64(price_list_newest(g->prices))), &rows, err);
+    for (size_t i = 0; ok && i < pg_rows_count(rows); i++) {
+        struct price_book *book;
+        ok = avro_decode_price_book(pg_get(rows, i, 0), &book, err) && price_list_put(g->prices, book, err);
+    }
+    pg_rows_free(rows);
+    return ok;
+}
+
+bool gate_refresh(struct gate *g, struct pg_session *pg, struct err *err)
+{
+    struct pg_rows *rows = NULL;
+    if (!pg_session_query(pg, "SELECT version FROM config_version", NULL, &rows, err))
+        return false;
+    int64_t now = pg_get_i64(rows, 0, 0);
+    pg_rows_free(rows);
+    /* the registry last: its version stands for all three */
+    return now == gate_version(g) ||
+           (load_prices(g, pg, err) && budget_store_refresh(g->budgets, pg, gate_version(g), err) &&
+            registry_store_refresh(g->registry, pg, NULL, err));
+}
+
+int64_t gate_version(const struct gate *g)
+{
+    return registry_store_version(g->registry);
+}
+
+struct window_map *gate_windows(struct gate *g)
+{
+    return g->windows;
+}
+
+bool gate_rate(struct gate *g, const struct spend_call *call, bool *priced, int64_t *raw_nanos,
+               struct err *err)
+{
+    if (!rater_rate(call, registry_store_registry(g->registry), g->prices, INT64_MAX, &g->rate, err))
+        return false;
+    *priced = g->rate.verdict == RATE_OK;
+    *raw_nanos = *priced ? g->rate.raw_nanos : 0;
+    return true;
+}
+
+static int64_t at_most(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* What it may use at most: everything it sends, and what it asks for or may get. */
+static void foresee_usage(const struct gate *g, const struct gate_call *c, struct spend_call *call)
+{
+    int64_t n = c->n.has && c->n.v > 1 ? at_most(c->n.v, INT32_MAX) : 1;
+    int64_t input = c->body_bytes / BYTES_A_TOKEN + (c->body_bytes % BYTES_A_TOKEN > 0 ? 1 : 0);
+    int64_t output = c->max_tokens.has && c->max_tokens.v >= 0
+                         ? at_most(c->max_tokens.v, g->options.output_cap)
+                         : g->options.output_cap;
+    call->outcome = OUTCOME_COMPLETED;
+    call->quality = QUALITY_ESTIMATED;
+    switch (c->call.operation) {
+    case OPERATION_CHAT:
+    case OPERATION_COMPLETION:
+    case OPERATION_RESPONSES:
+    case OPERATION_MESSAGES:
+        call->usage.units[USAGE_INPUT] = OPT_I64(input);
+        call->usage.units[USAGE_OUTPUT] = OPT_I64(output * n);
+        break;
+    case OPERATION_EMBEDDINGS:
+        call->usage.units[USAGE_INPUT] = OPT_I64(input);
+        break;
+    case OPERATION_RERANK:
+        call->usage.units[USAGE_INPUT] = OPT_I64(input);
+        call->usage.units[USAGE_REQUESTS] = OPT_I64(1);
+        break;
+    case OPERATION_IMAGE:
+        call->usage.units[USAGE_IMAGES] = OPT_I64(n);
+        break;
+    case OPERATION_SPEECH:
+        call->usage.units[USAGE_CHARACTERS] = OPT_I64(c->body_bytes);
+        break;
+    case OPERATION_TRANSCRIPTION:
+    case OPERATION_BATCH:
+    case OPERATION_FINE_TUNE:
+    case OPERATION_OTHER:
+    case OPERATION_COUNT:
+        break; /* nothing of the request tells what it will use */
+    }
+}
+
+static bool estimate(struct gate *g, struct gate_call *c, struct err *err)
+{
+    struct spend_call call = c->call;
+    foresee_usage(g, c, &call);
+    struct strview account = c->has_account ? g->attribution.account_id : SV_NULL;
+    c->markup_ppm = MARKUP_ONE_PPM;
+    if (c->has_account && !registry_store_markup(g->registry, account, call.admitted_at, &c->markup_ppm))
+        c->markup_ppm = MARKUP_ONE_PPM;
+    return gate_rate(g, &call, &c->is_priced, &c->raw_nanos, err) &&
+           (money_mark_up(c->raw_nanos, c->markup_ppm, &c->billed_nanos) ||
+            err_set(err, ERR_OVERFLOW, FATE_DEAD_LETTER, "the estimate does not fit int64 nanos"));
+}
+
+static bool want(struct gate_wanted *w, const struct budget_match *match, int64_t at, struct arena *a)
+{
+    if (w->count == w->room) {
+        size_t room = w->room == 0 ? 64 : w->room * 2;
+        struct window_wanted *more = arena_alloc(a, room * sizeof *more);
+        if (more == NULL)
+            return false;
+        if (w->count > 0)
+            memcpy(more, w->item, w->count * sizeof *more);
+        w->item = more;
+        w->room = room;
+    }
+    w->item[w->count++] = (struct window_wanted){*match, at};
+    return true;
+}
+
+/* The matches of a call, each window once: values that share ~other share it. */
+static bool find_windows(struct gate *g, struct gate_call *c, struct arena *a, struct gate_wanted *wanted)
+{
+    size_t kept = 0;
+    c->window = arena_alloc(a, c->match_count * sizeof *c->window + 1);
+    if (c->window == NULL)
+        return false;
+    for (size_t i = 0; i < c->match_count; i++) {
+        int64_t window = window_map_find(g->windows, &c->match[i], c->call.admitted_at);
+        size_t same = 0;
+        if (window == 0 && !want(wanted, &c->match[i], c->call.admitted_at, a))
+            return false;
+        while (same < kept && (window == 0 || c->window[same] != window))
+            same++;
+        if (same < kept)
+            continue;
+        c->match[kept] = c->match[i];
+        c->window[kept++] = window;
+    }
+    c->match_count = kept;
+    return true;
+}
+
+bool gate_resolve(struct gate *g, struct gate_call *c, int64_t at, struct arena *a,
+                  struct gate_wanted *wanted, struct err *err)
+{
+    struct attribution *who = &g->attribution;
+    c->call.admitted_at = c->call.received_at = at;
+    attribute(&c->call, registry_store_registry(g->registry), &g->options.rules, who);
+    c->has_account = who->verdict == ATTRIBUTE_ACCOUNT &&
+                     registry_store_surrogate(g->registry, who->account_id, &c->account);
+    c->is_conflict = who->verdict == ATTRIBUTE_CONFLICT;
+    memcpy(c->detail, who->detail, sizeof c->detail);
+    struct tag *tags = arena_alloc(a, who->tag_count * sizeof *tags + 1);
+    if (tags == NULL)
+        return err_set(err, ERR_MEMORY, FATE_RETRY, "gate: the arena is full");
+    memcpy(tags, who->tags, who->tag_count * sizeof *tags);
+    const struct scope_subject subject = {.key_hash = c->call.key_hash,
+                                          .user = who->user,
+                                          .team = who->team,
+                                          .account_id = c->has_account ? who->account_id : SV_NULL,
+                                          .task = who->task_id,
+                                          .conversation = who->conversation_id,
+                                          .model = c->call.model_requested,
+                                          .tags = tags,
+                                          .tag_count = who->tag_count};
+    return estimate(g, c, err) &&
+           budget_store_match(g->budgets, &subject, at, a, &c->match, &c->match_count, err) &&
+           (find_windows(g, c, a, wanted) || err_set(err, ERR_MEMORY, FATE_RETRY, "gate: the arena is full"));
+}

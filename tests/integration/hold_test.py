@@ -1,0 +1,242 @@
+"""Holds on a real Postgres: placed, refused, repeated, captured, voided, renewed, expired, and settled by the call's bill."""
+
+import threading
+import uuid
+from decimal import Decimal
+
+import pytest
+
+from api_test import fresh, put, refused
+from budget_test import LIFETIME, budget, get
+from ledger_bench import attributed, dead, key_hash, running_ledger
+from oracle import build
+from stack import wait_until
+
+USD = 1_000_000_000
+
+
+@pytest.fixture(scope="module")
+def bench():
+    with running_ledger() as bench:
+        for service in bench.stack.services.values():
+            service.stop()
+        bench.start(SPEND_WINDOW_TICK="1s", SPEND_HOLD_LIFETIME="4s")
+        put(bench.stack.api, "/v1/models/held", price_key="gpt-4o")  # 2.5 and 10 USD a million tokens
+        yield bench
+
+
+def ask(api, what, calls, token="ingest"):
+    status, document = api("POST", f"/v1/holds{what}", calls, token=token)
+    assert status == 200, document
+    return document["items"]
+
+
+def call(tags=(), tokens=100, size=400, **more):
+    """A call that is held for size / 4 tokens in and so many out: 0.00125 USD as it stands."""
+    return {"call_id": str(uuid.uuid4()), "operation": "chat", "model": "held", "tags": list(tags), "body_bytes": size,
+            "max_tokens": tokens, **more}
+
+
+COST = Decimal("0.00125")
+
+
+def place(api, *calls):
+    return ask(api, "", list(calls))
+
+
+def end(api, what, *calls):
+    return [item["state"] for item in ask(api, what, [{"call_id": c["call_id"]} for c in calls])]
+
+
+def capture(api, one, outcome="completed", **usage):
+    body = {"call_id": one["call_id"], "operation": "chat", "model": "held", "outcome": outcome, **({"usage": usage} if usage else {})}
+    return ask(api, "/capture", [body])[0]["state"]
+
+
+def amounts(api, made, query=""):
+    seen = get(api, made, query)
+    return Decimal(seen["spent"]), Decimal(seen["held"])
+
+
+def settled(bench, one, account, raw, tags=(), gate="held", **fields):
+    record = build.call(tags, gate=gate, call_id=uuid.UUID(one["call_id"]).bytes, model_requested="held", **fields)
+    bench.feeder.bill(attributed(record, account, raw))
+    return record
+
+
+def test_a_call_is_held_for_what_it_may_cost_and_a_repeat_changes_nothing(bench, api):
+    tier = fresh("tier")
+    put(api, f"/v1/tiers/{tier}", markup="2")
+    account = bench.account(tier)
+    raw, billed = budget(api, "account", account), budget(api, "account", account, measure="billed")
+    one = call([f"account_id={account}"])
+    (first,) = place(api, one)
+    assert (first["state"], first["admitted"], first["priced"], first["blocking"], first["conflict"]) == ("placed", True, True, [], None)
+    assert place(api, one) == [first] and place(api, one, one) == [first, first]
+    assert amounts(api, raw) == (0, COST) and amounts(api, billed) == (0, 2 * COST)
+    assert api("GET", f"/v1/accounts/{account}")[1]["held"] == "0.0025"
+    assert end(api, "/void", one) == ["voided"] and end(api, "/void", one) == ["voided"]
+    assert amounts(api, raw) == (0, 0) and amounts(api, billed) == (0, 0)
+    assert api("GET", f"/v1/accounts/{account}")[1]["held"] == "0"
+    assert place(api, one)[0]["state"] == "voided"  # a late POST revives nothing
+    assert bench.breaches() == []
+
+
+def test_the_first_call_over_the_limit_is_refused_whole_and_says_why(bench, api):
+    tag = f"tenant={fresh('t')}"
+    made = budget(api, "tag", tag, str(3 * COST))
+    wide = budget(api, "tag", tag, "100")
+    calls = [call([tag]) for _ in range(5)]
+    answers = place(api, *calls)
+    assert [a["state"] for a in answers] == ["placed"] * 3 + ["refused"] * 2
+    (block,) = answers[3]["blocking"]
+    assert (block["budget_id"], block["scope"], block["value"]) == (made["budget_id"], "tag", tag)
+    assert (Decimal(block["limit"]), Decimal(block["spent"]), Decimal(block["held"])) == (3 * COST, 0, 3 * COST)
+    assert block["window_end"] is None
+    assert place(api, calls[4]) == [answers[4]]
+    assert amounts(api, made) == (0, 3 * COST) and amounts(api, wide) == (0, 3 * COST)  # nothing of a refused one is held
+    end(api, "/void", calls[0])
+    assert place(api, call([tag]))[0]["state"] == "placed"
+    assert bench.breaches() == []
+
+
+@pytest.mark.parametrize(("limit", "mode", "state"), [("0", "hard", "refused"), ("0", "shadow", "placed"), (None, "hard", "placed")])
+def test_zero_lets_nothing_pass_null_everything_and_a_shadow_only_counts(api, limit, mode, state):
+    tag = f"tenant={fresh('t')}"
+    budget(api, "tag", tag, limit, mode=mode)
+    assert place(api, call([tag]))[0]["state"] == state
+    assert place(api, call([tag], model="no-such-model"))[0] | {"call_id": "", "admitted_at": ""} == {
+        "call_id": "", "state": state, "admitted": state == "placed", "admitted_at": "", "priced": False, "conflict": None,
+        "blocking": place(api, call([tag]))[0]["blocking"]}
+
+
+def test_a_balance_is_gated_like_a_budget(bench, api):
+    account = bench.account()
+    assert place(api, call([f"account_id={account}"]))[0]["state"] == "placed"  # null: not checked
+    put(api, f"/v1/accounts/{account}", name=account, overdraft_limit=str(COST))
+    answer = place(api, call([f"account_id={account}"]))[0]
+    assert answer["state"] == "refused" and answer["blocking"][0]["budget_id"] is None, answer  # the first hold uses it up
+    api("POST", f"/v1/accounts/{account}/credits", {"external_id": "1", "kind": "top_up", "amount": "1"})
+    assert place(api, call([f"account_id={account}"]))[0]["state"] == "placed"
+    assert bench.breaches() == []
+
+
+def test_a_capture_holds_what_was_used_and_the_bill_ends_it(bench, api):
+    account = bench.account()
+    made = budget(api, "account", account)
+    tags = [f"account_id={account}"]
+    one, two, three = call(tags), call(tags), call(tags)
+    place(api, one, two, three)
+    assert capture(api, one, input=40, output=10) == "captured"
+    assert amounts(api, made) == (0, 2 * COST + Decimal("0.0002"))
+    assert capture(api, one, input=40, output=20) == "captured"  # told again, better
+    assert capture(api, two) == "captured"  # no usage: what was placed stays
+    assert capture(api, three, outcome="failed") == "captured"  # nothing is charged for it
+    assert amounts(api, made) == (0, COST + Decimal("0.0003"))
+    assert end(api, "/renew", one, two) == ["captured"] * 2
+    settled(bench, one, account, 300_000, tags)
+    settled(bench, two, account, 1_000_000, tags)
+    settled(bench, three, account, 0, tags)
+    bench.settle()
+    assert amounts(api, made) == (Decimal("0.0013"), 0) and get(api, made)["ungated"] == "0"
+    assert capture(api, one, input=1) in ("settled", "voided") and place(api, one, two)[0]["state"] == "settled"
+    assert end(api, "/void", two)[0] in ("voided", "settled")
+    assert amounts(api, made) == (Decimal("0.0013"), 0)
+    assert bench.breaches() == []
+
+
+def test_a_capture_or_a_bill_before_the_place_leaves_nothing_to_hold(bench, api):
+    account = bench.account()
+    made = budget(api, "account", account)
+    tags = [f"account_id={account}"]
+    one, two = call(tags), call(tags)
+    assert capture(api, one, input=1, output=1) == "voided"
+    assert place(api, one)[0]["state"] == "voided"
+    settled(bench, two, account, 500, tags)
+    bench.settle()
+    assert place(api, two)[0]["state"] == "settled"
+    assert end(api, "/renew", call()) == ["unknown"]
+    assert amounts(api, made) == (Decimal("0.0000005"), 0) and bench.breaches() == []
+
+
+def test_a_hold_that_nobody_renews_expires_and_its_bill_comes_all_the_same(bench, api):
+    account = bench.account()
+    made = budget(api, "account", account)
+    tags = [f"account_id={account}"]
+    kept, lost = call(tags), call(tags)
+    place(api, kept, lost)
+
+    def gone():
+        assert end(api, "/renew", kept) == ["placed"]
+        return amounts(api, made)[1] == COST
+    wait_until(gone, 30, "one hold expired", every_s=0.5)
+    assert end(api, "/renew", lost) == ["expired"] and place(api, lost)[0]["state"] == "expired"
+    for one in (kept, lost):
+        settled(bench, one, account, 1_000, tags)
+    bench.settle()
+    assert amounts(api, made) == (Decimal("0.000002"), 0) and bench.breaches() == []
+
+
+def test_an_unpriced_call_keeps_its_hold_until_it_is_priced_or_voided(bench, api):
+    account = bench.account()
+    made = budget(api, "account", account)
+    tags = [f"account_id={account}"]
+    one = call(tags)
+    place(api, one)
+    assert capture(api, one) == "captured"
+    record = build.call(tags, gate="held", call_id=uuid.UUID(one["call_id"]).bytes)
+    bench.feeder.letter(dead(record, "unpriced", None))
+    bench.settle()
+    assert amounts(api, made) == (0, COST)
+    bench.feeder.bill(attributed(record, account, 7_000))
+    bench.settle()
+    assert amounts(api, made) == (Decimal("0.000007"), 0) and bench.breaches() == []
+
+
+def test_untagged_calls_stop_at_the_budgets_of_their_key_user_and_team(bench, api):
+    key = key_hash(fresh("k"))
+    put(api, f"/v1/keys/{key}", user="u" + key[:8], team="t" + key[:8], tags=[f"bound={key[:8]}"])
+    for scope, value in (("key", key), ("user", "u" + key[:8]), ("team", "t" + key[:8]), ("tag", f"bound={key[:8]}"), ("task", "job" + key[:8])):
+        made = budget(api, scope, value, str(COST))
+        one = call(["task=job" + key[:8]], key_hash=key)
+        assert [a["state"] for a in place(api, one, call(["task=job" + key[:8]], key_hash=key))] == ["placed", "refused"], scope
+        end(api, "/void", one)
+        record = build.call(["task=job" + key[:8]], key_hash=key)
+        bench.feeder.letter(dead(record, "untagged", 1000))
+        bench.settle()
+        assert amounts(api, made) == (Decimal("0.000001"), 0), scope
+        put(api, f"/v1/budgets/{made['budget_id']}", scope=scope, value=fresh("gone") if scope != "key" else key_hash("gone"), limit=None,
+            window=LIFETIME)
+
+
+def test_what_is_asked_for_wrongly_is_refused(api):
+    for body, words in ([{}, "array"], [[{"operation": "chat"}], "call_id"], [[call() | {"call_id": "x"}], "call_id"],
+                        [[call() | {"operation": "sing"}], "operation"], [[call() | {"max_tokens": -1}], "negative"],
+                        [[call() for _ in range(257)], "256"]):
+        assert words in str(refused(api("POST", "/v1/holds", body, token="ingest"), 400, "invalid"))
+    refused(api("POST", "/v1/holds", [], token="reader"), 403, "forbidden")
+    assert place(api) == []
+
+
+@pytest.mark.parametrize("callers", [1, 2, 16])
+def test_exactly_as_many_pass_as_fit_whoever_asks_at_once(bench, api, callers):
+    other = bench.stack.services.get("second") or bench.stack.ledger("second").start(env={"SPEND_WINDOW_TICK": "1s"})
+    for fit in (1, 7, 40):
+        tag = f"tenant={fresh('t')}"
+        made = budget(api, "tag", tag, str(fit * COST))
+        answers = []
+
+        def run(number, tag=tag, answers=answers):
+            ledger = "second" if number % 2 else "ledger"
+            for _ in range(60 // callers + 1):
+                status, document = bench.stack.api("POST", "/v1/holds", [call([tag])], token="ingest", ledger=ledger)
+                answers.append((status, document["items"][0]["state"]))
+        threads = [threading.Thread(target=run, args=(number,)) for number in range(callers)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(answers) >= 60 and {status for status, _ in answers} == {200}
+        assert sum(state == "placed" for _, state in answers) == fit
+        assert amounts(api, made) == (0, fit * COST)
+    assert other.alive and bench.breaches() == [] and bench.stack.deadlocks() == 0
