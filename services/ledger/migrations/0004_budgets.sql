@@ -79,14 +79,17 @@ CREATE TABLE budget_reset (
 );
 
 -- The window that `at` lies in: its start is the greatest boundary <= at, its end the next one. Of a calendar these are
--- the local times 00:00 (or :00) of the periods around; a local time that does not exist is the instant of the change,
--- one that comes twice is the second (both as Postgres reads them), so boundaries are compared as instants.
+-- the local times 00:00 (or :00) of the periods; one that comes twice is the second, as Postgres reads it; one that does not
+-- exist is the instant of the change, so boundaries are compared as instants, from the local next one backwards. Postgres reads
+-- what does not exist by the clock before, which is late when the change is not at :00 (Chatham's 02:45 leaves out 03:00):
+-- then the minute of the change is looked for.
 CREATE FUNCTION window_bounds(window_kind text, period text, seconds bigint, tz text, anchor timestamptz, at timestamptz,
     OUT window_start timestamptz, OUT window_end timestamptz) LANGUAGE plpgsql STABLE AS $$
 DECLARE
     step interval;
-    local timestamp;
+    next timestamp;
     n numeric;
+    b timestamptz;
 BEGIN
     IF window_kind = 'lifetime' THEN
         window_start := anchor;
@@ -97,9 +100,18 @@ BEGIN
         window_end := window_start + seconds * interval '1 second';
     ELSE
         step := CASE period WHEN 'quarter' THEN interval '3 months' ELSE ('1 ' || period)::interval END;
-        local := date_trunc(period, at AT TIME ZONE tz);
-        SELECT max(b) FILTER (WHERE b <= at), min(b) FILTER (WHERE b > at) INTO window_start, window_end
-        FROM (SELECT (local + k * step) AT TIME ZONE tz AS b FROM generate_series(-2, 3) AS k) AS x;
+        next := date_trunc(period, at AT TIME ZONE tz) + step;
+        LOOP
+            b := next AT TIME ZONE tz;
+            IF b AT TIME ZONE tz <> next AND (b - interval '1 microsecond') AT TIME ZONE tz >= next THEN
+                SELECT min(m) INTO b FROM generate_series(b - interval '24 hours', b, interval '1 minute') AS m
+                WHERE m AT TIME ZONE tz >= next;
+            END IF;
+            EXIT WHEN (b > at) IS NOT TRUE;  -- also of what is null
+            window_end := b;
+            next := next - step;
+        END LOOP;
+        window_start := b;
     END IF;
 END $$;
 
@@ -168,19 +180,22 @@ END $$;
 
 -- Opens the windows that are due although nothing happens, oldest first, so a reset shows on an idle budget: of every
 -- value of a revision in force, but of `each` only while there is something to be reset. Returns the windows opened.
+-- Locks revisions in order, and each before its values, as whoever opens windows does.
 CREATE FUNCTION window_roll(most int) RETURNS SETOF bigint LANGUAGE plpgsql SET search_path = spend, pg_temp AS $$
 DECLARE
     v record;
 BEGIN
-    FOR v IN
+    FOR v IN SELECT * FROM (
         SELECT x.budget, x.revision, x.value, x.roll_at, r.value IS NULL AND w.spent_nanos = 0 AND w.held_nanos = 0 AS idle,
             r.effective_to <= x.roll_at AS over
         FROM budget_value AS x
         JOIN budget_revision AS r ON r.budget = x.budget AND r.revision = x.revision
         JOIN budget_window AS w ON w.id = x.newest
         WHERE x.roll_at <= clock_timestamp() ORDER BY x.roll_at LIMIT most
+        ) AS due ORDER BY due.budget, due.revision, due.value
     LOOP
         IF v.idle OR v.over THEN
+            PERFORM FROM budget_revision AS r WHERE r.budget = v.budget AND r.revision = v.revision FOR UPDATE;
             UPDATE budget_value AS x SET roll_at = 'infinity'
             WHERE x.budget = v.budget AND x.revision = v.revision AND x.value = v.value AND x.roll_at = v.roll_at;
         ELSE
