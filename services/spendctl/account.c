@@ -1,6 +1,5 @@
 #include "command.h"
 
-#include "base/strview.h"
 #include "ledger_client.h"
 #include "table_print.h"
 #include <inttypes.h>
@@ -12,12 +11,7 @@
 int account_list(const struct invocation *in)
 {
     int64_t limit = LIMIT_DEFAULT;
-    const char *wanted = command_value(in, "limit");
-    if (wanted != NULL && (!sv_to_i64(sv_of(wanted), &limit) || limit < 1)) {
-        (void)fprintf(stderr, "spendctl: --limit %s is no number above 0\n", wanted);
-        return EXIT_FAILED;
-    }
-    json_t *list = ledger_list("/v1/accounts", limit);
+    json_t *list = command_limit(in, INT64_MAX, &limit) ? ledger_list("/v1/accounts", limit) : NULL;
     if (list == NULL)
         return EXIT_FAILED;
     if (in->json)
@@ -74,25 +68,19 @@ int account_show(const struct invocation *in)
     return account == NULL ? EXIT_FAILED : print_account(in, account);
 }
 
-static void put_text(json_t *body, const char *key, const char *value)
-{
-    if (value != NULL)
-        json_object_set_new(body, key, json_string(value));
-}
-
 int account_set(const struct invocation *in)
 {
     char path[LEDGER_PATH_BYTES];
     const char *overdraft = command_value(in, "overdraft");
     bool made;
     json_t *body = json_object();
-    put_text(body, "name", command_value(in, "name"));
-    put_text(body, "tier", command_value(in, "tier"));
-    put_text(body, "effective_from", command_value(in, "effective-from"));
+    ledger_put(body, "name", command_value(in, "name"));
+    ledger_put(body, "tier", command_value(in, "tier"));
+    ledger_put(body, "effective_from", command_value(in, "effective-from"));
     if (overdraft != NULL && strcmp(overdraft, "none") == 0)
         json_object_set_new(body, "overdraft_limit", json_null());
     else
-        put_text(body, "overdraft_limit", overdraft);
+        ledger_put(body, "overdraft_limit", overdraft);
     json_t *account =
         ledger_send_json("PUT", ledger_path(path, "/v1/accounts/{}", in->operand[0], NULL), body, &made);
     return account == NULL ? EXIT_FAILED : print_account(in, account);
@@ -104,10 +92,10 @@ int account_credit(const struct invocation *in)
     const char *kind = command_value(in, "kind");
     bool made;
     json_t *body = json_object();
-    put_text(body, "external_id", command_value(in, "external-id"));
-    put_text(body, "amount", command_value(in, "amount"));
-    put_text(body, "kind", kind == NULL ? "top_up" : kind);
-    put_text(body, "note", command_value(in, "note"));
+    ledger_put(body, "external_id", command_value(in, "external-id"));
+    ledger_put(body, "amount", command_value(in, "amount"));
+    ledger_put(body, "kind", kind == NULL ? "top_up" : kind);
+    ledger_put(body, "note", command_value(in, "note"));
     json_t *credit = ledger_send_json(
         "POST", ledger_path(path, "/v1/accounts/{}/credits", in->operand[0], NULL), body, &made);
     if (credit == NULL)

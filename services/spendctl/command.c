@@ -1,10 +1,16 @@
 #include "command.h"
 
+#include "base/strview.h"
 #include <assert.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
 #define WORDS_WIDTH 16
+#define FLAG_TZ                                                                                              \
+    {                                                                                                        \
+        "tz", "ZONE", "times in this IANA zone, or UTC; your own without: TZ, else the system's", false      \
+    }
 #define FLAG_LIMIT                                                                                           \
     {                                                                                                        \
         "limit", "N", "at most N lines; 100 without", false                                                  \
@@ -54,6 +60,89 @@ static const struct command commands[] = {
                {"kind", "KIND", "top_up (without), grant, refund or opening", false},
                {"note", "TEXT", "for people", false}},
      .run = account_credit},
+    {.words = "budget list",
+     .operands = "",
+     .summary = "budgets with what is spent, held and left",
+     .help = "All of them. Of an `each` the amounts are its values': spendctl budget show BUDGET.\n\n"
+             "  spendctl budget list\n  spendctl budget list --scope team --tz Europe/Berlin\n"
+             "  spendctl budget list --json | jq -r '.items[] | .budget_id + \" \" + .spent'",
+     .flags = {{"scope", "SCOPE", "of this scope: key, user, team, account, task, conversation, tag or model",
+                false},
+               FLAG_TZ},
+     .run = budget_list},
+    {.words = "budget show",
+     .operands = "BUDGET",
+     .operand_count = 1,
+     .summary = "one budget: its limit, its window, what is spent; of an `each` its values",
+     .help = "`last matched` is of the window of now. --json has the values shown as `largest`.\n\n"
+             "  spendctl budget show acme-month\n  spendctl budget show tenants --limit 100\n"
+             "  spendctl budget show tenants --value tenant=acme --tz Europe/Berlin",
+     .flags = {{"value", "V", "of an `each`: this one in its own window", false},
+               {"limit", "N", "of an `each`: the N values with the most spent; 20 without", false},
+               FLAG_TZ},
+     .run = budget_show},
+    {.words = "budget set",
+     .operands = "BUDGET",
+     .operand_count = 1,
+     .summary = "makes a budget, or changes it",
+     .help =
+         "A new one needs --scope, --value or --each, --limit and --window. Of one that there is, what is "
+         "not "
+         "given stays\n"
+         "as it is. Another scope, value, each, measure or window makes a new revision, which begins with "
+         "nothing "
+         "spent, so\n"
+         "it wants --begin-anew. A key is named by its SHA-256 in hex, never by itself.\n\n"
+         "  spendctl budget set acme-month --scope tag --value tenant=acme --limit 20 --window month --tz "
+         "Europe/Berlin\n"
+         "  spendctl budget set tenants --scope tag --each tenant --limit 5 --window 2592000s --mode shadow\n"
+         "  spendctl budget set acme-month --limit 30",
+     .flags = {{"scope", "SCOPE", "key, user, team, account, task, conversation, tag or model", false},
+               {"value", "V", "the one it is about, byte for byte as calls have it: tenant=acme", false},
+               {"each", "K", "instead: every one has a window of its own; a tag's key, else the scope",
+                false},
+               {"limit", "USD", "like 12.50; `none`: no limit; 0: nothing passes", false},
+               {"window", "W", "lifetime, hour, day, week, month, quarter, year, or seconds: 3600s", false},
+               {"tz", "ZONE", "the IANA zone in which its days begin; UTC without", false},
+               {"anchor", "TIME", "of seconds: a window begins there, like 2026-12-01T00:00:00Z", false},
+               {"measure", "M", "raw (without: what the provider charges) or billed (with the markup)",
+                false},
+               {"mode", "MODE", "hard (without), or shadow: it counts, and refuses nothing", false},
+               {"thresholds", "LIST", "percent of the limit; 50,80,100 without; or none", false},
+               {"begin-anew", NULL, "yes, what is spent stays behind in the old revision", false}},
+     .run = budget_set},
+    {.words = "budget reset",
+     .operands = "BUDGET",
+     .operand_count = 1,
+     .summary = "closes the window of now; the rest of it begins with nothing spent",
+     .help = "Nothing is set back: the window that is closed keeps what it has, with the reason.\n\n"
+             "  spendctl budget reset acme-month --reason 'a limit by mistake, ticket 42'\n"
+             "  spendctl budget reset tenants --value tenant=acme --reason 'agreed with Ann'",
+     .flags = {{"reason", "TEXT", "kept with the reset", true},
+               {"value", "V", "of an `each`: which one; needed there", false}},
+     .run = budget_reset},
+    {.words = "budget resets",
+     .operands = "BUDGET",
+     .operand_count = 1,
+     .summary = "the windows that ended, what they had spent, and why they ended",
+     .help = "Oldest first. `clock` is a window that ended in its time.\n\n"
+             "  spendctl budget resets acme-month\n  spendctl budget resets tenants --tz UTC",
+     .flags = {FLAG_TZ},
+     .run = budget_resets},
+    {.words = "budget lint",
+     .operands = "",
+     .summary = "what budgets say that cannot be meant, with the command that mends it",
+     .help = "Exit code 2: something is to be mended. Looks for budgets older than a day that no call was "
+             "ever of, "
+             "accounts,\n"
+             "keys, users and teams that nothing registers (a warning only: exit code 0), hard limits of 0, "
+             "limits "
+             "that a lower\n"
+             "one on the same hides, limits without thresholds, and an `each` of more than 90,000 values.\n\n"
+             "  spendctl budget lint\n  spendctl budget lint --json | jq -r '.checks[] | select(.status == "
+             "\"fail\") "
+             "| .hint'",
+     .run = budget_lint},
     {.words = "explain",
      .operands = "CALL|TASK",
      .operand_count = 1,
@@ -224,6 +313,23 @@ const char *command_value(const struct invocation *in, const char *flag)
         i++;
     assert(i < COMMAND_FLAGS_MAX && in->command->flags[i].name != NULL);
     return in->value[i];
+}
+
+bool command_limit(const struct invocation *in, int64_t most, int64_t *limit)
+{
+    const char *wanted = command_value(in, "limit");
+    int64_t number;
+    if (wanted == NULL)
+        return true;
+    if (!sv_to_i64(sv_of(wanted), &number) || number < 1 || number > most) {
+        (void)fprintf(stderr, "spendctl: --limit %s is no number above 0", wanted);
+        if (most < INT64_MAX)
+            (void)fprintf(stderr, " and up to %" PRId64, most);
+        (void)fputc('\n', stderr);
+        return false;
+    }
+    *limit = number;
+    return true;
 }
 
 static bool asks_help(int argc, char **argv)

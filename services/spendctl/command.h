@@ -7,8 +7,9 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
-#define COMMAND_FLAGS_MAX    8
+#define COMMAND_FLAGS_MAX    12
 #define COMMAND_OPERANDS_MAX 2
 
 enum exit_code {
@@ -48,6 +49,9 @@ struct command {
  * have. */
 const char *command_value(const struct invocation *in, const char *flag);
 
+/* The number that --limit gives, 1 to most; *limit stays without it. false: said. */
+bool command_limit(const struct invocation *in, int64_t most, int64_t *limit);
+
 /* Runs what argv asks for; the exit code of the process. */
 int command_run(int argc, char **argv);
 
@@ -55,6 +59,12 @@ int account_list(const struct invocation *in);
 int account_show(const struct invocation *in);
 int account_set(const struct invocation *in);
 int account_credit(const struct invocation *in);
+int budget_list(const struct invocation *in);
+int budget_show(const struct invocation *in);
+int budget_set(const struct invocation *in);
+int budget_reset(const struct invocation *in);
+int budget_resets(const struct invocation *in);
+int budget_lint(const struct invocation *in);
 int explain(const struct invocation *in);
 int prices_import(const struct invocation *in);
 int prices_list(const struct invocation *in);

@@ -11,7 +11,6 @@
 
 #define URL_BYTES  (LEDGER_PATH_BYTES + 512)
 #define AUTH_BYTES 600
-#define PAGE       1000
 
 #define HTTP_CREATED 201
 
@@ -88,6 +87,12 @@ static const char *own_words(const char *hint)
         {"leave effective_from out",
          "leave --effective-from out for as soon as possible; this release cannot "
          "bill calls of the past anew"},
+        {"make it with PUT /v1/budgets/",
+         "make it: spendctl budget set BUDGET --scope .. --value .. --limit .. "
+         "--window ..; all there are: spendctl budget list"},
+        {"name one of GET /v1/budgets/",
+         "name one with --value; what it has seen: spendctl budget show BUDGET"},
+        {"see GET /v1/budgets/", "what it has seen: spendctl budget show BUDGET"},
         {"use a new external_id", "use a new external_id (--external-id) for another credit"},
     };
     for (size_t i = 0; hint != NULL && i < sizeof own / sizeof own[0]; i++) {
@@ -182,30 +187,34 @@ json_t *ledger_send_json(const char *method, const char *path, json_t *body, boo
     return document;
 }
 
+json_t *ledger_page(const char *path, int64_t limit, json_t **next)
+{
+    char page[LEDGER_PATH_BYTES];
+    int len =
+        snprintf(page, sizeof page, "%s?limit=%" PRId64, path, limit < LEDGER_PAGE ? limit : LEDGER_PAGE);
+    if (*next != NULL)
+        (void)snprintf(page + len, sizeof page - (size_t)len, "&cursor=%s", json_string_value(*next));
+    json_t *document = ledger_get(page);
+    json_t *more = json_object_get(document, "next");
+    json_decref(*next);
+    *next = json_is_string(more) ? json_incref(more) : NULL;
+    return document;
+}
+
 json_t *ledger_list(const char *path, int64_t limit)
 {
     json_t *items = json_array();
-    json_t *next = json_null();
-    bool more = true;
-    while (more && items != NULL) {
-        char page[LEDGER_PATH_BYTES];
-        int64_t left = limit - (int64_t)json_array_size(items);
-        int len = snprintf(page, sizeof page, "%s?limit=%" PRId64, path, left < PAGE ? left : PAGE);
-        if (!json_is_null(next))
-            (void)snprintf(page + len, sizeof page - (size_t)len, "&cursor=%s", json_string_value(next));
-        json_t *document = ledger_get(page);
+    json_t *next = NULL;
+    do {
+        json_t *document = ledger_page(path, limit - (int64_t)json_array_size(items), &next);
         if (document == NULL) {
             json_decref(items);
-            json_decref(next);
             return NULL;
         }
         json_array_extend(items, json_object_get(document, "items"));
-        json_decref(next);
-        next = json_incref(json_object_get(document, "next"));
         json_decref(document);
-        more = json_is_string(next) && (int64_t)json_array_size(items) < limit;
-    }
-    return json_pack("{s:o, s:o}", "items", items, "next", next);
+    } while (next != NULL && (int64_t)json_array_size(items) < limit);
+    return json_pack("{s:o, s:o}", "items", items, "next", next == NULL ? json_null() : next);
 }
 
 int ledger_print(json_t *document)
@@ -225,4 +234,10 @@ const char *ledger_text(const json_t *object, const char *key)
 int64_t ledger_number(const json_t *object, const char *key)
 {
     return json_integer_value(json_object_get(object, key));
+}
+
+void ledger_put(json_t *body, const char *key, const char *text)
+{
+    if (text != NULL)
+        json_object_set_new(body, key, json_string(text));
 }

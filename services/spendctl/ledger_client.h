@@ -22,6 +22,10 @@ json_t *ledger_send(const char *method, const char *path, struct strview body);
 json_t *ledger_send_json(const char *method, const char *path, json_t *body, bool *made);
 /* The same, but for 404 nothing is said and *missing is set. */
 json_t *ledger_find(const char *path, bool *missing);
+#define LEDGER_PAGE 1000
+/* One page of a list, the caller's; NULL: said. *next: NULL at first, then where the list goes on; NULL again
+ * behind its last page, and with a NULL. */
+json_t *ledger_page(const char *path, int64_t limit, json_t **next);
 /* A list's items over its pages, at most `limit`: {"items": [..], "next": ..}. */
 json_t *ledger_list(const char *path, int64_t limit);
 
@@ -29,6 +33,8 @@ json_t *ledger_list(const char *path, int64_t limit);
 int ledger_print(json_t *document);
 /* Text of a member, "-" when it is null or missing. */
 const char *ledger_text(const json_t *object, const char *key);
+/* Gives a body the text; without one it stays as it is. */
+void ledger_put(json_t *body, const char *key, const char *text);
 int64_t ledger_number(const json_t *object, const char *key);
 
 #endif

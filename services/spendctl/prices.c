@@ -131,12 +131,7 @@ int prices_import(const struct invocation *in)
 int prices_list(const struct invocation *in)
 {
     int64_t limit = LIMIT_DEFAULT;
-    const char *wanted = command_value(in, "limit");
-    if (wanted != NULL && (!sv_to_i64(sv_of(wanted), &limit) || limit < 1)) {
-        (void)fprintf(stderr, "spendctl: --limit %s is no number above 0\n", wanted);
-        return EXIT_FAILED;
-    }
-    json_t *list = ledger_list("/v1/prices", limit);
+    json_t *list = command_limit(in, INT64_MAX, &limit) ? ledger_list("/v1/prices", limit) : NULL;
     if (list == NULL)
         return EXIT_FAILED;
     if (in->json)

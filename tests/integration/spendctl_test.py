@@ -14,18 +14,6 @@ from api_test import PRICE_FILE, fresh, put
 from api_calls_test import RAW, USAGE, id_of
 
 
-@pytest.fixture(name="ctl")
-def fixture_ctl(bench):
-    """Runs spendctl: (exit code, stdout, stderr)."""
-    def run(*args, stdin=None, **env):
-        environment = bench.stack.clean_env({"SPEND_LEDGER_URL": bench.stack.services["ledger"].url,
-                                             "SPEND_LEDGER_TOKEN": bench.stack.secret("operator"), **env})
-        done = subprocess.run([str(bench.stack.bin_dir / "spendctl"), *args], env=environment, input=stdin,
-                              capture_output=True, check=False, timeout=60)
-        return done.returncode, done.stdout.decode(), done.stderr.decode()
-    return run
-
-
 def fine(answer):
     assert answer[0] == 0 and answer[2] == "", answer
     return answer[1]
@@ -40,7 +28,8 @@ def test_help_lists_every_command_and_each_has_its_own(ctl):
     overview = fine(ctl("--help"))
     assert overview == fine(ctl("help")) and "SPEND_LEDGER_URL" in overview and "exit codes" in overview
     commands = [line[2:18].strip() for line in overview.splitlines() if line.startswith("  ") and line[2] != " "]
-    assert {"account list", "account show", "account set", "account credit", "explain", "prices import", "prices list",
+    assert {"account list", "account show", "account set", "account credit", "budget list", "budget show", "budget set",
+            "budget reset", "budget resets", "budget lint", "explain", "prices import", "prices list",
             "prices show", "version"} == set(commands)
     for command in commands:
         page = fine(ctl(*command.split(), "--help"))
