@@ -239,6 +239,8 @@ def test_a_reset_by_hand_closes_the_window_and_what_settles_later_counts_where_i
     (reset,) = resets(api, made)
     assert (reset["spent"], reset["actor"], reset["reason"], reset["value"]) == ("3", "operator", "a new quarter", account)
     assert (reset["window_start"], reset["window_end"]) == (made["window_start"], after["window_start"])
+    assert api("POST", f"/v1/budgets/{made['budget_id']}/reset", {"reason": "x", "value": "another"})[0] == 404 and len(resets(api, made)) == 1
+    assert get(api, made)["last_matched_at"] is not None
     audit = bench.query("SELECT action FROM admin_audit WHERE object = %s ORDER BY id", (made["budget_id"],))
     assert [row["action"] for row in audit] == ["put budget", "reset budget"]
 

@@ -288,7 +288,7 @@ DECLARE
 BEGIN
     SELECT x.* INTO r FROM budget AS b JOIN budget_revision AS x ON x.budget = b.id AND x.revision = b.revision
     WHERE b.budget_id = budget_reset.budget_id FOR UPDATE OF x;
-    IF r.budget IS NULL OR coalesce(r.value, wanted) IS NULL OR NOT EXISTS (SELECT FROM budget_value AS v
+    IF r.budget IS NULL OR coalesce(r.value, wanted) IS NULL OR r.value <> wanted OR NOT EXISTS (SELECT FROM budget_value AS v
         WHERE v.budget = r.budget AND v.revision = r.revision AND v.value = coalesce(r.value, wanted)) THEN
         RETURN;
     END IF;
@@ -315,7 +315,8 @@ SELECT b.budget_id AS id, v.value, v.value IS NOT DISTINCT FROM r.value AS is_wh
         CASE r.window_kind WHEN 'interval' THEN rfc3339(r.anchor) END),
     'revision', b.revision, 'window_start', rfc3339(w.window_start), 'window_end', rfc3339(nullif(w.window_end, 'infinity')),
     'spent', usd(w.spent_nanos), 'held', usd(w.held_nanos), 'remaining', usd(b.limit_nanos - w.spent_nanos - w.held_nanos),
-    'ungated', usd(w.ungated_nanos), 'last_matched_at', rfc3339(w.last_matched_at), 'values', r.value_count,
+    'ungated', usd(w.ungated_nanos), 'last_matched_at', rfc3339((SELECT max(x.last_matched_at) FROM budget_window AS x
+        WHERE x.budget = b.id AND x.revision = b.revision AND x.value = v.value)), 'values', r.value_count,
     'created_at', rfc3339(b.created_at), 'changed_at', rfc3339(b.changed_at)) AS json
 FROM budget AS b
 JOIN budget_revision AS r ON r.budget = b.id AND r.revision = b.revision
