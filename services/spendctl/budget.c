@@ -110,7 +110,7 @@ static void print_window(const json_t *budget)
     if (!json_is_null(json_object_get(budget, "remaining")))
         table_fact("remaining", "%s USD", ledger_text(budget, "remaining"));
     table_fact("ungated", "%s USD of what is spent: no hold stood for it", ledger_text(budget, "ungated"));
-    table_fact("last matched", "%s", matched == NULL ? "no call in this window" : zone_time(matched, time));
+    table_fact("last matched", "%s", matched == NULL ? "no call yet" : zone_time(matched, time));
 }
 
 void budget_print(const json_t *budget)

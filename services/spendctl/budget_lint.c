@@ -67,43 +67,17 @@ static bool is_older_than_a_day(const json_t *budget)
     return clock_parse(sv_of(ledger_text(budget, since)), &at) && clock_now_us() - at > DAY_US;
 }
 
-/* Has a window of this revision that ended spent something? last_matched_at is only the newest window's.
- * *spent: the answer; false: said. */
-static bool has_spent_before(const json_t *budget, bool *spent)
-{
-    char path[LEDGER_PATH_BYTES];
-    size_t i;
-    const json_t *reset;
-    ledger_path(path, "/v1/budgets/{}/resets", ledger_text(budget, "budget_id"), NULL);
-    json_t *list = ledger_list(path, INT64_MAX);
-    *spent = false;
-    json_array_foreach(json_object_get(list, "items"), i, reset)
-    {
-        if (ledger_number(reset, "revision") == ledger_number(budget, "revision") &&
-            strcmp(ledger_text(reset, "spent"), "0") != 0)
-            *spent = true;
-    }
-    json_decref(list);
-    return list != NULL;
-}
-
-static bool check_matched(struct lint *l, const json_t *budget, const char *name)
+static void check_matched(struct lint *l, const json_t *budget, const char *name)
 {
     char words[BUDGET_WORDS_MAX];
     char detail[DETAIL_BYTES];
     bool each = json_is_null(json_object_get(budget, "value"));
-    bool spent;
     if (!is_older_than_a_day(budget) || (each ? ledger_number(budget, "values") > 0
                                               : json_is_string(json_object_get(budget, "last_matched_at"))))
-        return true;
-    if (!has_spent_before(budget, &spent))
-        return false;
-    if (spent)
-        return true;
+        return;
     (void)snprintf(detail, sizeof detail, "no call has ever been of %s", budget_about(budget, words));
     find(l, NEVER_MATCHED, true, budget, detail, "spendctl budget set %s %s --begin-anew", name,
          each ? "--each WHAT_CALLS_HAVE" : "--value WHAT_CALLS_HAVE");
-    return true;
 }
 
 /* Whom keys are registered for, in any version. false: said. */
@@ -314,7 +288,8 @@ static bool check_all(struct lint *l, const json_t *budgets)
         budget_quote(ledger_text(budget, "budget_id"), name);
         if (json_array_size(budgets) > LEDGER_PAGE)
             progress_say("looked at %zu of %zu budgets ..", i, json_array_size(budgets));
-        if (!check_matched(l, budget, name) || !check_value(l, budget))
+        check_matched(l, budget, name);
+        if (!check_value(l, budget))
             return false;
         check_limit(l, budget, name);
         check_values(l, budget, name);
