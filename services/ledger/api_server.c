@@ -268,7 +268,10 @@ static void take_metrics(struct api_server *s)
 static bool open_gate(struct api_server *s, struct err *err)
 {
     const struct pg_session_options session = {
-        .url = s->options.database_url, .name = "spend-ledger/gate", .sorted_plans = true};
+        .url = s->options.database_url,
+        .name = "spend-ledger/gate",
+        .settings = "SET lock_timeout = '2s'; SET idle_in_transaction_session_timeout = '3s'",
+        .sorted_plans = true};
     const struct gate_options gate = {
         .rules = s->options.rules, .values_max = s->options.values_max, .output_cap = s->options.output_cap};
     if (!pg_session_new(&s->gate_pg, &session, err) || !gate_new(&s->gate, &gate, err))

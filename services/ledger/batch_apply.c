@@ -122,11 +122,13 @@ void batch_apply_free(struct batch_apply *b)
     free(b);
 }
 
-/* The budgets first: the registry's version stands for both. */
+/* The budgets up to the version that the registry was read at: what is written in between is taken next time.
+ */
 static bool refresh(struct batch_apply *b, struct err *err)
 {
-    return budget_store_refresh(b->budgets, b->options.pg, registry_store_version(b->store), err) &&
-           registry_store_refresh(b->store, b->options.pg, NULL, err);
+    return registry_store_refresh(b->store, b->options.pg, NULL, err) &&
+           (budget_store_version(b->budgets) == registry_store_version(b->store) ||
+            budget_store_refresh(b->budgets, b->options.pg, registry_store_version(b->store), err));
 }
 
 /* The compare-and-set found another value: is it the one we meant to write? Then our COMMIT was only lost. */
@@ -176,7 +178,7 @@ static bool open_transaction(struct attempt *at, bool *ours, struct err *err)
         at->now = pg_get_time(steps[1].rows, 0, 0);
         at->found = steps[3].rows;
         steps[3].rows = NULL;
-        if (pg_get_i64(steps[2].rows, 0, 0) != registry_store_version(at->b->store))
+        if (pg_get_i64(steps[2].rows, 0, 0) != budget_store_version(at->b->budgets))
             ok = refresh(at->b, err);
     }
     pg_steps_free(steps, 4);
@@ -372,7 +374,7 @@ static bool try_range(struct batch_apply *b, const struct range *range, struct a
     arena_reset(&b->fold_arena);
     /* the first time it is all there is: too long for a transaction that holds locks */
     bool ok = pg_session_ready(b->options.pg, err) &&
-              (registry_store_version(b->store) != 0 || refresh(b, err)) && attempt_range(at, err);
+              (budget_store_version(b->budgets) != 0 || refresh(b, err)) && attempt_range(at, err);
     pg_rows_free(at->found);
     at->found = NULL;
     if (ok) {

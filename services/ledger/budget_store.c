@@ -37,6 +37,7 @@ struct owner {
 struct budget_store {
     struct topic *topics;
     struct owner *owners;
+    int64_t version;
 };
 
 static bool no_memory(struct err *err)
@@ -198,10 +199,10 @@ static bool owner_put(struct budget_store *s, const struct pg_rows *rows, size_t
     return true;
 }
 
-bool budget_store_refresh(struct budget_store *s, struct pg_session *pg, int64_t after, struct err *err)
+bool budget_store_refresh(struct budget_store *s, struct pg_session *pg, int64_t version, struct err *err)
 {
     struct pg_rows *rows = NULL;
-    bool ok = pg_query(pg, sql, PG_ARGS(PG_I64(after)), &rows, err);
+    bool ok = pg_query(pg, sql, PG_ARGS(PG_I64(s->version)), &rows, err);
     size_t count = ok ? pg_rows_count(rows) : 0;
     size_t end = 0;
     for (size_t first = 0; ok && first < count; first = end) {
@@ -211,7 +212,14 @@ bool budget_store_refresh(struct budget_store *s, struct pg_session *pg, int64_t
         ok = owner_put(s, rows, first, end, err);
     }
     pg_rows_free(rows);
+    if (ok)
+        s->version = version;
     return ok;
+}
+
+int64_t budget_store_version(const struct budget_store *s)
+{
+    return s->version;
 }
 
 struct finder {

@@ -32,9 +32,13 @@ struct budget_match {
 bool budget_store_new(struct budget_store **out, struct err *err) NODISCARD;
 void budget_store_free(struct budget_store *s); /* NULL allowed */
 
-/* Takes what changed after config_version `after` (0: all there is), as the session sees it. */
-bool budget_store_refresh(struct budget_store *s, struct pg_session *pg, int64_t after,
+/* Takes what has changed since its own version, which becomes `version`: one that was read before, so that
+ * what is written meanwhile is taken again, never left out. */
+bool budget_store_refresh(struct budget_store *s, struct pg_session *pg, int64_t version,
                           struct err *err) NODISCARD;
+
+/* The config_version that it is up to; 0 before the first refresh. */
+int64_t budget_store_version(const struct budget_store *s);
 
 /* Every match of a call that was admitted at `at`, ordered by the scopes' table; of one value by budget. */
 bool budget_store_match(const struct budget_store *s, const struct scope_subject *subject, int64_t at,

@@ -10,6 +10,8 @@
 #include <string.h>
 
 #define BYTES_A_TOKEN 4
+#define REPLIES_MOST  128                /* n of a request */
+#define HOLD_MOST     1000000000000000LL /* nanos: a million USD; sums of thousands fit */
 
 struct gate {
     struct gate_options options;
@@ -67,15 +69,15 @@ bool gate_refresh(struct gate *g, struct pg_session *pg, struct err *err)
         return false;
     int64_t now = pg_get_i64(rows, 0, 0);
     pg_rows_free(rows);
-    /* the registry last: its version stands for all three */
+    /* the budgets last: their version, read by the registry, stands for all three */
     return now == gate_version(g) ||
-           (load_prices(g, pg, err) && budget_store_refresh(g->budgets, pg, gate_version(g), err) &&
-            registry_store_refresh(g->registry, pg, NULL, err));
+           (registry_store_refresh(g->registry, pg, NULL, err) && load_prices(g, pg, err) &&
+            budget_store_refresh(g->budgets, pg, registry_store_version(g->registry), err));
 }
 
 int64_t gate_version(const struct gate *g)
 {
-    return registry_store_version(g->registry);
+    return budget_store_version(g->budgets);
 }
 
 struct window_map *gate_windows(struct gate *g)
@@ -101,7 +103,7 @@ static int64_t at_most(int64_t a, int64_t b)
 /* What it may use at most: everything it sends, and what it asks for or may get. */
 static void foresee_usage(const struct gate *g, const struct gate_call *c, struct spend_call *call)
 {
-    int64_t n = c->n.has && c->n.v > 1 ? at_most(c->n.v, INT32_MAX) : 1;
+    int64_t n = c->n.has && c->n.v > 1 ? at_most(c->n.v, REPLIES_MOST) : 1;
     int64_t input = c->body_bytes / BYTES_A_TOKEN + (c->body_bytes % BYTES_A_TOKEN > 0 ? 1 : 0);
     int64_t output = c->max_tokens.has && c->max_tokens.v >= 0
                          ? at_most(c->max_tokens.v, g->options.output_cap)
@@ -146,9 +148,19 @@ static bool estimate(struct gate *g, struct gate_call *c, struct err *err)
     c->markup_ppm = MARKUP_ONE_PPM;
     if (c->has_account && !registry_store_markup(g->registry, account, call.admitted_at, &c->markup_ppm))
         c->markup_ppm = MARKUP_ONE_PPM;
-    return gate_rate(g, &call, &c->is_priced, &c->raw_nanos, err) &&
-           (money_mark_up(c->raw_nanos, c->markup_ppm, &c->billed_nanos) ||
-            err_set(err, ERR_OVERFLOW, FATE_DEAD_LETTER, "the estimate does not fit int64 nanos"));
+    /* what fits no amount is held for the most there is: it is this call's alone to be refused */
+    if (!gate_rate(g, &call, &c->is_priced, &c->raw_nanos, err)) {
+        if (err->code != ERR_OVERFLOW)
+            return false;
+        err_clear(err);
+        c->is_priced = true;
+        c->raw_nanos = HOLD_MOST;
+    }
+    c->raw_nanos = at_most(c->raw_nanos, HOLD_MOST);
+    if (!money_mark_up(c->raw_nanos, c->markup_ppm, &c->billed_nanos))
+        c->billed_nanos = HOLD_MOST;
+    c->billed_nanos = at_most(c->billed_nanos, HOLD_MOST);
+    return true;
 }
 
 static bool want(struct gate_wanted *w, const struct budget_match *match, int64_t at, struct arena *a)

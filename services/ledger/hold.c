@@ -130,12 +130,15 @@ static bool amend(struct hold *h, const struct pg_rows *rows, struct hold_captur
             continue;
         bool priced;
         c->call.admitted_at = c->call.received_at = pg_get_time(rows, row, 2);
-        if (!gate_rate(h->options.gate, &c->call, &priced, &raw[n], err))
+        bool known = gate_rate(h->options.gate, &c->call, &priced, &raw[n], err);
+        if (!known && err->code != ERR_OVERFLOW)
             return false;
-        if (!priced)
+        if (!known) /* no usage that is true costs that much */
+            err_clear(err);
+        if (!known || !priced || !money_mark_up(raw[n], pg_get_i64(rows, row, 4), &billed[n])) {
             raw[n] = pg_get_i64(rows, row, 3);
-        if (!money_mark_up(raw[n], pg_get_i64(rows, row, 4), &billed[n]))
-            return err_set(err, ERR_OVERFLOW, FATE_DEAD_LETTER, "the cost does not fit int64 nanos");
+            billed[n] = pg_get_i64(rows, row, 5);
+        }
         c->state = HOLD_CAPTURED;
         id[n++] = there;
     }
@@ -151,8 +154,9 @@ bool hold_capture(struct hold *h, struct hold_capture *captures, size_t count, s
     static const char tombstone_sql[] =
         "INSERT INTO hold (call_id, state, admitted_at, expires_at) SELECT x, 'voided', clock_timestamp(),"
         " clock_timestamp() FROM unnest($1::uuid[]) AS x ORDER BY x ON CONFLICT DO NOTHING";
-    static const char standing_sql[] = "SELECT call_id, state, admitted_at, raw_nanos, markup_ppm FROM hold"
-                                       " WHERE call_id = ANY ($1::uuid[]) ORDER BY call_id FOR UPDATE";
+    static const char standing_sql[] =
+        "SELECT call_id, state, admitted_at, raw_nanos, markup_ppm, billed_nanos FROM hold"
+        " WHERE call_id = ANY ($1::uuid[]) ORDER BY call_id FOR UPDATE";
     struct uuid id[HOLD_AT_ONCE];
     struct pg_session *pg = h->options.pg;
     struct pg_fields ids;

@@ -214,6 +214,8 @@ static int64_t amount_of(const struct gate_call *c, size_t match)
 static bool blocks_window(const struct window_row *w, int64_t amount)
 {
     const struct hold_block *b = &w->now;
+    if ((int128)b->held_nanos + amount > INT64_MAX)
+        return true;
     return w->hard && b->limit_nanos.has &&
            (b->limit_nanos.v == 0 ||
             (int128)b->spent_nanos + b->held_nanos + amount > (int128)b->limit_nanos.v);
@@ -221,6 +223,8 @@ static bool blocks_window(const struct window_row *w, int64_t amount)
 
 static bool blocks_balance(const struct balance_row *b, int64_t amount)
 {
+    if ((int128)b->held_nanos + amount > INT64_MAX)
+        return true;
     return b->is_checked && (int128)b->amount_nanos - b->held_nanos + b->overdraft_nanos < (int128)amount;
 }
 

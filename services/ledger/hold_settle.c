@@ -1,5 +1,5 @@
 /*
- * hold_settle: delete, and where there was none: a closed row, or another's that came in between.
+ * hold_settle: a closed row where there is none, then those that there were go.
  */
 #include "hold_settle.h"
 
@@ -53,9 +53,9 @@ static bool take(struct hold_settle *s, struct batch_fold *f, struct window_char
         struct uuid id = pg_get_uuid(rows, i, 0);
         struct folded_call *call = call_of(f, &id);
         assert(call != NULL);
-        call->held = true;
         if (!pg_get_bool(rows, i, 1))
             continue;
+        call->held = true;
         if (!pg_is_null(rows, i, 2))
             s->release[s->release_count++] = (struct release){pg_get_i64(rows, i, 2), pg_get_i64(rows, i, 4)};
         if (!give_back(charge, rows, i, 5, pg_get_i64(rows, i, 3), err) ||
@@ -85,33 +85,35 @@ static bool drop(struct hold_settle *s, struct pg_session *pg, struct batch_fold
     return ok;
 }
 
-/* New calls without a hold. What is not inserted was placed meanwhile, and committed: it goes as the others.
- */
-static bool close_absent(struct hold_settle *s, struct pg_session *pg, struct batch_fold *f,
-                         struct window_charge *charge, struct arena *a, struct err *err)
+/* Leaves a closed row for every new call that has none. id: all that are to end; those that got one go. The
+ * rows first and then the deletions, as everybody does it: who waits for a row of ours has locked none that
+ * we want. */
+static bool close_absent(struct pg_session *pg, struct batch_fold *f, struct arena *a, struct uuid *id,
+                         size_t *count, struct err *err)
 {
-    struct uuid *id = arena_alloc(a, f->call_count * sizeof *id + 1);
+    struct uuid *fresh = arena_alloc(a, f->call_count * sizeof *fresh + 1);
     struct pg_rows *rows = NULL;
-    size_t count = 0;
-    if (id == NULL)
-        return full(err);
-    for (size_t i = 0; i < f->call_count; i++)
-        if (f->call[i].gated && !f->call[i].held && !f->call[i].existed && f->call[i].row.raw_nanos.has)
-            id[count++] = f->id[i];
-    if (count == 0)
-        return true;
-    bool ok = run(pg, close_sql, id, count, &rows, err);
-    size_t closed = ok ? pg_rows_count(rows) : 0;
+    size_t fresh_count = 0;
     size_t left = 0;
-    for (size_t i = 0, row = 0; ok && i < count; i++) {
+    if (fresh == NULL)
+        return full(err);
+    for (size_t i = 0; i < *count; i++)
+        if (!call_of(f, &id[i])->existed)
+            fresh[fresh_count++] = id[i];
+    if (fresh_count == 0)
+        return true;
+    bool ok = run(pg, close_sql, fresh, fresh_count, &rows, err);
+    size_t closed = ok ? pg_rows_count(rows) : 0;
+    for (size_t i = 0, row = 0; ok && i < *count; i++) {
         struct uuid there = row < closed ? pg_get_uuid(rows, row, 0) : (struct uuid){{0}};
         if (row < closed && uuid_cmp(&there, &id[i]) == 0)
             row++;
         else
             id[left++] = id[i];
     }
+    *count = left;
     pg_rows_free(rows);
-    return ok && (left == 0 || drop(s, pg, f, charge, id, left, err));
+    return ok;
 }
 
 bool hold_settle_run(struct hold_settle *s, struct pg_session *pg, struct batch_fold *f,
@@ -125,5 +127,6 @@ bool hold_settle_run(struct hold_settle *s, struct pg_session *pg, struct batch_
     for (size_t i = 0; i < f->call_count; i++)
         if (f->call[i].gated && f->call[i].row.raw_nanos.has)
             id[count++] = f->id[i];
-    return count == 0 || (drop(s, pg, f, charge, id, count, err) && close_absent(s, pg, f, charge, a, err));
+    return count == 0 || (close_absent(pg, f, a, id, &count, err) &&
+                          (count == 0 || drop(s, pg, f, charge, id, count, err)));
 }

@@ -13,6 +13,7 @@ struct fate_row {
 
 static const struct fate_row rows[] = {
     {"23505", ERR_CONFLICT, FATE_RETRY},       /* somebody else was first: look again */
+    {"40P01", ERR_CONFLICT, FATE_RETRY},       /* a deadlock: the other one went on */
     {"SP001", ERR_CONFLICT, FATE_RETRY},       /* ours: a window ended meanwhile, map again */
     {"22003", ERR_OVERFLOW, FATE_DEAD_LETTER}, /* number out of range */
     {"22", ERR_INVALID, FATE_DEAD_LETTER},     /* these values are at fault */

@@ -17,7 +17,7 @@ static void test_each_sqlstate_has_its_fate(void **state)
         {"", ERR_POSTGRES, FATE_RETRY},
         {"23505", ERR_CONFLICT, FATE_RETRY}, /* another ledger was first */
         {"40001", ERR_POSTGRES, FATE_RETRY},
-        {"40P01", ERR_POSTGRES, FATE_RETRY},
+        {"40P01", ERR_CONFLICT, FATE_RETRY},
         {"55P03", ERR_TIMEOUT, FATE_RETRY},  /* lock_timeout */
         {"55006", ERR_POSTGRES, FATE_RETRY}, /* in use */
         {"57014", ERR_POSTGRES, FATE_RETRY}, /* statement_timeout */

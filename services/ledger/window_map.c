@@ -14,8 +14,7 @@
 #define uthash_nonfatal_oom(entry) ((entry)->lost = true)
 #include <uthash.h>
 
-#define WINDOWS_KEPT 4       /* of one value: this one, the last ones for what comes late */
-#define VALUES_KEPT  1000000 /* of all budgets: some 300 MB at most */
+#define WINDOWS_KEPT 1000000 /* of all values: some 300 MB at most */
 #define OPEN_AT_ONCE 200
 #define KEY_BYTES    (sizeof(int64_t) + sizeof(int32_t) + LIMIT_TEXT_BYTES)
 
@@ -28,13 +27,16 @@ struct window {
 struct value {
     UT_hash_handle hh;
     bool lost;
-    struct window window[WINDOWS_KEPT];
+    struct window *window; /* the last one seen last */
+    size_t count;
+    size_t room;
     size_t key_len;
     char key[];
 };
 
 struct window_map {
     struct value *values;
+    size_t window_count;
     int64_t values_max;
     struct metric *asked;
 };
@@ -55,9 +57,11 @@ void window_map_clear(struct window_map *m)
 {
     struct value *next;
     struct value *v = m->values;
+    m->window_count = 0;
     HASH_CLEAR(hh, m->values); /* the values stay linked in the order they came */
     for (; v != NULL; v = next) {
         next = v->hh.next;
+        free(v->window);
         free(v);
     }
 }
@@ -91,9 +95,9 @@ static struct value *value_find(const struct window_map *m, const struct budget_
 int64_t window_map_find(const struct window_map *m, const struct budget_match *match, int64_t at)
 {
     const struct value *v = value_find(m, match);
-    for (size_t i = 0; v != NULL && i < WINDOWS_KEPT; i++)
-        if (v->window[i].id != 0 && at >= v->window[i].start && at < v->window[i].end)
-            return v->window[i].id;
+    for (size_t i = v == NULL ? 0 : v->count; i > 0; i--)
+        if (at >= v->window[i - 1].start && at < v->window[i - 1].end)
+            return v->window[i - 1].id;
     return 0;
 }
 
@@ -103,8 +107,6 @@ static bool value_put(struct window_map *m, const struct budget_match *match, co
     if (v == NULL) {
         char key[KEY_BYTES];
         size_t len = key_make(key, match);
-        if (HASH_COUNT(m->values) >= VALUES_KEPT)
-            window_map_clear(m);
         v = calloc(1, sizeof *v + len);
         if (v == NULL)
             return false;
@@ -116,8 +118,16 @@ static bool value_put(struct window_map *m, const struct budget_match *match, co
             return false;
         }
     }
-    memmove(&v->window[1], &v->window[0], sizeof v->window - sizeof v->window[0]);
-    v->window[0] = *w;
+    if (v->count == v->room) {
+        size_t room = v->room == 0 ? 2 : v->room * 2;
+        struct window *more = realloc(v->window, room * sizeof *more);
+        if (more == NULL)
+            return false;
+        v->window = more;
+        v->room = room;
+    }
+    v->window[v->count++] = *w;
+    m->window_count++;
     return true;
 }
 
@@ -180,6 +190,8 @@ bool window_map_open(struct window_map *m, struct pg_session *pg, struct window_
 {
     const struct window_wanted *some[OPEN_AT_ONCE];
     size_t n = 0;
+    if (m->window_count > WINDOWS_KEPT)
+        window_map_clear(m);
     if (count > 1)
         qsort(wanted, count, sizeof *wanted, by_match);
     for (size_t i = 0; i < count; i++) {

@@ -262,6 +262,34 @@ def test_three_windows_in_a_row_also_idle(bench, api):
     assert spent(api, made) == "0"
 
 
+def test_one_batch_may_bring_calls_of_any_number_of_windows(bench, api):
+    account = bench.account()
+    made = budget(api, "account", account, window={"kind": "interval", "seconds": 60})
+    now = build.now_us()
+    for number in range(40):  # the clock of those who call may be ahead; a replay brings months
+        bench.feeder.bill(attributed(build.call(at=now + number * 60_000_000), account, USD))
+    bench.settle()
+    rows = bench.query("SELECT w.spent_nanos FROM budget_window w JOIN budget b ON b.id = w.budget WHERE b.budget_id = %s", (made["budget_id"],))
+    assert sorted(row["spent_nanos"] for row in rows) == [USD] * 40
+
+
+def test_a_window_that_is_due_is_reset_like_any_other(api):
+    made = budget(api, "user", fresh("u"), window={"kind": "interval", "seconds": 1})
+    for _ in range(5):
+        before = datetime.now(timezone.utc)
+        wait_until(lambda since=before: datetime.now(timezone.utc) - since > timedelta(seconds=1.1), 5, "the next window")
+        status, document = api("POST", f"/v1/budgets/{made['budget_id']}/reset", {"reason": "due"})
+        assert status == 200 and document["spent"] == "0", document
+    assert sum(r["actor"] == "operator" for r in resets(api, made)) == 5
+
+
+def test_the_zone_of_a_window_without_days_is_only_shown(api):
+    made = budget(api, "user", fresh("u"))
+    body = {"scope": "user", "value": made["value"], "limit": "10", "window": {**LIFETIME, "tz": "Asia/Tokyo"}}
+    again = put(api, f"/v1/budgets/{made['budget_id']}", **body)
+    assert (again["revision"], again["window"]["tz"]) == (1, "Asia/Tokyo") and put(api, f"/v1/budgets/{made['budget_id']}", **body) == again
+
+
 def test_the_invariant_notices_a_window_that_is_off(bench, api):
     account = bench.account()
     made = budget(api, "account", account)

@@ -209,6 +209,28 @@ def test_untagged_calls_stop_at_the_budgets_of_their_key_user_and_team(bench, ap
             window=LIFETIME)
 
 
+def test_one_absurd_call_is_its_own_trouble(bench, api):
+    tag = f"tenant={fresh('t')}"
+    made = budget(api, "tag", tag, "10")
+    absurd = call([tag], model="wandb/deepseek-ai/DeepSeek-R1-0528", n=5_000_000, size=7_000_000)  # 0.54 USD a token
+    assert [a["state"] for a in place(api, call([tag]), absurd, call([tag]))] == ["placed", "refused", "placed"]
+    one = call([tag])
+    place(api, one)
+    assert capture(api, one, input=2**62, output=2**62) == "captured"  # no usage that is true: what was placed stays
+    assert amounts(api, made) == (0, 3 * COST) and bench.breaches() == []
+
+
+def test_a_hold_that_expired_leaves_its_bill_ungated(bench, api):
+    account = bench.account()
+    made = budget(api, "account", account)
+    one = call([f"account_id={account}"])
+    place(api, one)
+    wait_until(lambda: amounts(api, made)[1] == 0, 30, "the hold expired", every_s=0.5)
+    settled(bench, one, account, 5_000, [f"account_id={account}"])
+    bench.settle()
+    assert get(api, made)["ungated"] == "0.000005" and bench.breaches() == []
+
+
 def test_what_is_asked_for_wrongly_is_refused(api):
     for body, words in ([{}, "array"], [[{"operation": "chat"}], "call_id"], [[call() | {"call_id": "x"}], "call_id"],
                         [[call() | {"operation": "sing"}], "operation"], [[call() | {"max_tokens": -1}], "negative"],

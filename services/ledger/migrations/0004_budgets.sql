@@ -253,12 +253,15 @@ BEGIN
     ELSE
         SELECT * INTO r FROM budget_revision AS x WHERE x.budget = b.id AND x.revision = b.revision FOR UPDATE;
         is_same := (r.scope, r.value, r.each, r.measure, r.window_kind, r.period, r.seconds, r.tz)
-            IS NOT DISTINCT FROM (scope, value, each, measure, window_kind, period, seconds, tz)
+            IS NOT DISTINCT FROM (scope, value, each, measure, window_kind, period, seconds,
+                CASE window_kind WHEN 'calendar' THEN tz ELSE r.tz END)
             AND (window_kind <> 'interval' OR anchor IS NULL OR r.anchor = anchor);
     END IF;
-    IF is_same AND (b.limit_nanos, b.hard, b.thresholds) IS NOT DISTINCT FROM (limit_nanos, hard, thresholds) THEN
+    IF is_same AND (b.limit_nanos, b.hard, b.thresholds) IS NOT DISTINCT FROM (limit_nanos, hard, thresholds)
+        AND r.tz = tz THEN
         RETURN false;
     END IF;
+    UPDATE budget_revision AS x SET tz = budget_put.tz WHERE is_same AND x.budget = b.id AND x.revision = b.revision;
     UPDATE budget AS x SET limit_nanos = budget_put.limit_nanos, hard = budget_put.hard, thresholds = budget_put.thresholds,
         changed_at = recorded_at, config_version = budget_put.config_version,
         revision = x.revision + CASE WHEN is_same THEN 0 ELSE 1 END
@@ -292,8 +295,8 @@ BEGIN
         WHERE v.budget = r.budget AND v.revision = r.revision AND v.value = coalesce(r.value, wanted)) THEN
         RETURN;
     END IF;
-    SELECT x.* INTO w FROM window_open(r.budget, r.revision, coalesce(r.value, wanted), clock_timestamp(), 0) AS o
-    JOIN budget_window AS x ON x.id = o.id FOR UPDATE OF x;
+    SELECT o.id INTO opened FROM window_open(r.budget, r.revision, coalesce(r.value, wanted), clock_timestamp(), 0) AS o;
+    SELECT * INTO w FROM budget_window AS x WHERE x.id = opened FOR UPDATE;  -- a statement of its own sees a new one
     at := greatest(clock_timestamp(), w.window_start + interval '1 us');  -- under the lock: what it has was admitted before
     INSERT INTO budget_window AS x (budget, revision, value, window_start, window_end)
     VALUES (w.budget, w.revision, w.value, at, greatest(w.window_end, at + interval '1 us')) RETURNING x.id INTO opened;
