@@ -32,7 +32,7 @@ bool call_record_start(const struct call_start *start, const struct tag_capture 
         .provider = sv_of(start->provider),
         .stream = capture->stream,
         .body_unparsed = capture->body_unparsed,
-        .gate = GATE_OFF,
+        .gate = start->gate,
         .outcome = OUTCOME_UNKNOWN,
         .quality = QUALITY_UNKNOWN,
         .request_bytes = (int64_t)start->request_bytes,

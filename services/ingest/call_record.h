@@ -22,6 +22,7 @@ struct call_start {
     struct strview path;
     const char *upstream;
     size_t request_bytes;
+    enum spend_gate gate;
 };
 
 /* Fills *out as `unknown` with the estimate that a crash would be billed by. false: out of memory. */

@@ -169,12 +169,15 @@ static const char *reason_of(int status)
     } rows[] = {{202, "Accepted"},
                 {400, "Bad Request"},
                 {401, "Unauthorized"},
+                {402, "Payment Required"},
+                {403, "Forbidden"},
                 {404, "Not Found"},
                 {405, "Method Not Allowed"},
                 {408, "Request Timeout"},
                 {415, "Unsupported Media Type"},
                 {413, "Content Too Large"},
                 {417, "Expectation Failed"},
+                {429, "Too Many Requests"},
                 {431, "Request Header Fields Too Large"},
                 {500, "Internal Server Error"},
                 {501, "Not Implemented"},
@@ -189,13 +192,14 @@ static const char *reason_of(int status)
 }
 
 /* A whole reply of ours. */
-static void reply_write(struct client *c, int status, struct strview json, const char *call_id)
+static void reply_write(struct client *c, int status, struct strview json, const char *call_id,
+                        int64_t retry_after_s)
 {
     bool ok =
         buffer_printf(&c->out, "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n",
                       status, reason_of(status), json.len) &&
         (call_id == NULL || buffer_printf(&c->out, "x-spend-call-id: %s\r\n", call_id)) &&
-        (status != 503 || buffer_printf(&c->out, "Retry-After: %d\r\n", RETRY_AFTER_S)) &&
+        (retry_after_s == 0 || buffer_printf(&c->out, "Retry-After: %lld\r\n", (long long)retry_after_s)) &&
         (!c->close_after || buffer_printf(&c->out, "Connection: close\r\n")) &&
         buffer_printf(&c->out, "\r\n") && (c->head_request || buffer_append_sv(&c->out, json));
     c->broken = c->broken || !ok;
@@ -223,7 +227,7 @@ static void answer_write(struct client *c, const struct http_refusal *why, const
     json_write_close(&json, '}');
     json_write_close(&json, '}');
     c->broken = c->broken || !json_write_ok(&json);
-    reply_write(c, why->status, buffer_view(&body), call_id);
+    reply_write(c, why->status, buffer_view(&body), call_id, why->status == 503 ? RETRY_AFTER_S : 0);
     buffer_free(&body);
 }
 
@@ -237,7 +241,14 @@ void client_answer(struct client *c, const struct http_refusal *why, const char 
 void client_reply(struct client *c, int status, struct strview json)
 {
     c->close_after = c->close_after || c->gateway->draining;
-    reply_write(c, status, json, NULL);
+    reply_write(c, status, json, NULL, status == 503 ? RETRY_AFTER_S : 0);
+    client_exchange_done(c, true);
+}
+
+void client_refuse(struct client *c, const struct gate_refusal *why, const char *call_id)
+{
+    c->close_after = c->close_after || c->gateway->draining;
+    reply_write(c, why->status, buffer_view(&why->body), call_id, why->retry_after_s);
     client_exchange_done(c, true);
 }
 

@@ -6,6 +6,7 @@
 #ifndef SPEND_INGEST_CLIENT_H
 #define SPEND_INGEST_CLIENT_H
 
+#include "ingest/gate_refusal.h"
 #include "ingest/gateway.h"
 #include "ingest/http_chunk.h"
 #include "ingest/http_guard.h"
@@ -71,6 +72,8 @@ size_t client_backlog(const struct client *c);
 extern const struct http_refusal client_no_memory;
 /* An error of ours, as JSON, whole; a 503 with Retry-After. call_id NULL: none. Ends the reply. */
 void client_answer(struct client *c, const struct http_refusal *why, const char *call_id);
+/* What the gate tells a caller. Ends the reply. */
+void client_refuse(struct client *c, const struct gate_refusal *why, const char *call_id);
 /* A reply of ours, JSON, whole. Ends it. */
 void client_reply(struct client *c, int status, struct strview json);
 /* The exchange is over: whole = the reply was complete, so the connection may go on. May close the client. */

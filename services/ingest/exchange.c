@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "ingest/clock_probe.h"
 #include "ingest/exchange_call.h"
+#include "ingest/exchange_gate.h"
 #include "ingest/meter.h"
 #include "ingest/reply_relay.h"
 
@@ -107,6 +108,7 @@ static void exchange_free(struct exchange *x)
     meter_add(METER_EXCHANGES, -1);
     upstream_drop(x->link);
     journal_sync_drop(g->sync, &x->wait);
+    exchange_gate_drop(x);
     request_free(x);
     buffer_free(&x->reply_in);
     if (x->is_call)
@@ -196,15 +198,20 @@ static void exchange_close(struct exchange *x, bool on_disk)
     bool is_call = x->is_call;
     memcpy(call_id, x->call_id, sizeof call_id);
     meter_add(METER_NOT_ON_DISK, on_disk ? 0 : 1);
+    struct gate_refusal refusal = x->refusal;
+    x->refusal.body = (struct buffer){0};
     exchange_free(x);
-    if (c == NULL)
-        return;
-    c->exchange = NULL;
-    c->held = false;
-    if (answer != NULL)
-        client_answer(c, answer, is_call ? call_id : NULL);
-    else
-        client_exchange_done(c, whole);
+    if (c != NULL) {
+        c->exchange = NULL;
+        c->held = false;
+        if (refusal.body.len > 0)
+            client_refuse(c, &refusal, call_id);
+        else if (answer != NULL)
+            client_answer(c, answer, is_call ? call_id : NULL);
+        else
+            client_exchange_done(c, whole);
+    }
+    buffer_free(&refusal.body);
 }
 
 /* Over. answer NULL: the reply is complete when `whole`, else cut. */
@@ -430,12 +437,22 @@ static void on_readable(void *arg)
         upstream_want_read(x->link, false);
 }
 
+static void on_decided(struct exchange *x, bool passes)
+{
+    if (passes) {
+        link_start(x, false);
+        return;
+    }
+    exchange_call_finish(x, OUTCOME_REJECTED, false);
+    exchange_end(x, x->answer, false);
+}
+
 /* `open` is on disk, or the disk refused it. */
 static void request_begin(struct exchange *x, bool on_disk)
 {
     if (on_disk || x->gateway->fail_open) {
         meter_add(METER_NOT_ON_DISK, on_disk ? 0 : 1);
-        link_start(x, false);
+        exchange_gate_ask(x, on_decided);
         return;
     }
     meter_add(METER_REFUSED_DISK, 1);
@@ -552,7 +569,7 @@ static void connect_slow(struct exchange *x, int64_t now_us)
 void exchange_tick(struct exchange *x, int64_t now_us)
 {
     const struct ingest_options *o = x->gateway->options;
-    if (x->wait.round != 0) /* for the disk, which has its own time */
+    if (x->wait.round != 0 || x->decided != NULL) /* disk and gate have their own time */
         return;
     if (x->left_us != 0 && now_us - x->left_us > o->abort_drain_us)
         exchange_cut(x);

@@ -9,6 +9,8 @@
 
 #include "ingest/call_record.h"
 #include "ingest/client.h"
+#include "ingest/gate_client.h"
+#include "ingest/gate_refusal.h"
 #include "ingest/reply_head.h"
 #include "ingest/upstream_request.h"
 
@@ -60,6 +62,12 @@ struct exchange {
     struct reply_watch watch;
     uint64_t request_text;
     struct strview stamp; /* see struct tag_capture; in the arena */
+    /* the gate */
+    struct gate_size size;
+    struct gate_ticket *ticket;                       /* NULL: none, or told how the call ended */
+    void (*decided)(struct exchange *x, bool passes); /* not NULL: it waits for the answer */
+    struct gate_refusal refusal;                      /* no body: x->answer is what the caller is told */
+    struct strview would_block;                       /* in observe mode, for a header; null: nothing */
     /* the disk: how it goes on once it has what the journal holds of the call */
     struct sync_wait wait;
     uint64_t round; /* that puts it there; 0: nothing to wait for */

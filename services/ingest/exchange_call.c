@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "ingest/clock_probe.h"
+#include "ingest/exchange_gate.h"
 #include "ingest/meter.h"
 
 #include <string.h>
@@ -93,6 +94,7 @@ bool exchange_call_open(struct exchange *x, const struct http_request_head *head
         .path = head->path,
         .upstream = upstream_address(g->upstream)->name,
         .request_bytes = body.len,
+        .gate = g->gate_mode,
     };
     *why = client_no_memory;
     arena_reset(&g->scratch);
@@ -109,6 +111,12 @@ bool exchange_call_open(struct exchange *x, const struct http_request_head *head
         *why = price_elsewhere;
         return false;
     }
+    const struct http_refusal *unreadable = exchange_gate_unreadable(g, g->capture, body.len);
+    if (unreadable != NULL) {
+        *why = *unreadable;
+        return false;
+    }
+    x->size = (struct gate_size){(int64_t)body.len, g->capture->max_tokens, g->capture->n};
     x->request_text = g->capture->text_bytes;
     if (g->capture->characters.has)
         usage_reader_note(&x->watch.reader, USAGE_PATH_CHARACTERS, g->capture->characters.v);
@@ -178,6 +186,7 @@ void exchange_call_finish(struct exchange *x, enum spend_outcome outcome, bool w
     bool ok = record_make(x, &err);
     struct journal_call *entry = x->entry;
     x->entry = NULL;
+    exchange_gate_finish(x);
     if (!ok || !journal_finish(entry, buffer_view(&g->record), &err)) {
         log_error("call_not_finished", LOG_STR("call_id", x->call_id), LOG_ERR(&err), LOG_END);
         journal_leave(entry, ok ? buffer_view(&g->record) : SV_NULL);

@@ -99,6 +99,16 @@ static void foreign_open(struct gateway *g, const struct ingest_options *o)
                                               (size_t)o->events_batch};
 }
 
+static void gate_open(struct gateway *g, const struct ingest_options *o)
+{
+    g->gate_mode = strcmp(o->gate, "off") == 0       ? GATE_OFF
+                   : strcmp(o->gate, "observe") == 0 ? GATE_OBSERVE
+                                                     : GATE_HELD;
+    g->gate_allows = strcmp(o->on_ledger_down, "allow") == 0;
+    g->gate_needs_price = strcmp(o->on_unpriced, "deny") == 0;
+    g->budget_status = (int)strtol(o->budget_status, NULL, 10);
+}
+
 bool gateway_new(struct gateway **out, const struct ingest_options *options,
                  const struct gateway_parts *parts, struct err *err)
 {
@@ -112,10 +122,13 @@ bool gateway_new(struct gateway **out, const struct ingest_options *options,
     g->journal = parts->journal;
     g->delivery = parts->delivery;
     g->sync = parts->sync;
+    g->gate = parts->gate;
     g->secret = parts->secret;
     g->litellm = strcmp(options->upstream_kind, "litellm") == 0;
     g->include_usage = strcmp(options->include_usage, "on") == 0;
-    g->fail_open = strcmp(options->capture, "fail_open") == 0;
+    gate_open(g, options);
+    g->fail_open = strcmp(options->capture, "fail_open") == 0 ||
+                   (strcmp(options->capture, "auto") == 0 && g->gate_mode == GATE_OBSERVE);
     g->estimate_failed = strcmp(options->on_upstream_error, "estimate") == 0;
     g->routes = (struct route_table){options->call_path.item, options->call_path.count, NULL};
     g->limits = (struct watch_limits){(size_t)options->reply_bytes, (size_t)options->sse_event_bytes};

@@ -9,6 +9,7 @@
 #include "base/buffer.h"
 #include "base/sha256.h"
 #include "ingest/delivery.h"
+#include "ingest/gate_client.h"
 #include "ingest/http_guard.h"
 #include "ingest/ingest_options.h"
 #include "ingest/litellm_source.h"
@@ -38,6 +39,7 @@ struct gateway {
     struct journal *journal;
     struct delivery *delivery;
     struct journal_sync *sync; /* NULL: no call waits for the disk */
+    struct gate_client *gate;  /* NULL: --gate=off */
     struct route_table routes;
     struct watch_limits limits;
     struct strview secret; /* signs call ids */
@@ -45,6 +47,10 @@ struct gateway {
     bool include_usage;
     bool fail_open;
     bool estimate_failed;
+    enum spend_gate gate_mode; /* what a call's record begins with */
+    bool gate_allows;          /* --on-ledger-down=allow */
+    bool gate_needs_price;     /* --on-unpriced=deny */
+    int budget_status;
     bool draining;
     /* scratch, each used within one event only */
     struct sha256 *sha;
@@ -78,6 +84,7 @@ struct gateway_parts {
     struct journal *journal;
     struct delivery *delivery;
     struct journal_sync *sync;
+    struct gate_client *gate; /* outlives the gateway; NULL: --gate=off */
     struct strview secret;
 };
 

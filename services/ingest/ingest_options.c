@@ -15,9 +15,9 @@ static bool options_agree(const void *options, const struct options_rest *rest, 
     (void)rest;
     const struct ingest_options *o = options;
     struct upstream_address address;
-    if (strcmp(o->gate, "off") != 0)
-        return err_set(err, ERR_INVALID, FATE_FATAL,
-                       "--gate=%s is not in this release: start with --gate=off", o->gate);
+    if (strcmp(o->gate, "off") != 0 && o->ledger_url == NULL)
+        return err_set(err, ERR_INVALID, FATE_FATAL, "--gate=%s needs --ledger-url, the ledger's API",
+                       o->gate);
     if (o->journal_bytes < 2 * o->journal_segment_bytes)
         return err_set(err, ERR_INVALID, FATE_FATAL,
                        "--journal-bytes must hold at least two segments (--journal-segment-bytes)");

@@ -21,7 +21,22 @@
     X(include_usage, ENUM, "on|off", 0, 0, PLAIN, OPTIONAL, "ingest.includeUsage",                           \
       "ask streams for usage when the caller did not, and take the usage chunk out again")                   \
     X(gate, ENUM, "off|observe|enforce", 0, 0, PLAIN, OPTIONAL, "ingest.gate",                               \
-      "the budget gate; this release knows off")                                                             \
+      "budgets and balances: not asked; asked and told of; asked before each call, and refused by")          \
+    X(gate_wait, DURATION, "2s", 1000, 600 * US_PER_SECOND, PLAIN, OPTIONAL, "ingest.gateWait",              \
+      "longest wait for the ledger's gate; then, and while it does not answer, --on-ledger-down decides")    \
+    X(gate_renew, DURATION, "30s", 10000, 3600 * US_PER_SECOND, PLAIN, OPTIONAL, "ingest.gateRenew",         \
+      "how often the hold of a running call is renewed; well below the ledger's --hold-lifetime")            \
+    X(gate_untold, INT, "100000", 1, 10000000, PLAIN, OPTIONAL, "ingest.gateUntold",                         \
+      "most holds of calls that are over and that the ledger could not be told of yet; more are dropped")    \
+    X(on_ledger_down, ENUM, "deny|allow", 0, 0, PLAIN, OPTIONAL, "ingest.onLedgerDown",                      \
+      "enforce: a call that the ledger, or its Postgres, does not answer for: 503, or let through, counted " \
+      "and held afterwards")                                                                                 \
+    X(on_cold_start, ENUM, "wait|serve", 0, 0, PLAIN, OPTIONAL, "ingest.onColdStart",                        \
+      "enforce: ready only once the ledger's gate has answered, or at once")                                 \
+    X(on_unpriced, ENUM, "allow|deny", 0, 0, PLAIN, OPTIONAL, "ingest.onUnpriced",                           \
+      "enforce: a call of a model without a price: let through with nothing held, or 400")                   \
+    X(budget_status, ENUM, "400|402|429", 0, 0, PLAIN, OPTIONAL, "ingest.budgetStatus",                      \
+      "the status of a call that a budget refuses; LiteLLM's own is 400")                                    \
     X(call_path, LIST, NULL, 0, 64, PLAIN, OPTIONAL, "ingest.callPaths",                                     \
       "a further path whose POSTs are calls; one ending in / is a prefix; repeatable")                       \
     X(tag_account, STRING, "account_id", 1, 128, PLAIN, OPTIONAL, "tags.account",                            \
@@ -37,14 +52,15 @@
       "ingest.journal.segmentBytes", "bytes of one journal file")                                            \
     X(journal_sync, ENUM, "none|disk", 0, 0, PLAIN, OPTIONAL, "ingest.journal.sync",                         \
       "disk: a call waits until the disk has its record: a machine that loses power loses no call")          \
-    X(capture, ENUM, "fail_closed|fail_open", 0, 0, PLAIN, OPTIONAL, "ingest.capture",                       \
-      "a call that cannot be journalled: 503, or let through unbilled and counted")                          \
+    X(capture, ENUM, "auto|fail_closed|fail_open", 0, 0, PLAIN, OPTIONAL, "ingest.capture",                  \
+      "a call that cannot be journalled: 503, or let through unbilled and counted; auto: let through with "  \
+      "--gate=observe alone")                                                                                \
     X(on_crash, ENUM, "estimate|zero", 0, 0, PLAIN, OPTIONAL, "ingest.onCrash",                              \
       "what a call costs that a crash left open: an estimate from its text, or nothing")                     \
     X(on_upstream_error, ENUM, "free|estimate", 0, 0, PLAIN, OPTIONAL, "ingest.onUpstreamError",             \
       "what a call costs that the upstream broke off after output, without usage")                           \
     X(ledger_url, STRING, NULL, 1, 1024, PLAIN, OPTIONAL, "ingest.ledgerUrl",                                \
-      "the ledger's API, for the clock; without it times are not corrected")                                 \
+      "the ledger's API, for the clock and the gate; without it times are not corrected")                    \
     X(ledger_token, STRING, NULL, 8, 512, SECRET, OPTIONAL, NULL, "ingest's token at the ledger")            \
     X(spend_log_secret, STRING, NULL, 1, 1024, SECRET, OPTIONAL, NULL,                                       \
       "signs our call id in the proxy's own log; without it a random one a start: "                          \

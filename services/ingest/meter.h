@@ -21,6 +21,41 @@
     X(REFUSED_RECORD, COUNTER, "spend_ingest_refused_total", "reason", "record", "")                         \
     X(REFUSED_PRICE, COUNTER, "spend_ingest_refused_total", "reason", "price_elsewhere", "")                 \
     X(REFUSED_FOREIGN, COUNTER, "spend_ingest_refused_total", "reason", "foreign", "")                       \
+    X(REFUSED_BUDGET, COUNTER, "spend_ingest_refused_total", "reason", "budget", "")                         \
+    X(REFUSED_CONFLICT, COUNTER, "spend_ingest_refused_total", "reason", "conflict", "")                     \
+    X(REFUSED_LEDGER, COUNTER, "spend_ingest_refused_total", "reason", "ledger_away", "")                    \
+    X(REFUSED_UNPRICED, COUNTER, "spend_ingest_refused_total", "reason", "unpriced", "")                     \
+    X(REFUSED_TAGS, COUNTER, "spend_ingest_refused_total", "reason", "tags", "")                             \
+    X(REFUSED_BODY, COUNTER, "spend_ingest_refused_total", "reason", "body_unparsed", "")                    \
+    X(GATE_HELD, COUNTER, "spend_ingest_gate_total", "result", "held",                                       \
+      "calls at the gate by what came of it")                                                                \
+    X(GATE_FORCED, COUNTER, "spend_ingest_gate_total", "result", "forced", "")                               \
+    X(GATE_REFUSED, COUNTER, "spend_ingest_gate_total", "result", "refused", "")                             \
+    X(GATE_WOULD_PASS, COUNTER, "spend_ingest_gate_total", "result", "would_pass", "")                       \
+    X(GATE_WOULD_BLOCK, COUNTER, "spend_ingest_gate_total", "result", "would_block", "")                     \
+    X(GATE_UNOBSERVED, COUNTER, "spend_ingest_gate_total", "result", "unobserved", "")                       \
+    X(GATE_UNPRICED, COUNTER, "spend_ingest_gate_unpriced_total", NULL, NULL,                                \
+      "calls that nothing can be held for, for lack of a price (alarm on it)")                               \
+    X(GATE_WARNED, COUNTER, "spend_ingest_gate_warned_total", NULL, NULL,                                    \
+      "calls that a shadow budget would have stopped")                                                       \
+    X(GATE_AWAY_UNREACHABLE, COUNTER, "spend_ingest_gate_unanswered_total", "reason", "unreachable",         \
+      "calls that the ledger's gate did not answer in time (alarm on it)")                                   \
+    X(GATE_AWAY_SLOW, COUNTER, "spend_ingest_gate_unanswered_total", "reason", "slow", "")                   \
+    X(GATE_AWAY_POSTGRES, COUNTER, "spend_ingest_gate_unanswered_total", "reason", "postgres", "")           \
+    X(GATE_AWAY_ERROR, COUNTER, "spend_ingest_gate_unanswered_total", "reason", "error", "")                 \
+    X(GATE_AWAY, GAUGE, "spend_ingest_gate_away", NULL, NULL,                                                \
+      "1 while the ledger's gate does not answer (alarm on it)")                                             \
+    X(GATE_WAITING, GAUGE, "spend_ingest_gate_waiting", NULL, NULL, "calls that wait for the gate's answer") \
+    X(GATE_UNTOLD, GAUGE, "spend_ingest_gate_untold", NULL, NULL,                                            \
+      "calls that are over and whose hold the ledger was not told of yet")                                   \
+    X(GATE_DROPPED, COUNTER, "spend_ingest_gate_dropped_total", NULL, NULL,                                  \
+      "holds that the ledger was never told of (--gate-untold): they expire, or their bill ends them")       \
+    X(GATE_INVALID, COUNTER, "spend_ingest_gate_invalid_total", NULL, NULL,                                  \
+      "what the ledger refused to read: a defect (alarm on it)")                                             \
+    X(HOLDS_LAPSED, COUNTER, "spend_ingest_holds_lapsed_total", NULL, NULL,                                  \
+      "holds that were gone when they were renewed, their calls still running")                              \
+    X(GATE_WAIT, HISTOGRAM, "spend_ingest_gate_wait_seconds", NULL, NULL,                                    \
+      "how long calls waited for the gate's answer")                                                         \
     X(EVENTS_ACCEPTED, COUNTER, "spend_ingest_events_total", "result", "accepted",                           \
       "events of /spend/v1/events by what became of them")                                                   \
     X(EVENTS_INVALID, COUNTER, "spend_ingest_events_total", "result", "invalid", "")                         \

@@ -40,6 +40,8 @@ static void head_to_client(struct exchange *x, const struct reply_head *head)
     }
     if (x->is_call)
         printed(c, http_line_put(&c->out, SV_LIT("x-spend-call-id"), sv_of(x->call_id)));
+    if (!sv_is_null(x->would_block))
+        printed(c, http_line_put(&c->out, SV_LIT("x-spend-would-block"), x->would_block));
     if (has_own_length(x, head))
         printed(c, http_length_put(&c->out, (uint64_t)head->headers.content_length));
     x->chunks = x->framing != REPLY_EMPTY && !has_own_length(x, head);

@@ -26,6 +26,7 @@
 #define TICK_US      250000
 #define LOOP_AGE_US  (5 * US_PER_SECOND)
 #define FLUSH_US     (15 * US_PER_SECOND)
+#define TELL_US      (3 * US_PER_SECOND) /* of it, for holds of calls that are over: they end without, too */
 #define SECRET_BYTES 32
 
 struct service {
@@ -36,6 +37,7 @@ struct service {
     struct recovery *recovery;
     struct journal_sync *sync;
     struct journal *journal;
+    struct gate_client *gate;
     struct gateway *gateway;
     struct event *tick;
     struct event *synced;
@@ -47,6 +49,8 @@ struct service {
     int64_t drain_until_us;
     int64_t flush_until_us; /* 0: calls still run */
     int64_t closed_reports;
+    bool waits_for_gate; /* --on-cold-start */
+    bool gate_seen;
 };
 
 static void beat(struct service *s, int64_t now_us)
@@ -79,6 +83,11 @@ static void readiness(struct service *s)
     well = well && journal_sync_check(s->sync, &err) && journal_has_room(s->journal, &err);
     health_ready("journal", well, err.text);
     health_ready("accepting", s->drain_until_us == 0, "draining");
+    if (s->gate == NULL)
+        return;
+    /* one that is away later is --on-ledger-down's matter: all of us would be unready at once */
+    s->gate_seen = s->gate_seen || gate_client_is_well(s->gate, &why);
+    health_ready("gate", s->gate_seen || !s->waits_for_gate, why);
 }
 
 /* The stop's stages: calls end, then Kafka takes what is left, then `closed`. */
@@ -92,7 +101,9 @@ static void drain_step(struct service *s, int64_t now_us)
         gateway_cut(s->gateway);
         s->flush_until_us = now_us + FLUSH_US;
     }
-    bool empty = journal_undelivered(s->journal) == 0;
+    bool told =
+        s->gate == NULL || gate_client_is_told(s->gate) || now_us > s->flush_until_us - FLUSH_US + TELL_US;
+    bool empty = journal_undelivered(s->journal) == 0 && told;
     if (empty && s->closed_reports == 0 && (s->closed_us == 0 || now_us - s->closed_us > US_PER_SECOND)) {
         s->closed_us = now_us;
         instance_beat_send(s->delivery, s->journal, true, &s->closed_reports);
@@ -183,6 +194,23 @@ static bool events_open(struct service *s, struct err *err)
            err_set(err, ERR_MEMORY, FATE_FATAL, "no event");
 }
 
+static bool gate_open(struct service *s, struct err *err)
+{
+    const struct ingest_options *o = s->options;
+    if (strcmp(o->gate, "off") == 0)
+        return true;
+    const struct gate_client_options gate = {.base = s->base,
+                                             .ledger_url = o->ledger_url,
+                                             .ledger_token = o->ledger_token,
+                                             .observe = strcmp(o->gate, "observe") == 0,
+                                             .wait_us = o->gate_wait_us,
+                                             .renew_us = o->gate_renew_us,
+                                             .tickets_max = (size_t)o->gate_untold};
+    s->waits_for_gate = !gate.observe && strcmp(o->on_cold_start, "wait") == 0;
+    health_ready("gate", false, "starting");
+    return gate_client_new(&s->gate, &gate, err);
+}
+
 static bool parts_open(struct service *s, struct err *err)
 {
     const struct ingest_options *o = s->options;
@@ -197,13 +225,14 @@ static bool parts_open(struct service *s, struct err *err)
         return false;
     journal.sync = parts.sync = s->sync;
     if (!avro_codec_open(err) || !base_open(s, err) || !secret_take(s, &parts.secret, err) ||
-        !delivery_new(&s->delivery, s->base, &kafka, err) ||
+        !gate_open(s, err) || !delivery_new(&s->delivery, s->base, &kafka, err) ||
         !recovery_open(&s->recovery, &journal, strcmp(o->on_crash, "estimate") == 0, s->delivery, &s->journal,
                        err))
         return false;
     parts.base = s->base;
     parts.journal = s->journal;
     parts.delivery = s->delivery;
+    parts.gate = s->gate;
     return gateway_new(&s->gateway, o, &parts, err) && events_open(s, err) &&
            clock_probe_start(o->ledger_url, o->ledger_token, o->clock_every_us, err) &&
            (s->worker || admin_http_start(o->admin_listen, err)) &&
@@ -215,6 +244,7 @@ static void parts_close(struct service *s)
     admin_http_stop();
     clock_probe_stop();
     gateway_free(s->gateway);
+    gate_client_free(s->gate);
     if (s->tick != NULL)
         event_free(s->tick);
     if (s->stop != NULL)

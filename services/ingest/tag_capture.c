@@ -292,8 +292,38 @@ static bool is_model_name(const struct json_value *key, size_t *name)
     return false;
 }
 
+/* How much a call may use, by whatever name; what is no whole number says nothing. */
+static struct opt_i64 *most_of(struct tag_capture *out, const struct json_value *key)
+{
+    static const struct strview tokens[] = {SV_INIT("max_tokens"), SV_INIT("max_completion_tokens"),
+                                            SV_INIT("max_output_tokens")};
+    static const struct strview replies[] = {SV_INIT("n"), SV_INIT("best_of")};
+    for (size_t i = 0; i < sizeof tokens / sizeof tokens[0]; i++)
+        if (json_scan_text_is(key, tokens[i]))
+            return &out->max_tokens;
+    for (size_t i = 0; i < sizeof replies / sizeof replies[0]; i++)
+        if (json_scan_text_is(key, replies[i]))
+            return &out->n;
+    return NULL;
+}
+
+static void most_note(struct opt_i64 *most, int64_t n)
+{
+    if (n >= 0 && (!most->has || n > most->v))
+        *most = OPT_I64(n);
+}
+
+static void most_read(struct tag_capture *out, const struct json_value *key, const struct json_value *value)
+{
+    int64_t n;
+    struct opt_i64 *most = value->kind == JSON_KIND_NUMBER ? most_of(out, key) : NULL;
+    if (most != NULL && json_scan_i64(value, &n))
+        most_note(most, n);
+}
+
 /* What LiteLLM's client puts over the request, last of all. */
-static bool extra_body_read(struct json_scan *scan, const struct json_value *value, bool *prices_found)
+static bool extra_body_read(struct json_scan *scan, const struct json_value *value, struct tag_capture *out,
+                            bool *prices_found)
 {
     static const struct strview prices[] = {
         SV_INIT("model"),  SV_INIT("messages"),      SV_INIT("prompt"), SV_INIT("input"),
@@ -307,6 +337,7 @@ static bool extra_body_read(struct json_scan *scan, const struct json_value *val
         for (size_t i = 0; i < sizeof prices / sizeof prices[0]; i++)
             if (json_scan_text_is(&key, prices[i]))
                 *prices_found = true;
+        most_read(out, &key, &item);
         if (!json_scan_skip(scan, &item, NULL))
             return false;
     }
@@ -338,8 +369,9 @@ static bool member_read(struct body_reader *r, const struct json_value *key, con
         r->may_stream |= value->kind != JSON_KIND_FALSE && value->kind != JSON_KIND_NULL;
         return json_scan_skip(&r->scan, value, NULL);
     }
+    most_read(out, key, value);
     if (json_scan_text_is(key, SV_LIT("extra_body")))
-        return extra_body_read(&r->scan, value, &out->price_elsewhere);
+        return extra_body_read(&r->scan, value, out, &out->price_elsewhere);
     if (is_model_name(key, &name))
         model_name_note(r, name);
     if (json_scan_text_is(key, SV_LIT("stream_options")))
@@ -383,6 +415,7 @@ static void metadata_text(struct body_reader *r, struct strview text, enum tag_o
 static void field_read(struct body_reader *r, const struct form_field *field)
 {
     struct tag_capture *out = r->out;
+    int64_t number = 0;
     for (size_t i = 0; i < MODEL_NAMES; i++)
         if (sv_eq(field->name, model_names[i]))
             model_name_note(r, i);
@@ -403,6 +436,8 @@ static void field_read(struct body_reader *r, const struct form_field *field)
         r->quality = field->value;
     else if (sv_eq(field->name, SV_LIT("size")))
         r->size = field->value;
+    else if (sv_eq(field->name, SV_LIT("n")) && sv_to_i64(field->value, &number))
+        most_note(&out->n, number);
     else if (sv_eq(field->name, SV_LIT("user"))) {
         r->has_user = true;
         r->user = field->value;
@@ -433,7 +468,7 @@ static bool form_read(struct body_reader *r, const struct http_headers *headers,
 }
 
 /* Behind a place too deep for us LiteLLM may still read one; deeper still, nobody can say. */
-static bool may_hide_price(struct strview body)
+static bool may_hide_price(struct tag_capture *out, struct strview body)
 {
     struct json_scan scan;
     struct json_value key;
@@ -446,7 +481,7 @@ static bool may_hide_price(struct strview body)
         return scan.err.code == ERR_FULL;
     while (json_scan_member(&scan, &key, &value)) {
         found = found || is_model_name(&key, &name);
-        if (!(json_scan_text_is(&key, SV_LIT("extra_body")) ? extra_body_read(&scan, &value, &found)
+        if (!(json_scan_text_is(&key, SV_LIT("extra_body")) ? extra_body_read(&scan, &value, out, &found)
                                                             : json_scan_skip(&scan, &value, NULL)))
             break;
     }
@@ -462,9 +497,9 @@ static void body_drop(struct body_reader *r, const struct http_headers *headers,
     struct tag_capture *out = r->out;
     out->body_unparsed = true;
     out->ask = (struct stream_ask){.has_root = false};
-    out->characters.has = false;
+    out->characters.has = out->max_tokens.has = out->n.has = false;
     if (r->scan.err.code == ERR_FULL) {
-        out->price_elsewhere = out->price_elsewhere || may_hide_price(body);
+        out->price_elsewhere = out->price_elsewhere || may_hide_price(out, body);
         tag_refuse(&out->tags);
         if (r->has_user)
             tag_set_add_user(&out->tags, r->user, r->scratch);
@@ -529,7 +564,7 @@ bool tag_capture_read(struct tag_capture *out, const struct capture_source *from
     tag_set_init(&out->tags);
     out->body_unparsed = out->stream = out->price_elsewhere = false;
     out->text_bytes = 0;
-    out->characters = (struct opt_i64){.has = false};
+    out->characters = out->max_tokens = out->n = (struct opt_i64){.has = false};
     out->ask = (struct stream_ask){.has_root = false};
     out->model = out->variant = SV_NULL;
     out->user_agent = tag_capture_text(http_header_last(headers, SV_LIT("user-agent")));

@@ -24,6 +24,8 @@ struct tag_capture {
     uint64_t text_bytes;       /* of prompts, for estimates */
     struct opt_i64 characters; /* that speech is charged by */
     struct strview variant;    /* that an image is charged by; null for all else */
+    struct opt_i64 max_tokens; /* most tokens of output that it asks for, a reply; the greatest of several */
+    struct opt_i64 n;          /* replies it asks for, the greatest of several */
     struct stream_ask ask;
     /* What the price goes by is set where it is not looked for, or may be, behind a place too deep to read:
      * in extra_body, which LiteLLM's client lays over the request, or by what LiteLLM takes a model from. */

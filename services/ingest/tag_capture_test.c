@@ -50,6 +50,28 @@ static void test_every_place_gives_its_tags_as_a_union(void **state)
     assert_false(capture.body_unparsed);
 }
 
+static void assert_most(const char *body, int64_t max_tokens, int64_t n)
+{
+    read_request("", body);
+    assert_int_equal(capture.max_tokens.has ? capture.max_tokens.v : -1, max_tokens);
+    assert_int_equal(capture.n.has ? capture.n.v : -1, n);
+}
+
+static void test_what_it_may_use_at_most_is_read_by_every_name(void **state)
+{
+    (void)state;
+    assert_most("{}", -1, -1);
+    assert_most("{\"max_tokens\":7,\"n\":3}", 7, 3);
+    assert_most("{\"max_tokens\":1,\"max_completion_tokens\":900}", 900, -1);
+    assert_most("{\"max_completion_tokens\":900,\"max_tokens\":1}", 900, -1);
+    assert_most("{\"max_output_tokens\":0,\"best_of\":5,\"n\":2}", 0, 5);
+    assert_most("{\"max_tokens\":1,\"extra_body\":{\"max_tokens\":800,\"x\":{\"max_tokens\":9999}}}", 800,
+                -1);
+    assert_most("{\"max_tokens\":\"12\",\"n\":1.5}", -1, -1);
+    assert_most("{\"max_tokens\":-4,\"n\":99999999999999999999}", -1, -1);
+    assert_most("{\"max_tokens\":12", -1, -1); /* no JSON says nothing */
+}
+
 #define FORM              "Content-Type: multipart/form-data; boundary=B\r\n"
 #define PART(name, value) "--B\r\nContent-Disposition: form-data; name=\"" name "\"\r\n\r\n" value "\r\n"
 
@@ -498,6 +520,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_what_sets_the_price_elsewhere_is_told),
         cmocka_unit_test(test_nothing_deep_hides_what_sets_the_price),
+        cmocka_unit_test(test_what_it_may_use_at_most_is_read_by_every_name),
         cmocka_unit_test(test_every_place_gives_its_tags_as_a_union),
         cmocka_unit_test(test_a_form_tells_what_a_body_of_json_would),
         cmocka_unit_test(test_an_image_tells_its_variant),
