@@ -75,6 +75,8 @@ struct gate_client {
     int64_t failing_us; /* since when no POST of places was answered; 0: it was */
     int64_t probed_us;
     enum meter away_for; /* why the last one failed */
+    int failed_status;
+    struct err failed_why;
 };
 
 static void lane_next(struct lane *lane);
@@ -313,6 +315,23 @@ static void well(struct gate_client *g, const struct lane *lane)
     meter_set(METER_GATE_AWAY, 0);
 }
 
+/* From now on nobody waits for it, until a probe is answered. */
+static void away_check(struct gate_client *g)
+{
+    bool late = g->failing_us != 0 && clock_mono_us() - g->failing_us >= g->options.wait_us;
+    if (g->away || g->failing_us == 0 || (g->answered_once && !late))
+        return;
+    g->away = true;
+    meter_set(METER_GATE_AWAY, 1);
+    log_warn("gate_away", LOG_INT("status", g->failed_status), LOG_STR("err", g->failed_why.text),
+             LOG_STR("hint", g->failed_status == 401 || g->failed_status == 403
+                                 ? "set SPEND_LEDGER_TOKEN to the ledger's SPEND_INGEST_TOKEN"
+                             : g->failed_status == 503
+                                 ? "the ledger answers, its Postgres does not"
+                                 : "is --ledger-url the ledger's API, and does it run?"),
+             LOG_END);
+}
+
 static void failed(struct gate_client *g, struct lane *lane, int status, const struct err *why)
 {
     int64_t now = clock_mono_us();
@@ -323,18 +342,11 @@ static void failed(struct gate_client *g, struct lane *lane, int status, const s
                   : status != 0              ? METER_GATE_AWAY_ERROR
                   : why->code == ERR_TIMEOUT ? METER_GATE_AWAY_SLOW
                                              : METER_GATE_AWAY_UNREACHABLE;
+    g->failed_status = status;
+    g->failed_why = *why;
     if (g->failing_us == 0)
         g->failing_us = now;
-    bool away = !g->answered_once || now - g->failing_us >= g->options.wait_us;
-    if (away && (!g->away || status == 401 || status == 403))
-        log_warn("gate_away", LOG_INT("status", status), LOG_STR("err", status == 0 ? why->text : ""),
-                 LOG_STR("hint", status == 401 || status == 403
-                                     ? "set SPEND_LEDGER_TOKEN to the ledger's SPEND_INGEST_TOKEN"
-                                 : status == 503 ? "the ledger answers, its Postgres does not"
-                                                 : "is --ledger-url the ledger's API, and does it run?"),
-                 LOG_END);
-    g->away = g->away || away;
-    meter_set(METER_GATE_AWAY, g->away ? 1 : 0);
+    away_check(g);
 }
 
 /* Answers stand in the order of the calls. */
@@ -418,6 +430,7 @@ static void on_pulse(evutil_socket_t fd, short what, void *arg)
     (void)fd;
     (void)what;
     struct gate_client *g = arg;
+    away_check(g);
     give_up_late(g);
     lane_next(&g->place);
     lane_next(&g->tell);

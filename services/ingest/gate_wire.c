@@ -105,11 +105,11 @@ bool gate_wire_id(const struct uuid *call_id, struct buffer *out)
     return json_write_ok(&json);
 }
 
-static enum gate_state state_of(const struct json_pick *word)
+static enum gate_reply_state state_of(const struct json_pick *word)
 {
     static const struct {
         struct strview word;
-        enum gate_state state;
+        enum gate_reply_state state;
     } rows[] = {{SV_INIT("placed"), GATE_REPLY_PLACED},
                 {SV_INIT("captured"), GATE_REPLY_PLACED},
                 {SV_INIT("observed"), GATE_REPLY_OBSERVED},

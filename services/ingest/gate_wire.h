@@ -29,7 +29,7 @@ bool gate_wire_capture(const struct spend_call *call, struct buffer *out) NODISC
 /* One to be renewed or voided. */
 bool gate_wire_id(const struct uuid *call_id, struct buffer *out) NODISCARD;
 
-enum gate_state {
+enum gate_reply_state {
     GATE_REPLY_PLACED,   /* held, or captured already */
     GATE_REPLY_OBSERVED, /* would have been */
     GATE_REPLY_REFUSED,
@@ -40,7 +40,7 @@ enum gate_state {
 /* The ledger's answer to one call. Views into its text. */
 struct gate_reply {
     struct uuid call_id;
-    enum gate_state state;
+    enum gate_reply_state state;
     int64_t admitted_at; /* of a place; 0: not told */
     bool priced;
     struct strview conflict; /* JSON string's inside, escaped; null: none */

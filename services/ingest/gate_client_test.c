@@ -1,0 +1,392 @@
+/* Against a ledger that answers as each test says, on a real socket. */
+#include "ingest/gate_client.h"
+
+#include "base/clock.h"
+#include "ingest/json_pick.h"
+#include "ingest/meter.h"
+
+#include <event2/buffer.h>
+#include <event2/event.h>
+#include <event2/http.h>
+#include <netinet/in.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define WAIT_US  300000LL
+#define RENEW_US 100000LL
+#define SAID_MAX 256
+#define AT       "2026-09-21T14:13:20.000001Z"
+
+static struct event_base *base;
+static struct evhttp *server;
+static struct gate_client *gate;
+static char url[64];
+static int64_t renew_us = RENEW_US;
+
+/* What the ledger was told: "path n" each, and the body. */
+static struct {
+    char path[64];
+    size_t count;
+    char body[65536];
+} said[SAID_MAX];
+static size_t said_count;
+static int answer_status;     /* 0: none, the request hangs */
+static const char *state;     /* of each call */
+static const char *bad_model; /* 400 for a request that holds it */
+static struct evhttp_request *hanging[SAID_MAX];
+static size_t hanging_count;
+
+static size_t answer_calls(const char *body, const char *path, struct evbuffer *out)
+{
+    struct json_scan scan;
+    struct json_value value;
+    size_t count = 0;
+    const char *word = strstr(path, "renew") != NULL && strcmp(state, "refused") == 0 ? "placed" : state;
+    json_scan_init(&scan, sv_of(body), 8);
+    assert_true(json_scan_value(&scan, &value));
+    evbuffer_add_printf(out, "{\"items\":[");
+    while (json_scan_item(&scan, &value)) {
+        struct strview whole;
+        struct json_pick id = {.path = "call_id"};
+        assert_true(json_scan_skip(&scan, &value, &whole) && json_pick(whole, &id, 1));
+        evbuffer_add_printf(out, "%s{\"call_id\":\"" SV_FMT "\",\"state\":\"%s\",\"admitted_at\":\"" AT "\"}",
+                            count == 0 ? "" : ",", SV_ARG(id.value.raw), word);
+        count++;
+    }
+    evbuffer_add_printf(out, "]}");
+    return count;
+}
+
+static void on_request(struct evhttp_request *req, void *arg)
+{
+    (void)arg;
+    struct evbuffer *in = evhttp_request_get_input_buffer(req);
+    struct evbuffer *out = evbuffer_new();
+    static char body[65536];
+    size_t len = evbuffer_get_length(in);
+    assert_true(len < sizeof body && evbuffer_remove(in, body, len) == (int)len);
+    body[len] = '\0';
+    const char *path = evhttp_request_get_uri(req);
+    size_t count = answer_calls(body, path, out);
+    if (count > 0) { /* a probe is nothing to tell of */
+        assert_true(said_count < SAID_MAX);
+        (void)snprintf(said[said_count].path, sizeof said[0].path, "%s", path);
+        memcpy(said[said_count].body, body, len + 1);
+        said[said_count++].count = count;
+    }
+    bool bad = bad_model != NULL && strstr(body, bad_model) != NULL;
+    if (answer_status == 0)
+        hanging[hanging_count++] = req;
+    else
+        evhttp_send_reply(req, bad ? 400 : answer_status, NULL, answer_status == 200 && !bad ? out : NULL);
+    evbuffer_free(out);
+}
+
+struct asker {
+    struct spend_call call;
+    struct gate_ticket *ticket;
+    int answers;
+    bool away;
+    enum gate_reply_state state;
+    int64_t admitted_at;
+};
+
+static void on_answer(void *arg, bool away, const struct gate_reply *reply)
+{
+    struct asker *a = arg;
+    a->answers++;
+    a->away = away;
+    a->state = reply->state;
+    a->admitted_at = reply->admitted_at;
+}
+
+static void ask(struct asker *a, const char *model)
+{
+    static const struct gate_size size = {400, {.has = false}, {.has = false}};
+    *a = (struct asker){.call = {.call_id = uuid_v7(clock_now_us()), .model_requested = sv_of(model)}};
+    a->ticket = gate_client_ask(gate, &a->call, &size, on_answer, a);
+    assert_non_null(a->ticket);
+}
+
+/* Turns the loop until it is so. */
+#define UNTIL(condition)                                                                                     \
+    do {                                                                                                     \
+        int64_t end_us = clock_mono_us() + 20LL * US_PER_SECOND;                                             \
+        while (!(condition)) {                                                                               \
+            assert_true(clock_mono_us() < end_us);                                                           \
+            assert_int_equal(event_base_loop(base, EVLOOP_ONCE), 0);                                         \
+        }                                                                                                    \
+    } while (0)
+
+static void assert_said(size_t i, const char *path, size_t count)
+{
+    assert_true(i < said_count);
+    assert_string_equal(said[i].path, path);
+    assert_int_equal(said[i].count, count);
+}
+
+static void start(bool observe, size_t tickets_max)
+{
+    struct err err = {0};
+    const struct gate_client_options options = {.base = base,
+                                                .ledger_url = url,
+                                                .observe = observe,
+                                                .wait_us = WAIT_US,
+                                                .renew_us = renew_us,
+                                                .tickets_max = tickets_max};
+    const char *why;
+    said_count = hanging_count = 0;
+    answer_status = 200;
+    state = "placed";
+    bad_model = NULL;
+    assert_true(gate_client_new(&gate, &options, &err));
+    UNTIL(gate_client_is_well(gate, &why));
+}
+
+static void stop(void)
+{
+    gate_client_free(gate);
+    while (hanging_count > 0)
+        evhttp_send_reply(hanging[--hanging_count], 503, NULL, NULL);
+}
+
+static void test_one_request_carries_all_that_waited_for_the_last(void **unused)
+{
+    (void)unused;
+    static struct asker a[1 + GATE_AT_ONCE + 5];
+    const size_t many = sizeof a / sizeof a[0];
+    start(false, 1000);
+    for (size_t i = 0; i < many; i++)
+        ask(&a[i], "m");
+    UNTIL(a[many - 1].answers == 1);
+    assert_int_equal(said_count, 3);
+    assert_said(0, "/v1/holds", 1);
+    assert_said(1, "/v1/holds", GATE_AT_ONCE);
+    assert_said(2, "/v1/holds", 5);
+    for (size_t i = 0; i < many; i++) {
+        assert_true(a[i].answers == 1 && !a[i].away && a[i].state == GATE_REPLY_PLACED);
+        assert_int_equal(a[i].admitted_at, 1790000000000001);
+        gate_ticket_void(a[i].ticket);
+    }
+    UNTIL(gate_client_is_told(gate));
+    stop();
+}
+
+static void test_a_hold_is_renewed_while_its_call_runs_and_then_captured(void **unused)
+{
+    (void)unused;
+    struct asker a;
+    start(false, 1000);
+    ask(&a, "m");
+    UNTIL(said_count == 3);
+    assert_said(1, "/v1/holds/renew", 1);
+    assert_said(2, "/v1/holds/renew", 1);
+    a.call.outcome = OUTCOME_COMPLETED;
+    a.call.usage.units[USAGE_OUTPUT] = OPT_I64(7);
+    gate_ticket_capture(a.ticket, &a.call);
+    assert_false(gate_client_is_told(gate));
+    UNTIL(gate_client_is_told(gate));
+    assert_string_equal(said[said_count - 1].path, "/v1/holds/capture");
+    assert_non_null(strstr(said[said_count - 1].body, "\"output\":7"));
+    size_t before = said_count;
+    int64_t later = clock_mono_us() + 3 * RENEW_US;
+    UNTIL(clock_mono_us() > later);
+    assert_int_equal(said_count, before); /* and not renewed any more */
+    stop();
+}
+
+static void test_a_caller_that_leaves_before_the_answer_leaves_no_hold(void **unused)
+{
+    (void)unused;
+    struct asker a;
+    struct asker waiting;
+    start(false, 1000);
+    ask(&a, "m");
+    ask(&waiting, "m"); /* behind it, not asked for yet */
+    gate_ticket_void(waiting.ticket);
+    gate_ticket_void(a.ticket);
+    UNTIL(gate_client_is_told(gate));
+    assert_int_equal(a.answers + waiting.answers, 0);
+    assert_int_equal(said_count, 2);
+    assert_said(0, "/v1/holds", 1);
+    assert_said(1, "/v1/holds/void", 1);
+    stop();
+}
+
+static void test_a_refused_call_has_nothing_to_end(void **unused)
+{
+    (void)unused;
+    struct asker a;
+    start(false, 1000);
+    state = "refused";
+    ask(&a, "m");
+    UNTIL(a.answers == 1);
+    assert_true(!a.away && a.state == GATE_REPLY_REFUSED);
+    gate_ticket_void(a.ticket);
+    assert_true(gate_client_is_told(gate));
+    assert_int_equal(said_count, 1);
+    stop();
+}
+
+static void test_what_is_let_through_without_an_answer_is_told_and_ended_later(void **unused)
+{
+    (void)unused;
+    struct asker a;
+    struct asker late;
+    start(false, 1000);
+    answer_status = 503;
+    ask(&a, "m");
+    UNTIL(a.answers == 1);
+    assert_true(a.away);
+    gate_ticket_force(a.ticket, 1790000000000001);
+    const char *why;
+    UNTIL(!gate_client_is_well(gate, &why));
+    int64_t asked = clock_mono_us();
+    ask(&late, "m"); /* it is known to be away: nobody waits */
+    UNTIL(late.answers == 1);
+    assert_true(late.away && clock_mono_us() - asked < WAIT_US);
+    gate_ticket_void(late.ticket);
+    a.call.outcome = OUTCOME_COMPLETED;
+    gate_ticket_capture(a.ticket, &a.call);
+    assert_false(gate_client_is_told(gate));
+    size_t before = said_count;
+    answer_status = 200;
+    UNTIL(gate_client_is_told(gate));
+    size_t forced = before;
+    while (forced < said_count &&
+           strstr(said[forced].body, "\"forced\":1,\"admitted_at\":\"" AT "\"") == NULL)
+        forced++;
+    assert_true(forced < said_count - 1);
+    assert_said(forced, "/v1/holds", 1);
+    assert_said(said_count - 1, "/v1/holds/capture", 1);
+    UNTIL(gate_client_is_well(gate, &why));
+    stop();
+}
+
+static void test_a_place_without_an_answer_is_voided_once_there_is_one(void **unused)
+{
+    (void)unused;
+    struct asker a;
+    start(false, 1000);
+    answer_status = 0; /* it is read, perhaps done, and never answered */
+    ask(&a, "m");
+    UNTIL(a.answers == 1);
+    assert_true(a.away);
+    gate_ticket_void(a.ticket);
+    assert_false(gate_client_is_told(gate));
+    answer_status = 200;
+    UNTIL(gate_client_is_told(gate));
+    assert_said(said_count - 1, "/v1/holds/void", 1);
+    stop();
+}
+
+static void test_one_bad_call_does_not_spoil_the_others(void **unused)
+{
+    (void)unused;
+    struct asker a[6];
+    start(false, 1000);
+    bad_model = "unheard";
+    for (size_t i = 0; i < 6; i++)
+        ask(&a[i], i == 3 ? "unheard" : "m");
+    for (size_t i = 0; i < 6; i++)
+        UNTIL(a[i].answers == 1);
+    for (size_t i = 0; i < 6; i++)
+        assert_true(a[i].away == (i == 3));
+    for (size_t i = 0; i < 6; i++)
+        gate_ticket_void(a[i].ticket);
+    UNTIL(gate_client_is_told(gate));
+    stop();
+}
+
+static void test_a_hold_that_is_gone_is_not_ended(void **unused)
+{
+    (void)unused;
+    struct asker a;
+    start(false, 1000);
+    ask(&a, "m");
+    UNTIL(a.answers == 1);
+    state = "expired";
+    UNTIL(said_count == 2);
+    assert_said(1, "/v1/holds/renew", 1);
+    int64_t later = clock_mono_us() + 3 * RENEW_US;
+    UNTIL(clock_mono_us() > later);
+    gate_ticket_capture(a.ticket, &a.call);
+    assert_true(gate_client_is_told(gate));
+    assert_int_equal(said_count, 2);
+    stop();
+}
+
+static void test_more_than_may_wait_are_dropped(void **unused)
+{
+    (void)unused;
+    struct asker a[3];
+    renew_us = 60LL * US_PER_SECOND;
+    start(false, 2);
+    renew_us = RENEW_US;
+    for (size_t i = 0; i < 3; i++)
+        ask(&a[i], "m");
+    for (size_t i = 0; i < 3; i++)
+        UNTIL(a[i].answers == 1);
+    int64_t dropped = meter_value(METER_GATE_DROPPED);
+    for (size_t i = 0; i < 3; i++)
+        gate_ticket_capture(a[i].ticket, &a[i].call);
+    UNTIL(gate_client_is_told(gate));
+    assert_int_equal(meter_value(METER_GATE_DROPPED) - dropped, 1);
+    stop();
+}
+
+static void test_to_observe_holds_nothing(void **unused)
+{
+    (void)unused;
+    struct asker a;
+    start(true, 1000);
+    state = "refused";
+    ask(&a, "m");
+    UNTIL(a.answers == 1);
+    assert_int_equal(a.state, GATE_REPLY_REFUSED);
+    assert_said(0, "/v1/holds?observe=true", 1);
+    gate_ticket_void(a.ticket);
+    answer_status = 503;
+    ask(&a, "m");
+    UNTIL(a.answers == 1);
+    assert_true(a.away);
+    gate_ticket_void(a.ticket);
+    assert_true(gate_client_is_told(gate));
+    stop();
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_one_request_carries_all_that_waited_for_the_last),
+        cmocka_unit_test(test_a_hold_is_renewed_while_its_call_runs_and_then_captured),
+        cmocka_unit_test(test_a_caller_that_leaves_before_the_answer_leaves_no_hold),
+        cmocka_unit_test(test_a_refused_call_has_nothing_to_end),
+        cmocka_unit_test(test_what_is_let_through_without_an_answer_is_told_and_ended_later),
+        cmocka_unit_test(test_a_place_without_an_answer_is_voided_once_there_is_one),
+        cmocka_unit_test(test_one_bad_call_does_not_spoil_the_others),
+        cmocka_unit_test(test_a_hold_that_is_gone_is_not_ended),
+        cmocka_unit_test(test_more_than_may_wait_are_dropped),
+        cmocka_unit_test(test_to_observe_holds_nothing),
+    };
+    meter_open();
+    base = event_base_new();
+    server = evhttp_new(base);
+    evhttp_set_allowed_methods(server, EVHTTP_REQ_POST);
+    evhttp_set_gencb(server, on_request, NULL);
+    struct evhttp_bound_socket *socket = evhttp_bind_socket_with_handle(server, "127.0.0.1", 0);
+    struct sockaddr_in address = {0};
+    socklen_t len = sizeof address;
+    if (socket == NULL ||
+        getsockname(evhttp_bound_socket_get_fd(socket), (struct sockaddr *)&address, &len) != 0)
+        return 1;
+    (void)snprintf(url, sizeof url, "http://127.0.0.1:%d/", ntohs(address.sin_port));
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    evhttp_free(server);
+    event_base_free(base);
+    return failed;
+}
