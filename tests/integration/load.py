@@ -195,9 +195,24 @@ FROM spend.call c FULL JOIN spend.entry e ON e.call_id = c.call_id
 WHERE c.call_id IS NOT NULL OR e.call_id IS NOT NULL
 GROUP BY 1, 2 HAVING coalesce(c.billed_nanos, 0) <> -coalesce(sum(e.amount_nanos), 0)"""
 
+OPEN = "FROM spend.hold WHERE state IN ('placed', 'captured')"
+WINDOWS = f"""
+WITH spent AS (SELECT id, sum(n)::bigint AS n FROM (SELECT unnest(windows_raw) AS id, coalesce(raw_nanos, 0) AS n FROM spend.call
+    UNION ALL SELECT unnest(windows_billed), coalesce(billed_nanos, 0) FROM spend.call) x GROUP BY id),
+  held AS (SELECT id, sum(n)::bigint AS n FROM (SELECT unnest(windows_raw) AS id, raw_nanos AS n {OPEN}
+    UNION ALL SELECT unnest(windows_billed), billed_nanos {OPEN}) x GROUP BY id)
+SELECT w.id, w.spent_nanos, coalesce(s.n, 0), w.held_nanos, coalesce(h.n, 0)
+FROM spend.budget_window w LEFT JOIN spent s USING (id) LEFT JOIN held h USING (id)
+WHERE w.spent_nanos <> coalesce(s.n, 0) OR w.held_nanos <> coalesce(h.n, 0)"""
+HELD = f"""
+SELECT b.account_id, b.held_nanos, coalesce(h.n, 0) FROM spend.balance b
+LEFT JOIN (SELECT account AS account_id, sum(billed_nanos)::bigint AS n {OPEN} GROUP BY account) h USING (account_id)
+WHERE b.held_nanos <> coalesce(h.n, 0)"""
+
 
 def check_snapshot(database_url):
-    """I5 in one committed snapshot: balances, chains, and bills equal their entries. Returns what is wrong, and the count of entries."""
+    """I5 in one committed snapshot: balances, chains, bills equal their entries, and windows and balances what was spent and is held.
+    Returns what is wrong, and the count of entries."""
     wrong = []
     with psycopg.connect(database_url) as connection:
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
@@ -208,6 +223,8 @@ def check_snapshot(database_url):
                 wrong.append(f"{account}: balance {amount}, entries sum {total}; seq {seq}, {count} entries, last {last}")
         wrong += [f"chain broken at account {a} seq {s}" for a, s in connection.execute(CHAINS)]
         wrong += [f"call {c}: billed {b}, entries {-e}" for c, b, e in connection.execute(BILLS)]
+        wrong += [f"window {w}: spent {s}, its calls {cs}; held {h}, its holds {hs}" for w, s, cs, h, hs in connection.execute(WINDOWS)]
+        wrong += [f"account {a}: held {h}, its holds {hs}" for a, h, hs in connection.execute(HELD)]
     return wrong, entries
 
 
