@@ -1,17 +1,18 @@
 /*
- * publish_set: statements on outbox, publisher and entry.
+ * publish_set: statements on outbox, publisher and entry, and on the tables of budgets.
  */
 #include "publish_set.h"
 
 #include "pg_query.h"
 
-#define SET_ENTRIES 20000 /* aimed at: a Kafka transaction has 10 s */
+#define SET_RECORDS 20000 /* aimed at: a Kafka transaction has 10 s */
 
 static const char oldest_sql[] =
     "SELECT coalesce(min(pub_seq), 0), (SELECT pub_seq FROM publisher) FROM outbox "
     "WHERE pub_seq IS NOT NULL";
 static const char size_sql[] =
-    "SELECT id, coalesce((SELECT sum(n) FROM unnest(counts) AS n), 1)::bigint FROM outbox "
+    "SELECT id, greatest(1, coalesce((SELECT sum(n) FROM unnest(counts) AS n), 0) + "
+    "coalesce(cardinality(windows), 0))::bigint FROM outbox "
     "WHERE pub_seq IS NULL ORDER BY id LIMIT 1000";
 static const char number_sql[] = "UPDATE publisher SET pub_seq = pub_seq + 1 RETURNING pub_seq";
 static const char assign_sql[] = "UPDATE outbox SET pub_seq = (SELECT pub_seq FROM publisher) "
@@ -30,6 +31,18 @@ static const char entries_sql[] =
     "JOIN entry AS e ON e.account_id = r.account AND e.account_seq >= r.first_seq AND e.account_seq < "
     "r.first_seq + r.n "
     "ORDER BY e.account_id, e.account_seq";
+/* A revision that is no longer in force has nothing more to say. The subqueries and the order by id keep the
+ * planner from a sequential scan: what is switched off costs so much that all ways look alike. */
+static const char budgets_sql[] =
+    "SELECT b.budget_id, r.scope, w.value, w.revision, w.window_start, nullif(w.window_end, 'infinity'), "
+    "w.version, b.limit_nanos, r.measure, b.hard, w.spent_nanos, w.held_nanos, now() "
+    "FROM (SELECT DISTINCT v.newest FROM (SELECT DISTINCT unnest(o.windows) AS id FROM (SELECT windows "
+    "FROM outbox WHERE pub_seq = $1 ORDER BY id OFFSET 0) AS o OFFSET 0) AS i "
+    "JOIN budget_window AS c ON c.id = i.id "
+    "JOIN budget_value AS v ON v.budget = c.budget AND v.revision = c.revision AND v.value = c.value "
+    "OFFSET 0) AS k JOIN budget_window AS w ON w.id = k.newest "
+    "JOIN budget AS b ON b.id = w.budget AND b.revision = w.revision "
+    "JOIN budget_revision AS r ON r.budget = w.budget AND r.revision = w.revision";
 
 bool publish_set_standing(struct pg_session *pg, int64_t *last, int64_t *oldest, struct err *err)
 {
@@ -53,17 +66,17 @@ bool publish_set_delete(struct pg_session *pg, int64_t pub_seq, struct err *err)
     return pg_query(pg, "DELETE FROM outbox WHERE pub_seq <= $1", PG_ARGS(PG_I64(pub_seq)), NULL, err);
 }
 
-/* The id up to which a set takes: at least one row, and about SET_ENTRIES entries. 0: nothing is there. */
+/* The id up to which a set takes: at least one row, and about SET_RECORDS records. 0: nothing is there. */
 static bool choose_end(struct pg_session *pg, int64_t *id, struct err *err)
 {
     struct pg_rows *rows = NULL;
-    int64_t entries = 0;
+    int64_t records = 0;
     *id = 0;
     if (!pg_session_query(pg, size_sql, NULL, &rows, err))
         return false;
-    for (size_t i = 0; i < pg_rows_count(rows) && entries < SET_ENTRIES; i++) {
+    for (size_t i = 0; i < pg_rows_count(rows) && records < SET_RECORDS; i++) {
         *id = pg_get_i64(rows, i, 0);
-        entries += pg_get_i64(rows, i, 1);
+        records += pg_get_i64(rows, i, 1);
     }
     pg_rows_free(rows);
     return true;
@@ -97,7 +110,8 @@ static bool read_set(struct pg_session *pg, struct publish_set *s, struct err *e
     const struct pg_arg *const number = PG_ARGS(PG_I64(s->pub_seq));
     bool ok = pg_query(pg, letters_sql, number, &s->letters, err) &&
               pg_query(pg, ranges_sql, number, &total, err) &&
-              pg_query(pg, entries_sql, number, &s->entries, err);
+              pg_query(pg, entries_sql, number, &s->entries, err) &&
+              pg_query(pg, budgets_sql, number, &s->budgets, err);
     if (ok && pg_get_i64(total, 0, 0) != (int64_t)pg_rows_count(s->entries))
         ok = err_set(err, ERR_INVALID, FATE_FATAL,
                      "outbox set %lld names %lld entries and %zu are there: the database was "
@@ -125,6 +139,7 @@ void publish_set_free(struct publish_set *s)
 {
     pg_rows_free(s->letters);
     pg_rows_free(s->entries);
+    pg_rows_free(s->budgets);
     *s = (struct publish_set){0};
 }
 
@@ -164,4 +179,27 @@ bool publish_set_entry(const struct publish_set *s, size_t i, struct ledger_entr
     return (entry_kind_parse(pg_get(r, i, 2), &out->kind) && parse_cause(pg_get(r, i, 16), &out->cause)) ||
            err_set(err, ERR_INVALID, FATE_FATAL, "entry " SV_FMT " %lld has a kind or cause that is none",
                    SV_ARG(out->account_id), (long long)out->account_seq);
+}
+
+bool publish_set_budget(const struct publish_set *s, size_t i, struct budget_state *out, int64_t *read_at,
+                        struct err *err)
+{
+    const struct pg_rows *r = s->budgets;
+    *out = (struct budget_state){
+        .budget_id = pg_get(r, i, 0),
+        .value = pg_get(r, i, 2),
+        .revision = (int32_t)pg_get_i64(r, i, 3),
+        .window_start = pg_get_time(r, i, 4),
+        .window_end = pg_get_opt_time(r, i, 5),
+        .n = pg_get_i64(r, i, 6),
+        .limit_nanos = pg_get_opt_i64(r, i, 7),
+        .mode = pg_get_bool(r, i, 9) ? MODE_HARD : MODE_SHADOW,
+        .spent_nanos = pg_get_i64(r, i, 10),
+        .held_nanos = pg_get_i64(r, i, 11),
+    };
+    *read_at = pg_get_time(r, i, 12);
+    return (scope_parse(pg_get(r, i, 1), &out->scope) &&
+            budget_measure_parse(pg_get(r, i, 8), &out->measure)) ||
+           err_set(err, ERR_INVALID, FATE_FATAL, "budget " SV_FMT " has a scope or measure that is none",
+                   SV_ARG(out->budget_id));
 }

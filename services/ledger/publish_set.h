@@ -1,18 +1,21 @@
 /*
  * publish_set: the outbox as the publisher sees it: numbered sets (pub_seq) that go to Kafka whole and in
  * order. A set is a prefix, by id, of what one snapshot shows unpublished. Ids are taken under the balances'
- * locks, so of two rows about one account the earlier is in the same set or an earlier one.
+ * locks, so of two rows about one account the earlier is in the same set or an earlier one. Of windows a set
+ * says only whose states are to go out: the states are those of when it is read.
  */
 #ifndef SPEND_LEDGER_PUBLISH_SET_H
 #define SPEND_LEDGER_PUBLISH_SET_H
 
 #include "pg_session.h"
+#include "spend/budget_state.h"
 #include "spend/ledger_entry.h"
 
 struct publish_set {
     int64_t pub_seq;         /* 0: nothing to publish */
     struct pg_rows *letters; /* topic, key, value, ce_id, ce_time: records that go out as they stand */
     struct pg_rows *entries; /* by account, account_seq */
+    struct pg_rows *budgets; /* one a value of a budget: its newest window */
 };
 
 /* The oldest set that was numbered and not published, else a new one, else none. */
@@ -22,6 +25,10 @@ void publish_set_free(struct publish_set *s);
 /* Row i of entries. */
 bool publish_set_entry(const struct publish_set *s, size_t i, struct ledger_entry *out,
                        struct err *err) NODISCARD;
+
+/* Row i of budgets, and when it was read. */
+bool publish_set_budget(const struct publish_set *s, size_t i, struct budget_state *out, int64_t *read_at,
+                        struct err *err) NODISCARD;
 
 /* The set and all before it are on Kafka. */
 bool publish_set_delete(struct pg_session *pg, int64_t pub_seq, struct err *err) NODISCARD;

@@ -15,6 +15,7 @@ union record {
     struct ledger_entry entry;
     struct registry_record registry;
     struct instance instance;
+    struct budget_state budget;
     struct price_book *book;
 };
 
@@ -36,6 +37,8 @@ static bool decode(enum avro_record kind, struct strview in, struct arena *a, un
         return avro_decode_price_book(in, &out->book, err);
     case AVRO_INSTANCE:
         return avro_decode_instance(in, a, &out->instance, err);
+    case AVRO_BUDGET_STATE:
+        return avro_decode_budget_state(in, a, &out->budget, err);
     case AVRO_RECORD_COUNT:
         break;
     }
@@ -59,6 +62,8 @@ static bool encode(enum avro_record kind, const union record *v, struct buffer *
         return avro_encode_price_book(v->book, out, err);
     case AVRO_INSTANCE:
         return avro_encode_instance(&v->instance, out, err);
+    case AVRO_BUDGET_STATE:
+        return avro_encode_budget_state(&v->budget, out, err);
     case AVRO_RECORD_COUNT:
         break;
     }

@@ -31,6 +31,8 @@ FIELDS = {
     "RegistryRecord": "kind id versions watermark? price_version?",
     "PriceBook": "version effective_from recorded_at source sha256 entries",
     "Instance": "instance boot next_seq oldest_open_seq state at",
+    "BudgetState": """budget_id scope value revision window_start window_end? n limit_nanos? measure mode spent_nanos
+        held_nanos""",
 }
 INNER_FIELDS = {
     "Usage": """input? cache_read? cache_write_5m? cache_write_1h? output? reasoning? audio_in? audio_out? image_in? image_out?
@@ -160,7 +162,7 @@ def test_money_is_nanos_and_times_are_long():
     for schema in SCHEMAS.values():
         for record in named_types(schema).values():
             for field in record.get("fields", []):
-                if re.search(r"(_nanos|_at|_from|watermark|first_seen|femtos)$", field["name"]):
+                if re.search(r"(_nanos|_at|_from|window_start|window_end|watermark|first_seen|femtos)$", field["name"]):
                     assert field["type"] in ("long", ["null", "long"]), f"{record['name']}.{field['name']}"
 
 

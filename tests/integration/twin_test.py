@@ -393,6 +393,12 @@ SAMPLES = {
     "registry_record": (avro.REGISTRY, lambda rng: rng.choice((rng.choice(random_registry(rng)), build.heartbeat(NOW, 7)))),
     "instance": (avro.INSTANCE, lambda rng: {"instance": "i", "boot": 1, "next_seq": rng.randrange(2**40), "oldest_open_seq": 1,
                                              "state": rng.choice(("alive", "closed")), "at": NOW}),
+    "budget_state": (avro.BUDGET, lambda rng: {
+        "budget_id": "b", "scope": rng.choice(("key", "user", "team", "account", "task", "conversation", "tag", "model")),
+        "value": rng.choice(("", "tenant:acme", "\u00e9", "~other")), "revision": rng.randrange(1, 2**31), "window_start": NOW,
+        "window_end": rng.choice((None, NOW + 1)), "n": rng.randrange(2**63), "limit_nanos": rng.choice((None, 0, 2**63 - 1)),
+        "measure": rng.choice(("raw", "billed")), "mode": rng.choice(("hard", "shadow")),
+        "spent_nanos": rng.randrange(-2**63, 2**63), "held_nanos": rng.randrange(2**63)}),
     "price_book": (avro.PRICES, lambda rng: build.book(rng.randrange(1, 100))),
 }
 

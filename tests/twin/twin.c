@@ -153,6 +153,7 @@ static void command_recode(struct twin *t)
     RECODE(ledger_entry, ledger_entry)
     RECODE(registry_record, registry_record)
     RECODE(instance, instance)
+    RECODE(budget_state, budget_state)
     if (sv_eq(t->words[1], SV_LIT("price_book")))
         recode_price_book(t, bytes, &out);
     buffer_free(&out);

@@ -38,14 +38,15 @@ struct kafka_record {
 
 /* The five CloudEvents headers (ce_id, ce_source, ce_type, ce_time, ce_specversion) that every record
  * carries. */
-#define KAFKA_CE_HEADERS 5
+#define KAFKA_CE_HEADERS  5
+#define KAFKA_CE_ID_BYTES 704 /* the longest is of a budget: id, value, time and number */
 struct kafka_ce {
     struct kafka_header header[KAFKA_CE_HEADERS + 1]; /* room for one of the caller's */
-    char id[96];
+    char id[KAFKA_CE_ID_BYTES];
     char time[40];
 };
-/* type: "spend.call" ..; source: "spend-ingest/<instance>" ..; views into *ce and the arguments: keep both
- * alive. */
+/* A longer id is cut. type: "spend.call" ..; source: "spend-ingest/<instance>" ..; views into *ce and the
+ * arguments: keep both alive. */
 void kafka_ce_fill(struct kafka_ce *ce, const char *source, const char *type, struct strview id,
                    int64_t time_us);
 

@@ -97,7 +97,7 @@ static void test_cloudevents_headers_are_filled_and_a_long_id_is_cut(void **stat
 {
     (void)state;
     struct kafka_ce ce;
-    char id[200];
+    char id[KAFKA_CE_ID_BYTES + 8];
     memset(id, 'x', sizeof id);
     kafka_ce_fill(&ce, "spend-ingest/1", "spend.call", (struct strview){id, sizeof id}, 1700000000000001);
     static const char *const names[] = {"ce_id", "ce_source", "ce_type", "ce_time", "ce_specversion"};
@@ -108,6 +108,8 @@ static void test_cloudevents_headers_are_filled_and_a_long_id_is_cut(void **stat
         assert_true(i == 0 || sv_eq(ce.header[i].value, sv_of(values[i])));
     }
     assert_int_equal(ce.header[0].value.len, sizeof ce.id - 1);
+    kafka_ce_fill(&ce, "s", "t", (struct strview){id, 128 + 512 + 43}, 0); /* of a budget, the longest */
+    assert_int_equal(ce.header[0].value.len, 128 + 512 + 43);
     kafka_ce_fill(&ce, "s", "t", SV_NULL, 0);
     assert_int_equal(ce.header[0].value.len, 0);
 }

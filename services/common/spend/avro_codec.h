@@ -8,6 +8,7 @@
 #define SPEND_SPEND_AVRO_CODEC_H
 
 #include "base/buffer.h"
+#include "spend/budget_state.h"
 #include "spend/dead_letter.h"
 #include "spend/instance.h"
 #include "spend/ledger_entry.h"
@@ -22,6 +23,7 @@ enum avro_record {
     AVRO_REGISTRY_RECORD,
     AVRO_PRICE_BOOK,
     AVRO_INSTANCE,
+    AVRO_BUDGET_STATE,
     AVRO_RECORD_COUNT
 };
 
@@ -50,6 +52,7 @@ bool avro_encode_registry_record(const struct registry_record *v, struct buffer 
                                  struct err *err) NODISCARD;
 bool avro_encode_price_book(const struct price_book *v, struct buffer *out, struct err *err) NODISCARD;
 bool avro_encode_instance(const struct instance *v, struct buffer *out, struct err *err) NODISCARD;
+bool avro_encode_budget_state(const struct budget_state *v, struct buffer *out, struct err *err) NODISCARD;
 
 bool avro_decode_spend_call(struct strview bytes, struct arena *a, struct spend_call *out,
                             struct err *err) NODISCARD;
@@ -65,5 +68,7 @@ bool avro_decode_registry_record(struct strview bytes, struct arena *a, struct r
 bool avro_decode_price_book(struct strview bytes, struct price_book **out, struct err *err) NODISCARD;
 bool avro_decode_instance(struct strview bytes, struct arena *a, struct instance *out,
                           struct err *err) NODISCARD;
+bool avro_decode_budget_state(struct strview bytes, struct arena *a, struct budget_state *out,
+                              struct err *err) NODISCARD;
 
 #endif

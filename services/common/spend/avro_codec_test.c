@@ -34,6 +34,7 @@ union any {
     struct registry_record registry;
     struct price_book book;
     struct instance instance;
+    struct budget_state budget;
 };
 
 static int64_t number(enum fill fill, int64_t usual)
@@ -290,6 +291,24 @@ static void instance_fill(struct instance *v, enum fill fill)
                            number(fill, 1700000000000010)};
 }
 
+static void budget_fill(struct budget_state *v, enum fill fill)
+{
+    *v = (struct budget_state){
+        .budget_id = text(fill, "acme-daily"),
+        .scope = fill == FILL_NOTHING ? SCOPE_KEY : SCOPE_MODEL,
+        .value = text(fill, "gpt-4o"),
+        .revision = fill == FILL_EXTREMES ? INT32_MAX : 2,
+        .window_start = number(fill, 1700000000000011),
+        .window_end = maybe(fill, 1700000000000012),
+        .n = number(fill, 13),
+        .limit_nanos = maybe(fill, 14),
+        .measure = fill == FILL_NOTHING ? MEASURE_RAW : MEASURE_BILLED,
+        .mode = fill == FILL_NOTHING ? MODE_HARD : MODE_SHADOW,
+        .spent_nanos = number(fill, 15),
+        .held_nanos = number(fill, 16),
+    };
+}
+
 static void any_fill(enum avro_record record, union any *v, enum fill fill)
 {
     switch (record) {
@@ -314,6 +333,9 @@ static void any_fill(enum avro_record record, union any *v, enum fill fill)
     case AVRO_INSTANCE:
         instance_fill(&v->instance, fill);
         break;
+    case AVRO_BUDGET_STATE:
+        budget_fill(&v->budget, fill);
+        break;
     case AVRO_RECORD_COUNT:
         fail();
     }
@@ -336,6 +358,8 @@ static bool any_encode(enum avro_record record, const union any *v, struct buffe
         return avro_encode_price_book(&v->book, out, err);
     case AVRO_INSTANCE:
         return avro_encode_instance(&v->instance, out, err);
+    case AVRO_BUDGET_STATE:
+        return avro_encode_budget_state(&v->budget, out, err);
     case AVRO_RECORD_COUNT:
         break;
     }
@@ -366,6 +390,8 @@ static bool any_decode(enum avro_record record, struct strview bytes, struct are
         return true;
     case AVRO_INSTANCE:
         return avro_decode_instance(bytes, a, &v->instance, err);
+    case AVRO_BUDGET_STATE:
+        return avro_decode_budget_state(bytes, a, &v->budget, err);
     case AVRO_RECORD_COUNT:
         break;
     }
@@ -499,6 +525,32 @@ static void test_what_was_set_is_where_it_was_set(void **state)
     assert_true(avro_decode_dead_letter(buffer_view(&bytes), &a, &out, &err));
     assert_false(out.has_call || out.has_hash || out.has_call_id || out.redrive.has || out.raw_nanos.has);
     assert_true(!sv_is_null(out.original) && out.original.len == 0);
+    buffer_free(&bytes);
+    arena_free(&a);
+}
+
+static void test_a_budgets_state_comes_back_value_by_value(void **state)
+{
+    (void)state;
+    struct err err;
+    struct arena a;
+    struct budget_state in;
+    struct budget_state out;
+    arena_init(&a, ARENA_CAP);
+    budget_fill(&in, FILL_ALL);
+    struct buffer bytes = encoded(AVRO_BUDGET_STATE, FILL_ALL);
+    assert_true(avro_decode_budget_state(buffer_view(&bytes), &a, &out, &err));
+    assert_true(sv_eq(out.budget_id, in.budget_id) && sv_eq(out.value, in.value));
+    assert_true(out.scope == in.scope && out.measure == in.measure && out.mode == in.mode);
+    assert_true(out.revision == in.revision && out.window_start == in.window_start && out.n == in.n);
+    assert_true(out.window_end.has && out.window_end.v == in.window_end.v);
+    assert_true(out.limit_nanos.has && out.limit_nanos.v == in.limit_nanos.v);
+    assert_true(out.spent_nanos == in.spent_nanos && out.held_nanos == in.held_nanos);
+    buffer_free(&bytes);
+    bytes = encoded(AVRO_BUDGET_STATE, FILL_NOTHING);
+    assert_true(avro_decode_budget_state(buffer_view(&bytes), &a, &out, &err));
+    assert_false(out.window_end.has || out.limit_nanos.has);
+    assert_true(out.scope == SCOPE_KEY && out.measure == MEASURE_RAW && out.mode == MODE_HARD);
     buffer_free(&bytes);
     arena_free(&a);
 }
@@ -771,6 +823,7 @@ int main(void)
         cmocka_unit_test(test_every_record_comes_back_as_it_went),
         cmocka_unit_test(test_a_call_is_written_again_with_its_tags_bytes),
         cmocka_unit_test(test_what_was_set_is_where_it_was_set),
+        cmocka_unit_test(test_a_budgets_state_comes_back_value_by_value),
         cmocka_unit_test(test_avro_c_reads_and_writes_the_same_bytes),
         cmocka_unit_test(test_the_frame_is_magic_and_fingerprint),
         cmocka_unit_test(test_a_wrong_frame_is_named),

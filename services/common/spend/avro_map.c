@@ -14,6 +14,7 @@
 #define MOST_ENTRY_BYTES     (16 << 10)
 #define MOST_REGISTRY_BYTES  (1000 << 10) /* within the broker's own 1 MiB */
 #define MOST_INSTANCE_BYTES  (4 << 10)
+#define MOST_BUDGET_BYTES    (16 << 10)
 #define MOST_ATTRIBUTED_BYTES                                                                                \
     ((size_t)2 * LIMIT_CALL_BYTES) /* a call of the largest size, and what we add                            \
                                     */
@@ -70,6 +71,9 @@ WORDS(entry_kind_word, entry_kind_name, entry_kind)
 WORDS(entry_cause_word, entry_cause_name, entry_cause)
 WORDS(registry_kind_word, registry_kind_name, registry_kind)
 WORDS(trust_word, tag_trust_name, tag_trust)
+WORDS(scope_word, scope_name, scope_kind)
+WORDS(measure_word, budget_measure_name, budget_measure)
+WORDS(mode_word, budget_mode_name, budget_mode)
 
 static const char *dead_kind_word(unsigned value)
 {
@@ -290,6 +294,21 @@ static const struct avro_field instance_rows[] = {
     {LONG(instance, at)},
 };
 
+static const struct avro_field budget_state_rows[] = {
+    {TEXT(budget_state, budget_id)},
+    {WORD(budget_state, scope, scope_kind, SCOPE_KIND_COUNT, scope_word)},
+    {TEXT(budget_state, value)},
+    {INT(budget_state, revision)},
+    {LONG(budget_state, window_start)},
+    {OPT_LONG(budget_state, window_end)},
+    {LONG(budget_state, n)},
+    {OPT_LONG(budget_state, limit_nanos)},
+    {WORD(budget_state, measure, budget_measure, MEASURE_COUNT, measure_word)},
+    {WORD(budget_state, mode, budget_mode, MODE_COUNT, mode_word)},
+    {LONG(budget_state, spent_nanos)},
+    {LONG(budget_state, held_nanos)},
+};
+
 #define TOP(record, s, rows, most)                                                                           \
     .name = (record), .c_size = sizeof(struct s), ROWS(rows), .most_bytes = (most)
 const struct avro_map avro_maps[AVRO_RECORD_COUNT] = {
@@ -302,6 +321,7 @@ const struct avro_map avro_maps[AVRO_RECORD_COUNT] = {
                                   MOST_REGISTRY_BYTES)},
     [AVRO_PRICE_BOOK] = {TOP("PriceBook", price_book, price_book_rows, LIMIT_PRICE_BOOK_BYTES)},
     [AVRO_INSTANCE] = {TOP("Instance", instance, instance_rows, MOST_INSTANCE_BYTES)},
+    [AVRO_BUDGET_STATE] = {TOP("BudgetState", budget_state, budget_state_rows, MOST_BUDGET_BYTES)},
 };
 
 static bool words_shape(const struct avro_field *f, struct buffer *out)
