@@ -94,10 +94,16 @@ static bool again(enum avro_record kind, struct strview in, struct buffer *out)
     return ok;
 }
 
+/* A kind that came later has the last bytes to itself, so that the corpus stays what it is. */
+static enum avro_record kind_of(unsigned byte)
+{
+    return byte >= 0xf8 ? AVRO_BUDGET_STATE : (enum avro_record)(byte % AVRO_BUDGET_STATE);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct strview in = {(const char *)data, size};
-    enum avro_record kind = (enum avro_record)(fuzz_byte(&in) % AVRO_RECORD_COUNT);
+    enum avro_record kind = kind_of(fuzz_byte(&in));
     struct buffer one;
     struct buffer two;
     size_t len = 10 + in.len;
