@@ -2,10 +2,12 @@
 
 #include "api_body.h"
 #include "api_rows.h"
+#include "base/metrics.h"
 #include "base/sha256.h"
 #include "config_write.h"
 #include "pg_query.h"
 #include "spend/scope.h"
+#include "window_charge.h"
 
 #include <string.h>
 
@@ -192,12 +194,24 @@ static bool read_budget(struct api_request *r, struct budget_wish *w, struct err
            read_window(r, v[WINDOW].text, &w->window, err);
 }
 
+/* Inside the transaction: its windows' states are published, a lower limit marks them. */
+static bool tell(struct api_request *r, int64_t *crossed, struct err *err)
+{
+    struct pg_rows *rows = NULL;
+    if (!pg_query(r->pg, "SELECT budget_tell($1)", PG_ARGS(PG_TEXT(r->param[0])), &rows, err))
+        return false;
+    *crossed = pg_get_i64(rows, 0, 0);
+    pg_rows_free(rows);
+    return true;
+}
+
 static bool write(struct api_request *r, const struct budget_wish *w, bool *changed, struct err *err)
 {
     static const char sql[] = "SELECT budget_put($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,"
                               " $13::bigint[]::int[], $14, $15)";
     struct config_stamp stamp;
     struct pg_rows *rows = NULL;
+    int64_t crossed = 0;
     if (!config_write_begin(r->pg, &stamp, err) ||
         !pg_query(r->pg, sql,
                   PG_ARGS(PG_TEXT(r->param[0]), PG_STR(scope_name(w->scope)), PG_TEXT(w->value),
@@ -210,9 +224,13 @@ static bool write(struct api_request *r, const struct budget_wish *w, bool *chan
         return false;
     *changed = pg_get_bool(rows, 0, 0);
     pg_rows_free(rows);
-    return !*changed ||
-           (config_write_audit(r->pg, api_role_name(r->role), "put budget", r->param[0], r->body, err) &&
-            pg_session_commit(r->pg, err));
+    if (*changed &&
+        (!tell(r, &crossed, err) ||
+         !config_write_audit(r->pg, api_role_name(r->role), "put budget", r->param[0], r->body, err) ||
+         !pg_session_commit(r->pg, err)))
+        return false;
+    metric_add(window_mark_metric(), crossed);
+    return true;
 }
 
 /* The windows that are due are opened, whoever looks. */

@@ -32,7 +32,7 @@ struct batch_apply {
     struct arena fold_arena;   /* one attempt */
     struct pg_fields scratch;
     struct buffer update_sql;
-    struct metric *records, *repeats, *parked, *notices, *entries, *corrections, *reruns;
+    struct metric *records, *repeats, *parked, *notices, *entries, *corrections, *reruns, *thresholds;
     struct metric *took;
 };
 
@@ -54,6 +54,7 @@ struct attempt {
     struct balance_post post;
     struct budget_charge charge;
     struct hold_settle holds;
+    int64_t crossed;       /* thresholds of budgets */
     struct pg_rows *found; /* call rows that texts of the fold point into */
     enum batch_verdict verdict;
     int64_t standing; /* the offset found, when it was not ours */
@@ -82,6 +83,7 @@ static bool open_metrics(struct batch_apply *b)
                                     "calls whose bill changed after its first entry", NULL, NULL);
     b->reruns = metric_counter("spend_ledger_reruns_total",
                                "batches run again since another ledger was first", NULL, NULL);
+    b->thresholds = window_mark_metric();
     b->took = metric_histogram_us("spend_ledger_batch_seconds", "one batch transaction", NULL, NULL);
     return true;
 }
@@ -272,13 +274,14 @@ static bool outbox_put_args(const struct balance_post *post, const struct window
 /* Third pipeline: balances, the outbox row, the windows last, for the gate waits for them, COMMIT. */
 static bool close_transaction(struct attempt *at, struct err *err)
 {
-    struct pg_fields balances, ranges, windows;
-    struct pg_step steps[4];
+    struct pg_fields balances, ranges, windows, ids;
+    struct pg_step steps[5];
     size_t count = 0;
     const struct window_charge *charge = &at->charge.charge;
     pg_fields_init(&balances);
     pg_fields_init(&ranges);
     pg_fields_init(&windows);
+    pg_fields_init(&ids);
     bool ok = true;
     if (at->post.account_count > 0) {
         balance_post_update_args(&at->post, &balances);
@@ -289,19 +292,22 @@ static bool close_transaction(struct attempt *at, struct err *err)
         steps[count++] = (struct pg_step){.sql = outbox_entries_sql, .args = &ranges};
     }
     if (charge->count > 0) {
-        ok = ok && window_charge_args(charge, &windows, err);
+        ok = ok && window_charge_args(charge, &windows, err) && window_charge_ids(charge, &ids, err);
         steps[count++] = (struct pg_step){.sql = window_charge_sql, .args = &windows};
+        steps[count++] = (struct pg_step){.sql = window_mark_sql, .args = &ids};
     }
     steps[count++] = (struct pg_step){.sql = PG_COMMIT};
     if (ok) {
         ok = pg_session_run(at->b->options.pg, steps, count, err);
         assert(!ok || at->post.account_count == 0 ||
                pg_rows_affected(steps[0].rows) == (int64_t)at->post.account_count);
+        at->crossed = ok && charge->count > 0 ? pg_get_i64(steps[count - 2].rows, 0, 0) : 0;
         pg_steps_free(steps, count);
     }
     pg_fields_free(&balances);
     pg_fields_free(&ranges);
     pg_fields_free(&windows);
+    pg_fields_free(&ids);
     return ok;
 }
 
@@ -314,6 +320,7 @@ static void count_results(const struct attempt *at)
     metric_add(at->b->notices, (int64_t)f->notice_count);
     metric_add(at->b->entries, (int64_t)at->post.posting_count);
     metric_add(at->b->corrections, (int64_t)f->correction_count);
+    metric_add(at->b->thresholds, at->crossed);
 }
 
 /* A window that is not there yet is opened outside, and all of it done again. */

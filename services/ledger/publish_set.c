@@ -35,7 +35,8 @@ static const char entries_sql[] =
  * planner from a sequential scan: what is switched off costs so much that all ways look alike. */
 static const char budgets_sql[] =
     "SELECT b.budget_id, r.scope, w.value, w.revision, w.window_start, nullif(w.window_end, 'infinity'), "
-    "w.version, b.limit_nanos, r.measure, b.hard, w.spent_nanos, w.held_nanos, now() "
+    "w.version, b.limit_nanos, r.measure, b.hard, w.spent_nanos, w.held_nanos, now(), "
+    "w.thresholds_crossed[cardinality(w.thresholds_crossed)] "
     "FROM (SELECT DISTINCT v.newest FROM (SELECT DISTINCT unnest(o.windows) AS id FROM (SELECT windows "
     "FROM outbox WHERE pub_seq = $1 ORDER BY id OFFSET 0) AS o OFFSET 0) AS i "
     "JOIN budget_window AS c ON c.id = i.id "
@@ -196,6 +197,7 @@ bool publish_set_budget(const struct publish_set *s, size_t i, struct budget_sta
         .mode = pg_get_bool(r, i, 9) ? MODE_HARD : MODE_SHADOW,
         .spent_nanos = pg_get_i64(r, i, 10),
         .held_nanos = pg_get_i64(r, i, 11),
+        .threshold_crossed = pg_get_opt_i64(r, i, 13),
     };
     *read_at = pg_get_time(r, i, 12);
     return (scope_parse(pg_get(r, i, 1), &out->scope) &&

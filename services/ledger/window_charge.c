@@ -3,12 +3,20 @@
  */
 #include "window_charge.h"
 
+#include "base/metrics.h"
 #include "base/money.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 const char window_charge_sql[] = "SELECT window_charge($1, $2, $3, $4, $5)";
+const char window_mark_sql[] = "SELECT window_mark($1)";
+
+struct metric *window_mark_metric(void)
+{
+    return metric_counter("spend_ledger_budget_thresholds_total",
+                          "thresholds that windows of budgets have crossed, each once a window", NULL, NULL);
+}
 
 static bool full(struct err *err)
 {

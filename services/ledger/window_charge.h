@@ -33,7 +33,12 @@ bool window_charge_close(struct window_charge *c, struct err *err) NODISCARD;
  * added. */
 extern const char window_charge_sql[];
 bool window_charge_args(const struct window_charge *c, struct pg_fields *args, struct err *err) NODISCARD;
-/* The ids, as an array: for the outbox. NULL without any. */
+/* Then, with the same ids: how many thresholds what was added has crossed, to be counted once it is
+ * committed.
+ */
+extern const char window_mark_sql[];
+struct metric *window_mark_metric(void);
+/* The ids, as an array: for the outbox and the marks. NULL without any. */
 bool window_charge_ids(const struct window_charge *c, struct pg_fields *args, struct err *err) NODISCARD;
 
 #endif

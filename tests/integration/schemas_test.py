@@ -32,7 +32,7 @@ FIELDS = {
     "PriceBook": "version effective_from recorded_at source sha256 entries",
     "Instance": "instance boot next_seq oldest_open_seq state at",
     "BudgetState": """budget_id scope value revision window_start window_end? n limit_nanos? measure mode spent_nanos
-        held_nanos""",
+        held_nanos threshold_crossed?""",
 }
 INNER_FIELDS = {
     "Usage": """input? cache_read? cache_write_5m? cache_write_1h? output? reasoning? audio_in? audio_out? image_in? image_out?

@@ -398,7 +398,8 @@ SAMPLES = {
         "value": rng.choice(("", "tenant:acme", "\u00e9", "~other")), "revision": rng.randrange(1, 2**31), "window_start": NOW,
         "window_end": rng.choice((None, NOW + 1)), "n": rng.randrange(2**63), "limit_nanos": rng.choice((None, 0, 2**63 - 1)),
         "measure": rng.choice(("raw", "billed")), "mode": rng.choice(("hard", "shadow")),
-        "spent_nanos": rng.randrange(-2**63, 2**63), "held_nanos": rng.randrange(2**63)}),
+        "spent_nanos": rng.randrange(-2**63, 2**63), "held_nanos": rng.randrange(2**63),
+        "threshold_crossed": rng.choice((None, 1, 80, 1000))}),
     "price_book": (avro.PRICES, lambda rng: build.book(rng.randrange(1, 100))),
 }
 

@@ -306,6 +306,7 @@ static void budget_fill(struct budget_state *v, enum fill fill)
         .mode = fill == FILL_NOTHING ? MODE_HARD : MODE_SHADOW,
         .spent_nanos = number(fill, 15),
         .held_nanos = number(fill, 16),
+        .threshold_crossed = maybe_int(fill, 80),
     };
 }
 

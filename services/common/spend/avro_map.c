@@ -307,6 +307,7 @@ static const struct avro_field budget_state_rows[] = {
     {WORD(budget_state, mode, budget_mode, MODE_COUNT, mode_word)},
     {LONG(budget_state, spent_nanos)},
     {LONG(budget_state, held_nanos)},
+    {OPT_INT(budget_state, threshold_crossed)},
 };
 
 #define TOP(record, s, rows, most)                                                                           \

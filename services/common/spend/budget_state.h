@@ -21,12 +21,13 @@ struct budget_state {
     int32_t revision;
     int64_t window_start;
     struct opt_i64 window_end; /* null: lifetime */
-    int64_t n;                 /* of one revision the greater (window_start, n) counts */
+    int64_t n;                 /* of states of one key the greatest (revision, window_start, n) counts */
     struct opt_i64 limit_nanos;
     enum budget_measure measure;
     enum budget_mode mode;
     int64_t spent_nanos;
     int64_t held_nanos;
+    struct opt_i64 threshold_crossed; /* the highest, in percent */
 };
 
 #endif
