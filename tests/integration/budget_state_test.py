@@ -7,15 +7,18 @@ import random
 import signal
 import threading
 import uuid
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 
 import psycopg
 import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
 
-from ledger_bench import attributed
-from oracle import avro, build
+from api_test import at, fresh, put
+from budget_test import LIFETIME, MONTH, USD, get
+from hold_test import call, capture, end, place, settled
+from ledger_bench import attributed, running_ledger
+from oracle import avro, build, money
 from oracle.kafka import Tail
 from stack import wait_until
 
@@ -32,6 +35,7 @@ class Budgets:
     def __init__(self, bench):
         self.bench = bench
         self.tail = Tail(bench.stack.brokers, (TOPIC,))
+        self.made = []
 
     def query(self, sql, *args):
         return self.bench.query(sql, args, role="spend_owner")
@@ -42,6 +46,7 @@ class Budgets:
         (row,) = self.query("INSERT INTO budget (budget_id, revision, limit_nanos, hard, thresholds, created_at, changed_at,"
                             " config_version) VALUES (%s, 1, %s, %s, '{50}', now(), now(), 1) RETURNING id", name, limit, hard)
         self.revise(row["id"], 1, **revision)
+        self.made.append(name)
         return row["id"], name
 
     def revise(self, budget, number, scope="tag", value="tenant:acme", each=None, measure="raw", window="calendar", period="day",
@@ -95,8 +100,20 @@ class Budgets:
 
 
 @pytest.fixture(scope="module")
+def bench():
+    with running_ledger() as bench:
+        for service in bench.stack.services.values():
+            service.stop()
+        bench.start(SPEND_WINDOW_TICK="1s")
+        put(bench.stack.api, "/v1/models/held", price_key="gpt-4o")
+        yield bench
+
+
+@pytest.fixture(scope="module")
 def budgets(bench):
     made = Budgets(bench)
+    breaches = bench.breaches  # but for what no call has spent
+    bench.breaches = lambda: [b for b in breaches() if not any(b.startswith(f"budget {name} ") for name in made.made)]
     yield made
     made.tail.close()
 
@@ -119,7 +136,7 @@ def test_a_state_says_what_its_window_is_and_has(budgets):
             "budget_id": name, "scope": kind["scope"], "value": kind["value"], "revision": 1,
             "window_start": row["window_start"], "window_end": row["window_end"], "n": 1,
             "limit_nanos": kind.get("limit", 5_000_000_000), "measure": kind.get("measure", "raw"),
-            "mode": "hard" if kind.get("hard", True) else "shadow", "spent_nanos": 123, "held_nanos": 45}
+            "mode": "hard" if kind.get("hard", True) else "shadow", "spent_nanos": 123, "held_nanos": 45, "threshold_crossed": None}
         assert state["window_start"] <= NOW
         assert state["window_end"] is None if kind.get("window") == "lifetime" else NOW < state["window_end"] <= NOW + DAY
         assert record.key == name.encode() + b"\x1f" + kind["value"].encode()
@@ -209,6 +226,163 @@ def test_a_set_of_many_values_of_a_large_budget_is_read_in_time(budgets):
     windows = [row["id"] for row in budgets.query("SELECT id FROM budget_window WHERE budget = %s ORDER BY value LIMIT 20000", budget)]
     budgets.change(*(windows[n:n + 500] for n in range(0, 20000, 500)))
     assert len({r.key for r in budgets.records(name)}) == 20000
+    budgets.query("SELECT budget_tell(%s)", name)  # its limit was changed: what each value is has changed
+    told = [r for r in budgets.records(name) if avro.BUDGET.decode(r.value)["n"] == 2 or b"\x1ftenant:99999" in r.key]
+    numbers = [r.headers["spend_pub_seq"] for r in budgets.records(name)[-100_000:]]
+    assert len({r.key for r in budgets.records(name)}) == 100_000 and len(told) > 20_000
+    assert len(set(numbers)) >= 4 and max(map(numbers.count, set(numbers))) <= 25_000
+
+
+# -- as others read it, of what the API and calls do
+
+def micros(text):
+    return text and (at(text) - datetime(1970, 1, 1, tzinfo=timezone.utc)) // timedelta(microseconds=1)
+
+
+def kept(budgets, name, value):
+    """What a reader of committed records ends with that keeps a key's greatest version; versions never fall, and equals are the same."""
+    last, version = None, ()
+    for record in budgets.records(name):
+        state = avro.BUDGET.decode(record.value)
+        if state["value"] != value:
+            continue
+        before, version = version, (state["revision"], state["window_start"], state["n"])
+        assert before < version or (before == version and state == last)
+        assert before[1:] <= version[1:]  # the two alone are enough for one who knows no revisions
+        last = state
+    return last
+
+
+def told(budgets, api, made, value, **want):
+    """The state that is told, which is what the API shows."""
+    seen = get(api, made) if made["each"] is None else get(api, made, f"?value={value.replace('=', '%3D')}")
+    state = kept(budgets, made["budget_id"], value)
+    assert state is not None
+    assert {key: state[key] for key in ("budget_id", "scope", "value", "revision", "measure", "mode", "threshold_crossed")} == {
+        key: seen[key] for key in ("budget_id", "scope", "value", "revision", "measure", "mode", "threshold_crossed")}
+    assert (state["window_start"], state["window_end"]) == (micros(seen["window_start"]), micros(seen["window_end"]))
+    amounts = {"limit": state["limit_nanos"], "spent": state["spent_nanos"], "held": state["held_nanos"]}
+    assert amounts == {key: None if seen[key] is None else money.parse_decimal(seen[key], 9)[0] for key in amounts}
+    assert {key: state[key] for key in want} == want
+    return state
+
+
+def test_every_change_is_told_as_the_api_shows_it(bench, api, budgets):
+    account, tag = bench.account(), f"tenant={fresh('t')}"
+    name = fresh("told")
+    body = {"scope": "tag", "value": tag, "limit": "10", "window": LIFETIME}
+
+    def change(**more):
+        body.update(more)
+        return put(api, f"/v1/budgets/{name}", **body)
+
+    def bill(record, raw, **fields):
+        bench.feeder.bill(attributed(record, account, raw, **fields))
+        bench.settle()
+    made = change()
+    told(budgets, api, made, tag, spent_nanos=0, held_nanos=0, revision=1, threshold_crossed=None)
+    one = build.call([tag], quality="estimated")
+    bill(one, 6 * USD)
+    told(budgets, api, made, tag, spent_nanos=6 * USD, threshold_crossed=50)
+    bill({**one, "quality": "final"}, 3 * USD)
+    told(budgets, api, made, tag, spent_nanos=3 * USD, threshold_crossed=50)
+    first, second, third = (call([tag]) for _ in range(3))
+    place(api, first, second, third)
+    told(budgets, api, made, tag, held_nanos=3 * 1_250_000)
+    capture(api, first, input=100, output=10)
+    assert told(budgets, api, made, tag)["held_nanos"] not in (0, 3 * 1_250_000)
+    end(api, "/void", second)
+    told(budgets, api, made, tag)
+    settled(bench, first, account, USD, [tag])
+    bench.settle()
+    told(budgets, api, made, tag, spent_nanos=4 * USD, held_nanos=1_250_000)
+    budgets.query("UPDATE hold SET expires_at = now() - interval '1 s' WHERE call_id = %s RETURNING 1", third["call_id"])
+    wait_until(lambda: get(api, made)["held"] == "0", 30, "the hold expired")
+    told(budgets, api, made, tag, held_nanos=0)
+    for more, want in (({"limit": "5"}, {"limit_nanos": 5 * USD, "threshold_crossed": 80}), ({"limit": None}, {"limit_nanos": None}),
+                       ({"mode": "shadow"}, {"mode": "shadow"}), ({"limit": "0"}, {"limit_nanos": 0, "threshold_crossed": 100}),
+                       ({"limit": "40"}, {"threshold_crossed": 100}), ({"thresholds": [5, 90, 200]}, {"threshold_crossed": 100})):
+        before = told(budgets, api, made, tag)["n"]
+        change(**more)
+        assert told(budgets, api, made, tag, **want)["n"] > before
+    assert api("POST", f"/v1/budgets/{name}/reset", {"reason": "a test"})[0] == 200
+    told(budgets, api, made, tag, spent_nanos=0, threshold_crossed=None, revision=1)
+    bill({**one, "outcome": "completed", "quality": "final", "received_at": one["received_at"] + 1}, 3 * USD)  # of the old window
+    told(budgets, api, made, tag, spent_nanos=0)
+    for revision, more in enumerate(({"measure": "billed"}, {"window": MONTH},
+                                     {"window": {"kind": "interval", "seconds": 7200, "anchor": "2020-01-01T00:00:00Z"}}), 2):
+        change(**more)
+        told(budgets, api, made, tag, revision=revision, spent_nanos=0)
+        bill(build.call([tag]), USD)
+        told(budgets, api, made, tag, revision=revision, spent_nanos=USD)
+    other = f"tenant={fresh('t')}"
+    last = kept(budgets, name, tag)
+    change(value=other)
+    told(budgets, api, made, other, revision=5, spent_nanos=0)
+    assert kept(budgets, name, tag) == last and last["revision"] == 4  # over, since the budget has a greater one
+
+
+def test_what_the_clock_resets_is_told_of_every_value(bench, api, budgets):
+    account, key = bench.account(), fresh("k")
+    made = put(api, f"/v1/budgets/{fresh('told')}", scope="tag", each=key, limit="1", window=LIFETIME)
+    assert budgets.records(made["budget_id"]) == []  # nothing has a value yet
+    for value in ("a", "b", "c"):
+        bench.feeder.bill(attributed(build.call([f"{key}={value}"]), account, USD))
+    bench.settle()
+    for value in ("a", "b", "c"):
+        told(budgets, api, made, f"{key}={value}", spent_nanos=USD, threshold_crossed=100)
+    put(api, f"/v1/budgets/{made['budget_id']}", scope="tag", each=key, limit="2", window=LIFETIME)
+    for value in ("a", "b", "c"):
+        told(budgets, api, made, f"{key}={value}", limit_nanos=2 * USD, threshold_crossed=100)
+    put(api, f"/v1/budgets/{made['budget_id']}", scope="tag", value=f"{key}=a", limit="2", window={"kind": "interval", "seconds": 5})
+    bench.feeder.bill(attributed(build.call([f"{key}=a"]), account, USD))
+    bench.settle()
+
+    def is_reset():
+        states = [avro.BUDGET.decode(r.value) for r in budgets.records(made["budget_id"])]
+        spends = [(s["window_start"], s["spent_nanos"]) for s in states if s["revision"] == 2]
+        return any(later > start and spent == USD for start, spent in spends for later, nothing in spends[-1:] if nothing == 0)
+    wait_until(is_reset, 30, "the window rolled")
+    final = put(api, f"/v1/budgets/{made['budget_id']}", scope="tag", value=f"{key}=a", limit="2", window=LIFETIME)
+    told(budgets, api, final, f"{key}=a", revision=3, spent_nanos=0, threshold_crossed=None)
+
+
+def test_a_reset_before_a_window_that_is_open_already_sets_nothing_back(api, budgets):
+    """A call of a clock ahead has opened the next window; what is left of this one is not newer."""
+    name, value = fresh("told"), fresh("core")
+    put(api, f"/v1/budgets/{name}", scope="team", value=value, limit="1", window={"kind": "calendar", "period": "day"})
+    (row,) = budgets.query("SELECT id FROM budget WHERE budget_id = %s", name)
+    ahead = budgets.window(budgets.open(row["id"], value, at=NOW + DAY))
+    assert kept(budgets, name, value)["window_start"] == ahead["window_start"]
+    assert api("POST", f"/v1/budgets/{name}/reset", {"reason": "a test"})[0] == 200
+    assert kept(budgets, name, value)["window_start"] == ahead["window_start"]
+
+
+def test_a_kill_between_commit_and_publish_loses_and_doubles_nothing(bench, api, budgets):
+    account, tag = bench.account(), f"tenant={fresh('t')}"
+    made = put(api, f"/v1/budgets/{fresh('told')}", scope="tag", value=tag, limit="4", window=LIFETIME)
+    before = kept(budgets, made["budget_id"], tag)
+    stack = bench.stack
+    with psycopg.connect(stack.database_url("spend_owner"), options="-c search_path=spend") as holder:
+        holder.execute("SELECT FROM publisher FOR UPDATE")  # no set gets a number
+        for _ in range(3):
+            bench.feeder.bill(attributed(build.call([tag]), account, USD))
+        bench.feeder.flush()
+        wait_until(lambda: get(api, made)["spent"] == "3", 30, "the calls charged")
+        place(api, call([tag]))
+        budgets.tail.refresh()
+        assert [avro.BUDGET.decode(r.value) for r in budgets.tail.records[TOPIC]
+                if r.key.startswith(made["budget_id"].encode())] == [before]
+        stack.services["ledger"].kill()
+        holder.rollback()
+    bench.start(SPEND_WINDOW_TICK="1s")
+    bench.settle()
+    bench.check_entries()
+    assert [r.key for r in bench.tail.records["spend.entries"]].count(account.encode()) == 3
+    state = told(budgets, api, made, tag, spent_nanos=3 * USD, held_nanos=1_250_000, threshold_crossed=50)
+    records = budgets.records(made["budget_id"])
+    assert {avro.BUDGET.decode(r.value)["n"] for r in records} == {before["n"], state["n"]}
+    assert len({r.headers["spend_pub_seq"] for r in records}) == len(records)  # no set came twice
 
 
 # -- under kills
