@@ -40,7 +40,7 @@ BEGIN
 END $$;
 
 -- Functions that are otherwise as they were.
-CREATE FUNCTION pg_temp.mend(name text, old text, new text) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION mend(name text, old text, new text) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     before text := pg_get_functiondef(name::regproc);
 BEGIN
@@ -51,17 +51,19 @@ BEGIN
 END $$;
 
 -- budget_tell does it.
-SELECT pg_temp.mend('budget_put', '    INSERT INTO outbox (windows) SELECT array_agg(v.newest) FROM budget_value AS v
+SELECT mend('budget_put', '    INSERT INTO outbox (windows) SELECT array_agg(v.newest) FROM budget_value AS v
     WHERE v.budget = b.id AND v.revision = b.revision HAVING count(*) > 0;
 ', '');
 
 -- A later revision's first window begins with it: what came before counts elsewhere, and of its value's states the later
 -- ones have no earlier start.
-SELECT pg_temp.mend('window_open', 'greatest(window_start, before.window_end);',
+SELECT mend('window_open', 'greatest(window_start, before.window_end);',
     'greatest(window_start, before.window_end, CASE WHEN r.revision > 1 AND r.effective_from <= at THEN r.effective_from END);');
 
 -- A window that a call of a clock ahead has opened is newer than what is left of now.
-SELECT pg_temp.mend('budget_reset', 'AND v.value = w.value;', 'AND v.value = w.value AND v.newest = w.id;');
+SELECT mend('budget_reset', 'AND v.value = w.value;', 'AND v.value = w.value AND v.newest = w.id;');
+
+DROP FUNCTION mend(text, text, text);
 
 DO $$
 DECLARE
@@ -73,3 +75,6 @@ BEGIN
     END IF;
     EXECUTE 'CREATE OR REPLACE VIEW budget_json AS ' || new;
 END $$;
+
+-- What there is already is told and marked once: before, nobody was.
+SELECT budget_tell(budget_id) FROM budget ORDER BY id;
