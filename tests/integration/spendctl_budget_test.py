@@ -261,7 +261,7 @@ def test_a_budget_is_made_and_what_is_left_out_stands(bench, api, ctl):
                (("--mode", "hard"), {"mode": "hard"}, "mode           shadow -> hard"),
                (("--thresholds", "50,80"), {"thresholds": [50, 80]}, "thresholds     10 % reached, 200 % -> 50 %, 80 %"),
                (("--limit", "none", "--thresholds", "none"), {"limit": None, "thresholds": []}, "limit          20 USD -> none")]
-    want = {**made, "spent": "3", "ungated": "3"}
+    want = {**made, "spent": "3", "ungated": "3", "threshold_crossed": 10}
     for args, change, words in changes:
         out = fine(ctl("budget", "set", name, *args))
         want |= change
