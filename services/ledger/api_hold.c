@@ -53,6 +53,7 @@ static bool read_place(struct api_request *r, struct strview json, struct hold_i
         MAX_TOKENS,
         N,
         FORCED,
+        ADMITTED_AT,
         FIELDS
     };
     static const struct api_field fields[FIELDS] = {
@@ -67,6 +68,7 @@ static bool read_place(struct api_request *r, struct strview json, struct hold_i
         [MAX_TOKENS] = {"max_tokens", API_FIELD_INTEGER, API_FIELD_OPTIONAL},
         [N] = {"n", API_FIELD_INTEGER, API_FIELD_OPTIONAL},
         [FORCED] = {"forced", API_FIELD_INTEGER, API_FIELD_OPTIONAL},
+        [ADMITTED_AT] = {"admitted_at", API_FIELD_TIME, API_FIELD_OPTIONAL},
     };
     struct api_value v[FIELDS];
     struct spend_call *call = &out->gate.call;
@@ -92,7 +94,10 @@ static bool read_place(struct api_request *r, struct strview json, struct hold_i
     out->gate.max_tokens = (struct opt_i64){.has = v[MAX_TOKENS].present, .v = v[MAX_TOKENS].number};
     out->gate.n = (struct opt_i64){.has = v[N].present, .v = v[N].number};
     out->forced = v[FORCED].number != 0;
-    return true;
+    out->forced_at = (struct opt_i64){.has = v[ADMITTED_AT].present, .v = v[ADMITTED_AT].number};
+    return out->forced || !out->forced_at.has ||
+           api_refuse(r, 400, "invalid", "leave admitted_at to the ledger, or say \"forced\": 1",
+                      "only a forced call was admitted before it is held");
 }
 
 static void write_call_id(struct api_request *r, const struct uuid *id, enum hold_state state)
@@ -106,11 +111,49 @@ static void write_call_id(struct api_request *r, const struct uuid *id, enum hol
     json_write_str(&r->json, hold_state_name(state));
 }
 
+static void write_blocks(struct api_request *r, const char *key, struct strview blocks)
+{
+    json_write_key(&r->json, key);
+    json_write_raw(&r->json, sv_is_empty(blocks) ? SV_LIT("[]") : blocks);
+}
+
+static void write_place(struct api_request *r, const struct hold_item *item, bool observed)
+{
+    write_call_id(r, &item->gate.call.call_id, item->state);
+    json_write_key(&r->json, "admitted");
+    json_write_bool(&r->json, observed || item->state == HOLD_PLACED || item->state == HOLD_CAPTURED);
+    json_write_key(&r->json, "admitted_at");
+    json_write_time(&r->json, item->admitted_at);
+    json_write_key(&r->json, "priced");
+    if (item->priced.has)
+        json_write_bool(&r->json, item->priced.v != 0);
+    else
+        json_write_null(&r->json);
+    json_write_key(&r->json, "conflict");
+    if (item->gate.is_conflict)
+        json_write_str(&r->json, item->gate.detail);
+    else
+        json_write_null(&r->json);
+    write_blocks(r, "blocking", item->blocking);
+    write_blocks(r, "warnings", item->warnings);
+    json_write_close(&r->json, '}');
+}
+
+static bool read_observe(struct api_request *r, bool *out)
+{
+    struct strview text = api_query_get(r, "observe");
+    *out = sv_eq(text, SV_LIT("true"));
+    return *out || sv_is_null(text) || sv_eq(text, SV_LIT("false")) ||
+           api_refuse(r, 400, "invalid", "say observe=true, or leave it out",
+                      "observe is \"" SV_FMT "\", not true or false", SV_ARG(text));
+}
+
 bool api_hold_place(struct api_request *r, struct err *err)
 {
     struct strview json[HOLD_AT_ONCE];
     size_t count;
-    if (!api_query_end(r) || !read_items(r, json, &count))
+    bool observe;
+    if (!read_observe(r, &observe) || !api_query_end(r) || !read_items(r, json, &count))
         return false;
     struct hold_item *items = arena_alloc(r->arena, (count + 1) * sizeof *items);
     if (items == NULL)
@@ -119,29 +162,13 @@ bool api_hold_place(struct api_request *r, struct err *err)
     for (size_t i = 0; i < count; i++)
         if (!read_place(r, json[i], &items[i]))
             return false;
-    if (!hold_place(r->holds, items, count, err))
+    if (!(observe ? hold_observe : hold_place)(r->holds, items, count, err))
         return false;
     json_write_open(&r->json, '{');
     json_write_key(&r->json, "items");
     json_write_open(&r->json, '[');
-    for (size_t i = 0; i < count; i++) {
-        const struct hold_item *item = &items[i];
-        write_call_id(r, &item->gate.call.call_id, item->state);
-        json_write_key(&r->json, "admitted");
-        json_write_bool(&r->json, item->state == HOLD_PLACED || item->state == HOLD_CAPTURED);
-        json_write_key(&r->json, "admitted_at");
-        json_write_time(&r->json, item->admitted_at);
-        json_write_key(&r->json, "priced");
-        json_write_bool(&r->json, item->gate.is_priced);
-        json_write_key(&r->json, "conflict");
-        if (item->gate.is_conflict)
-            json_write_str(&r->json, item->gate.detail);
-        else
-            json_write_null(&r->json);
-        json_write_key(&r->json, "blocking");
-        json_write_raw(&r->json, sv_is_empty(item->blocking) ? SV_LIT("[]") : item->blocking);
-        json_write_close(&r->json, '}');
-    }
+    for (size_t i = 0; i < count; i++)
+        write_place(r, &items[i], observe);
     json_write_close(&r->json, ']');
     json_write_close(&r->json, '}');
     return true;

@@ -13,8 +13,8 @@
 #define ARENA_BYTES    (64LL << 20)
 #define BLOCKING_BYTES (1 << 20)
 
-static const char *const state_names[HOLD_STATES] = {"placed",  "captured", "settled", "voided",
-                                                     "refused", "expired",  "unknown"};
+static const char *const state_names[HOLD_STATES] = {"placed",  "captured", "settled",  "voided",
+                                                     "refused", "expired",  "observed", "unknown"};
 
 const char *hold_state_name(enum hold_state state)
 {
@@ -40,6 +40,8 @@ bool hold_new(struct hold **out, const struct hold_options *options, struct err 
     arena_init(&h->arena, ARENA_BYTES);
     buffer_init(&h->text, BLOCKING_BYTES);
     h->placed = metric_counter(name, help, "result", "placed");
+    h->forced = metric_counter(name, help, "result", "forced");
+    h->observed = metric_counter(name, help, "result", "observed");
     h->refused = metric_counter(name, help, "result", "refused");
     h->repeats = metric_counter(name, help, "result", "repeat");
     h->captured = metric_counter(name, help, "result", "captured");
@@ -58,6 +60,23 @@ void hold_free(struct hold *h)
     arena_free(&h->arena);
     buffer_free(&h->text);
     free(h);
+}
+
+bool hold_clock(struct hold *h, bool begin, int64_t *at, struct err *err)
+{
+    static const char clock_sql[] =
+        "SELECT greatest(clock_timestamp(), changed_at, watermark), version FROM config_version";
+    struct pg_session *pg = h->options.pg;
+    struct pg_step steps[] = {{.sql = PG_BEGIN}, {.sql = clock_sql}};
+    struct pg_step *clock = &steps[1];
+    bool ok = pg_session_run(pg, begin ? steps : clock, begin ? 2 : 1, err);
+    if (ok) {
+        *at = pg_get_time(clock->rows, 0, 0);
+        ok = pg_get_i64(clock->rows, 0, 1) == gate_version(h->options.gate) ||
+             gate_refresh(h->options.gate, pg, err);
+    }
+    pg_steps_free(steps, 2);
+    return ok;
 }
 
 /* (call_id, state) rows to the answers. */

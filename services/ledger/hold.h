@@ -19,7 +19,8 @@ enum hold_state {
     HOLD_VOIDED,
     HOLD_REFUSED,
     HOLD_EXPIRED,
-    HOLD_UNKNOWN, /* there is none */
+    HOLD_OBSERVED, /* it would be placed: nothing is */
+    HOLD_UNKNOWN,  /* there is none */
     HOLD_STATES
 };
 const char *hold_state_name(enum hold_state state);
@@ -39,12 +40,16 @@ struct hold_block {
 /* One call of a request to place. */
 struct hold_item {
     struct gate_call gate;
-    bool forced; /* it was let through already: held whatever stands in its way */
+    bool forced;              /* it was let through already: held whatever stands in its way */
+    struct opt_i64 forced_at; /* .. and when: in the windows of then */
     /* the answer */
     enum hold_state state;
-    bool is_repeat; /* what stands was answered before */
+    bool is_repeat;  /* what stands was answered before */
+    bool is_revived; /* it was refused, and is forced now */
     int64_t admitted_at;
-    struct strview blocking; /* of refused: JSON array */
+    struct opt_i64 priced;   /* 0 or 1, of the first decision; none: nothing tells */
+    struct strview blocking; /* JSON array of what stood in its way; null: nothing */
+    struct strview warnings; /* .. and of shadow budgets that it takes over their limit */
 };
 
 struct hold;
@@ -61,6 +66,9 @@ void hold_free(struct hold *h); /* NULL allowed */
 /* Decides each in order, all or nothing for a call. At most HOLD_AT_ONCE. Texts of the answer hold until the
  * next call. */
 bool hold_place(struct hold *h, struct hold_item *items, size_t count, struct err *err) NODISCARD;
+
+/* The same decision, each call by itself against what stands: nothing is written and nothing is locked. */
+bool hold_observe(struct hold *h, struct hold_item *items, size_t count, struct err *err) NODISCARD;
 
 /* What became of a call, as far as its ingest knows. */
 struct hold_capture {

@@ -1,6 +1,6 @@
 /*
- * hold_inside: what hold.c (holds and how they end) and hold_place.c (how they begin) share, and nobody else
- * sees.
+ * hold_inside: what hold.c (holds and how they end), hold_place.c (how they begin) and hold_observe.c share,
+ * and nobody else sees.
  */
 #ifndef SPEND_LEDGER_HOLD_INSIDE_H
 #define SPEND_LEDGER_HOLD_INSIDE_H
@@ -12,8 +12,12 @@ struct hold {
     struct hold_options options;
     struct arena arena;
     struct buffer text; /* of one refusal */
-    struct metric *placed, *refused, *repeats, *unpriced, *captured, *voided;
+    struct metric *placed, *forced, *refused, *observed, *repeats, *unpriced, *captured, *voided;
 };
+
+/* Postgres's clock, never behind what is configured; registry, prices and budgets as of then. begin: with it
+ * a transaction begins. */
+bool hold_clock(struct hold *h, bool begin, int64_t *at, struct err *err) NODISCARD;
 
 /* The word of hold.state. */
 enum hold_state hold_state_of(struct strview name);

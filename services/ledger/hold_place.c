@@ -4,30 +4,15 @@
  */
 #include "hold_inside.h"
 
-#include "base/json_write.h"
-#include "base/money.h"
+#include "base/clock.h"
+#include "hold_judge.h"
 #include "pg_query.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#define TRIES 20
-
-/* What the locked rows say, and what this request has added so far. */
-struct balance_row {
-    int64_t account;
-    int64_t free_nanos; /* balance less held plus overdraft */
-    bool is_checked;    /* it has an overdraft limit */
-    int64_t amount_nanos;
-    int64_t held_nanos;
-    int64_t overdraft_nanos;
-};
-
-struct window_row {
-    int64_t id;
-    bool hard;
-    struct hold_block now;
-};
+#define TRIES          20
+#define FORCED_BACK_US (24LL * 3600 * US_PER_SECOND) /* how long ago a forced call may have been admitted */
 
 /* One request under way. */
 struct placing {
@@ -37,11 +22,14 @@ struct placing {
     int64_t at;
     struct hold_item **order; /* by call_id; of one id the first in the request first */
     struct pg_rows *rows[3];  /* texts of windows and answers point into them */
-    struct balance_row *balance;
-    size_t balance_count;
-    struct window_row *window;
-    size_t window_count;
+    struct hold_judge judge;
 };
+
+/* The arguments of row_args as rows. */
+#define ROW_SQL                                                                                              \
+    "unnest($1::uuid[], $2::int[], $3::int[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[],"       \
+    " $8::text[], $9::text[], $10::timestamptz[]) AS x (call_id, forced, priced, account, raw, billed,"      \
+    " markup, windows_raw, windows_billed, admitted_at)"
 
 static bool full(struct err *err)
 {
@@ -56,22 +44,23 @@ static int by_call(const void *a, const void *b)
     return order != 0 ? order : (x > y) - (x < y);
 }
 
-/* BEGIN, the clock, the configuration, and every call resolved. *missing: windows are to be opened first. */
+/* Of a forced call when it was let through, as far as that can be true. */
+static int64_t admission_of(const struct placing *p, const struct hold_item *item)
+{
+    const struct opt_i64 *then = &item->forced_at;
+    return item->forced && then->has && then->v <= p->at && then->v >= p->at - FORCED_BACK_US ? then->v
+                                                                                              : p->at;
+}
+
+/* BEGIN, the clock, the configuration, and every call resolved. *wanted: windows are to be opened first. */
 static bool open_request(struct placing *p, struct gate_wanted *wanted, struct err *err)
 {
-    static const char clock_sql[] =
-        "SELECT greatest(clock_timestamp(), changed_at, watermark), version FROM config_version";
-    struct pg_session *pg = p->h->options.pg;
-    struct gate *gate = p->h->options.gate;
-    struct pg_step steps[] = {{.sql = PG_BEGIN}, {.sql = clock_sql}};
-    bool ok = pg_session_run(pg, steps, 2, err);
-    if (ok) {
-        p->at = pg_get_time(steps[1].rows, 0, 0);
-        ok = pg_get_i64(steps[1].rows, 0, 1) == gate_version(gate) || gate_refresh(gate, pg, err);
+    bool ok = hold_clock(p->h, true, &p->at, err);
+    for (size_t i = 0; ok && i < p->count; i++) {
+        struct hold_item *item = &p->item[i];
+        item->is_revived = false;
+        ok = gate_resolve(p->h->options.gate, &item->gate, admission_of(p, item), &p->h->arena, wanted, err);
     }
-    pg_steps_free(steps, 2);
-    for (size_t i = 0; ok && i < p->count; i++)
-        ok = gate_resolve(gate, &p->item[i].gate, p->at, &p->h->arena, wanted, err);
     return ok;
 }
 
@@ -91,37 +80,48 @@ static bool ids_text(struct placing *p, const struct gate_call *c, bool billed, 
     return ok && buffer_append_byte(text, '}') && arena_dup(&p->h->arena, buffer_view(text), out);
 }
 
-static bool insert_args(struct placing *p, struct pg_fields *args)
+/* The columns of a hold's row, of all calls or of those that are revived: $1 to $10; $11 is when it expires.
+ */
+static bool row_args(struct placing *p, bool revived, struct pg_fields *args)
 {
+    enum { ACCOUNT, RAW, BILLED, MARKUP, ADMITTED_AT, NUMBERS };
     struct arena *a = &p->h->arena;
     struct uuid *id = arena_alloc(a, p->count * sizeof *id);
-    int64_t *number[4];
     int32_t *forced = arena_alloc(a, p->count * sizeof *forced);
+    int32_t *priced = arena_alloc(a, p->count * sizeof *priced);
+    int64_t *number[NUMBERS];
     struct strview *windows[2];
-    for (size_t k = 0; k < 4; k++)
+    size_t n = 0;
+    for (size_t k = 0; k < NUMBERS; k++)
         number[k] = arena_alloc(a, p->count * sizeof(int64_t));
     for (size_t k = 0; k < 2; k++)
         windows[k] = arena_alloc(a, p->count * sizeof(struct strview));
-    if (id == NULL || forced == NULL || number[3] == NULL || windows[1] == NULL)
+    if (id == NULL || forced == NULL || priced == NULL || number[NUMBERS - 1] == NULL || windows[1] == NULL)
         return false;
     for (size_t i = 0; i < p->count; i++) {
         const struct gate_call *c = &p->order[i]->gate;
-        id[i] = c->call.call_id;
-        forced[i] = p->order[i]->forced ? 1 : 0;
-        number[0][i] = c->has_account ? c->account : 0;
-        number[1][i] = c->raw_nanos;
-        number[2][i] = c->billed_nanos;
-        number[3][i] = c->markup_ppm;
-        if (!ids_text(p, c, false, &windows[0][i]) || !ids_text(p, c, true, &windows[1][i]))
+        if (revived && !p->order[i]->is_revived)
+            continue;
+        id[n] = c->call.call_id;
+        forced[n] = p->order[i]->forced ? 1 : 0;
+        priced[n] = c->is_priced ? 1 : 0;
+        number[ACCOUNT][n] = c->has_account ? c->account : 0;
+        number[RAW][n] = c->raw_nanos;
+        number[BILLED][n] = c->billed_nanos;
+        number[MARKUP][n] = c->markup_ppm;
+        number[ADMITTED_AT][n] = c->call.admitted_at;
+        if (!ids_text(p, c, false, &windows[0][n]) || !ids_text(p, c, true, &windows[1][n]))
             return false;
+        n++;
     }
-    pg_put_uuid_array(args, id, p->count);
-    pg_put_i32_array(args, forced, p->count);
-    for (size_t k = 0; k < 4; k++)
-        pg_put_i64_array(args, number[k], p->count);
-    pg_put_text_array(args, windows[0], p->count);
-    pg_put_text_array(args, windows[1], p->count);
-    pg_put_time(args, p->at);
+    pg_put_uuid_array(args, id, n);
+    pg_put_i32_array(args, forced, n);
+    pg_put_i32_array(args, priced, n);
+    for (size_t k = 0; k < ADMITTED_AT; k++)
+        pg_put_i64_array(args, number[k], n);
+    pg_put_text_array(args, windows[0], n);
+    pg_put_text_array(args, windows[1], n);
+    pg_put_time_array(args, number[ADMITTED_AT], n);
     pg_put_time(args, p->at + p->h->options.lifetime_us);
     return true;
 }
@@ -159,147 +159,27 @@ static bool lock_args(struct placing *p, struct pg_fields *accounts, struct pg_f
     return true;
 }
 
-/* The balances and windows as they stand, locked. A window that ended meanwhile: ERR_CONFLICT. */
-static bool take_locked(struct placing *p, const struct pg_rows *balances, const struct pg_rows *windows,
-                        struct err *err)
+/* What stands for a call is answered, unless that is our own row, or a refusal that came too late. */
+static void take_row(struct hold_item *item, const struct pg_rows *standing, size_t row, bool again)
 {
-    p->balance_count = pg_rows_count(balances);
-    p->window_count = pg_rows_count(windows);
-    p->balance = arena_alloc(&p->h->arena, p->balance_count * sizeof *p->balance + 1);
-    p->window = arena_alloc(&p->h->arena, p->window_count * sizeof *p->window + 1);
-    if (p->balance == NULL || p->window == NULL)
-        return full(err);
-    for (size_t i = 0; i < p->balance_count; i++) {
-        struct opt_i64 overdraft = pg_get_opt_i64(balances, i, 3);
-        p->balance[i] = (struct balance_row){.account = pg_get_i64(balances, i, 0),
-                                             .amount_nanos = pg_get_i64(balances, i, 1),
-                                             .held_nanos = pg_get_i64(balances, i, 2),
-                                             .is_checked = overdraft.has,
-                                             .overdraft_nanos = overdraft.v};
+    bool fresh = !again && pg_get_bool(standing, row, 4);
+    bool known = pg_get_bool(standing, row, 5);
+    enum hold_state state = hold_state_of(pg_get(standing, row, 1));
+    item->is_revived = item->forced && !again && !known && state == HOLD_REFUSED;
+    if (fresh || item->is_revived) {
+        item->state = known ? HOLD_SETTLED : HOLD_UNKNOWN;
+        return;
     }
-    for (size_t i = 0; i < p->window_count; i++) {
-        p->window[i] = (struct window_row){.id = pg_get_i64(windows, i, 0),
-                                           .hard = pg_get_bool(windows, i, 1),
-                                           .now = {.budget_id = pg_get(windows, i, 2),
-                                                   .scope = pg_get(windows, i, 3),
-                                                   .value = pg_get(windows, i, 4),
-                                                   .window_start = pg_get_time(windows, i, 5),
-                                                   .window_end = pg_get_opt_time(windows, i, 6),
-                                                   .limit_nanos = pg_get_opt_i64(windows, i, 7),
-                                                   .spent_nanos = pg_get_i64(windows, i, 8),
-                                                   .held_nanos = pg_get_i64(windows, i, 9)}};
-        const struct opt_i64 *end = &p->window[i].now.window_end;
-        if (end->has && end->v <= p->at)
-            return err_set(err, ERR_CONFLICT, FATE_RETRY, "a window ended meanwhile");
-    }
-    return true;
+    item->is_repeat = true;
+    item->state = pg_get_bool(standing, row, 6) ? HOLD_SETTLED : state;
+    item->admitted_at = pg_get_time(standing, row, 2);
+    item->priced = pg_get_opt_i64(standing, row, 7);
+    item->blocking = pg_get(standing, row, 3);
+    item->warnings = pg_get(standing, row, 8);
 }
 
-static struct window_row *window_of(struct placing *p, int64_t id)
-{
-    return bsearch(&id, p->window, p->window_count, sizeof *p->window, by_number);
-}
-
-static struct balance_row *balance_of(struct placing *p, int64_t account)
-{
-    return bsearch(&account, p->balance, p->balance_count, sizeof *p->balance, by_number);
-}
-
-static int64_t amount_of(const struct gate_call *c, size_t match)
-{
-    return c->match[match].rule->billed ? c->billed_nanos : c->raw_nanos;
-}
-
-/* Limits are compared in 128 bits: nothing overflows into a yes. */
-static bool blocks_window(const struct window_row *w, int64_t amount)
-{
-    const struct hold_block *b = &w->now;
-    if ((int128)b->held_nanos + amount > INT64_MAX)
-        return true;
-    return w->hard && b->limit_nanos.has &&
-           (b->limit_nanos.v == 0 ||
-            (int128)b->spent_nanos + b->held_nanos + amount > (int128)b->limit_nanos.v);
-}
-
-static bool blocks_balance(const struct balance_row *b, int64_t amount)
-{
-    if ((int128)b->held_nanos + amount > INT64_MAX)
-        return true;
-    return b->is_checked && (int128)b->amount_nanos - b->held_nanos + b->overdraft_nanos < (int128)amount;
-}
-
-static void write_block(struct json_write *json, const struct hold_block *b)
-{
-    json_write_open(json, '{');
-    json_write_key(json, "budget_id");
-    if (sv_is_null(b->budget_id)) {
-        json_write_null(json);
-    } else {
-        json_write_sv(json, b->budget_id);
-        json_write_key(json, "scope");
-        json_write_sv(json, b->scope);
-        json_write_key(json, "value");
-        json_write_sv(json, b->value);
-        json_write_key(json, "window_start");
-        json_write_time(json, b->window_start);
-        json_write_key(json, "window_end");
-        if (b->window_end.has)
-            json_write_time(json, b->window_end.v);
-        else
-            json_write_null(json);
-    }
-    json_write_key(json, "limit");
-    json_write_usd(json, b->limit_nanos.v);
-    json_write_key(json, "spent");
-    json_write_usd(json, b->spent_nanos);
-    json_write_key(json, "held");
-    json_write_usd(json, b->held_nanos);
-    json_write_close(json, '}');
-}
-
-/* All that stands in its way. *blocked: something does, and item->blocking says what. */
-static bool judge(struct placing *p, struct hold_item *item, bool *blocked, struct err *err)
-{
-    const struct gate_call *c = &item->gate;
-    struct json_write json;
-    *blocked = false;
-    buffer_clear(&p->h->text);
-    json_write_init(&json, &p->h->text);
-    json_write_open(&json, '[');
-    for (size_t i = 0; i < c->match_count; i++) {
-        const struct window_row *w = window_of(p, c->window[i]);
-        if (w == NULL || !blocks_window(w, amount_of(c, i)))
-            continue;
-        *blocked = true;
-        write_block(&json, &w->now);
-    }
-    const struct balance_row *b = c->has_account ? balance_of(p, c->account) : NULL;
-    if (b != NULL && blocks_balance(b, c->billed_nanos)) {
-        *blocked = true;
-        /* the balance as a budget: what may be spent, and nothing is */
-        write_block(&json, &(struct hold_block){.limit_nanos = OPT_I64(b->amount_nanos),
-                                                .held_nanos = b->held_nanos});
-    }
-    json_write_close(&json, ']');
-    return (json_write_ok(&json) && arena_dup(&p->h->arena, buffer_view(&p->h->text), &item->blocking)) ||
-           full(err);
-}
-
-static void take_in(struct placing *p, const struct gate_call *c)
-{
-    for (size_t i = 0; i < c->match_count; i++) {
-        struct window_row *w = window_of(p, c->window[i]);
-        if (w != NULL)
-            w->now.held_nanos +=
-                amount_of(c, i); /* the sum is made again in Postgres, which sees an overflow */
-    }
-    struct balance_row *b = c->has_account ? balance_of(p, c->account) : NULL;
-    if (b != NULL)
-        b->held_nanos += c->billed_nanos;
-}
-
-/* What stands for each call, our own row or an older one; none: its bill was first. Of one id twice in a
- * request the second is a repeat of the first. */
+/* Of all calls, our own rows or older ones; none: its bill was first. Of one id twice in a request the second
+ * is a repeat of the first. */
 static void take_standing(struct placing *p, const struct pg_rows *standing)
 {
     size_t row = 0;
@@ -313,17 +193,24 @@ static void take_standing(struct placing *p, const struct pg_rows *standing)
         }
         bool found = row < pg_rows_count(standing) && uuid_cmp(&there, &item->gate.call.call_id) == 0;
         bool again = i > 0 && uuid_cmp(&item->gate.call.call_id, &p->order[i - 1]->gate.call.call_id) == 0;
-        bool fresh = found && !again && pg_get_bool(standing, row, 4);
-        bool billed = !found || pg_get_bool(standing, row, 5);
-        item->is_repeat = !fresh;
-        item->blocking = SV_NULL;
-        item->admitted_at = found ? pg_get_time(standing, row, 2) : p->at;
-        item->state = billed ? HOLD_SETTLED : HOLD_UNKNOWN;
-        if (!billed && !fresh) {
-            item->state = hold_state_of(pg_get(standing, row, 1));
-            item->blocking = pg_get(standing, row, 3);
-        }
+        item->is_repeat = !found;
+        item->is_revived = false;
+        item->state = HOLD_SETTLED;
+        item->admitted_at = item->gate.call.admitted_at;
+        item->priced = (struct opt_i64){.has = false};
+        item->blocking = item->warnings = SV_NULL;
+        if (found)
+            take_row(item, standing, row, again);
     }
+}
+
+/* A window that ended meanwhile: ERR_CONFLICT. */
+static bool check_windows(struct placing *p, struct err *err)
+{
+    for (size_t i = 0; i < p->count; i++)
+        if (!p->item[i].is_repeat && !hold_judge_is_open(&p->judge, &p->item[i].gate))
+            return err_set(err, ERR_CONFLICT, FATE_RETRY, "a window ended meanwhile");
+    return true;
 }
 
 /* In the order of the request: who comes first is let through first. */
@@ -334,11 +221,12 @@ static bool decide(struct placing *p, struct err *err)
         bool blocked;
         if (item->is_repeat || item->state == HOLD_SETTLED)
             continue;
-        if (!judge(p, item, &blocked, err))
+        if (!hold_judge_call(&p->judge, item, &blocked, err))
             return false;
+        item->priced = OPT_I64(item->gate.is_priced ? 1 : 0);
         item->state = blocked && !item->forced ? HOLD_REFUSED : HOLD_PLACED;
         if (item->state == HOLD_PLACED)
-            take_in(p, &item->gate);
+            hold_judge_take_in(&p->judge, &item->gate);
     }
     for (size_t i = 1; i < p->count; i++) {
         struct hold_item *item = p->order[i];
@@ -346,8 +234,10 @@ static bool decide(struct placing *p, struct err *err)
         if (uuid_cmp(&item->gate.call.call_id, &first->gate.call.call_id) != 0)
             continue;
         item->state = first->state;
-        item->blocking = first->blocking;
         item->admitted_at = first->admitted_at;
+        item->priced = first->priced;
+        item->blocking = first->blocking;
+        item->warnings = first->warnings;
     }
     return true;
 }
@@ -358,12 +248,25 @@ struct additions {
     size_t account_count;
     int64_t *window, *window_amount;
     size_t window_count;
-    struct uuid *refused;
+    struct uuid *noted; /* refused, or let through although something was in the way */
+    int32_t *refused;
     struct strview *blocking;
-    size_t refused_count;
+    struct strview *warnings;
+    size_t noted_count;
+    size_t revived_count;
     struct uuid *billed;
     size_t billed_count;
 };
+
+static int64_t amount_of(const struct gate_call *c, size_t match)
+{
+    return c->match[match].rule->billed ? c->billed_nanos : c->raw_nanos;
+}
+
+static bool says_something(struct strview blocks)
+{
+    return !sv_is_empty(blocks) && !sv_eq(blocks, SV_LIT("[]"));
+}
 
 static bool add_up(struct placing *p, struct additions *x)
 {
@@ -375,11 +278,14 @@ static bool add_up(struct placing *p, struct additions *x)
                             .account_amount = arena_alloc(a, p->count * sizeof(int64_t)),
                             .window = arena_alloc(a, most * sizeof(int64_t)),
                             .window_amount = arena_alloc(a, most * sizeof(int64_t)),
-                            .refused = arena_alloc(a, p->count * sizeof(struct uuid)),
+                            .noted = arena_alloc(a, p->count * sizeof(struct uuid)),
+                            .refused = arena_alloc(a, p->count * sizeof(int32_t)),
                             .blocking = arena_alloc(a, p->count * sizeof(struct strview)),
+                            .warnings = arena_alloc(a, p->count * sizeof(struct strview)),
                             .billed = arena_alloc(a, p->count * sizeof(struct uuid))};
     if (x->account == NULL || x->account_amount == NULL || x->window == NULL || x->window_amount == NULL ||
-        x->refused == NULL || x->blocking == NULL || x->billed == NULL)
+        x->noted == NULL || x->refused == NULL || x->blocking == NULL || x->warnings == NULL ||
+        x->billed == NULL)
         return false;
     for (size_t i = 0; i < p->count; i++) {
         const struct hold_item *item = p->order[i];
@@ -388,9 +294,12 @@ static bool add_up(struct placing *p, struct additions *x)
             continue;
         if (item->state == HOLD_SETTLED)
             x->billed[x->billed_count++] = c->call.call_id;
-        if (item->state == HOLD_REFUSED) {
-            x->refused[x->refused_count] = c->call.call_id;
-            x->blocking[x->refused_count++] = item->blocking;
+        x->revived_count += item->is_revived ? 1 : 0;
+        if (item->state == HOLD_REFUSED || says_something(item->blocking) || says_something(item->warnings)) {
+            x->noted[x->noted_count] = c->call.call_id;
+            x->refused[x->noted_count] = item->state == HOLD_REFUSED ? 1 : 0;
+            x->blocking[x->noted_count] = item->blocking;
+            x->warnings[x->noted_count++] = item->warnings;
         }
         if (item->state != HOLD_PLACED)
             continue;
@@ -408,41 +317,53 @@ static bool add_up(struct placing *p, struct additions *x)
 
 static bool write_request(struct placing *p, struct err *err)
 {
-    static const char refuse_sql[] =
-        "UPDATE hold AS h SET state = 'refused', raw_nanos = 0, billed_nanos = 0, windows_raw = '{}', "
-        "windows_billed = "
-        "'{}', blocking = x.blocking::jsonb FROM unnest($1::uuid[], $2::text[]) AS x (call_id, blocking)"
-        " WHERE h.call_id = x.call_id";
+    static const char revive_sql[] =
+        "UPDATE hold AS h SET state = 'placed', forced = true, priced = x.priced <> 0,"
+        " account = nullif(x.account, 0), raw_nanos = x.raw, billed_nanos = x.billed, markup_ppm = x.markup,"
+        " windows_raw = x.windows_raw::bigint[], windows_billed = x.windows_billed::bigint[],"
+        " admitted_at = x.admitted_at, expires_at = $11, changed_at = clock_timestamp(), blocking = NULL,"
+        " warnings = NULL FROM " ROW_SQL " WHERE h.call_id = x.call_id";
+    static const char note_sql[] = "SELECT hold_note($1, $2, $3, $4)";
     static const char billed_sql[] = "DELETE FROM hold WHERE call_id = ANY ($1::uuid[])";
     static const char add_sql[] = "SELECT held_add($1, $2, $3, $4)";
+    enum { REVIVE, NOTE, BILLED, ADD, COMMIT, STEPS };
     struct additions x;
-    struct pg_fields args[3];
-    struct pg_step steps[4];
+    struct pg_fields args[STEPS];
+    struct pg_step steps[STEPS];
     size_t count = 0;
     if (!add_up(p, &x))
         return full(err);
-    for (size_t i = 0; i < 3; i++)
+    for (size_t i = 0; i < STEPS; i++)
         pg_fields_init(&args[i]);
-    if (x.refused_count > 0) {
-        pg_put_uuid_array(&args[0], x.refused, x.refused_count);
-        pg_put_text_array(&args[0], x.blocking, x.refused_count);
-        steps[count++] = (struct pg_step){.sql = refuse_sql, .args = &args[0]};
+    bool ok = true;
+    if (x.revived_count > 0) {
+        ok = row_args(p, true, &args[REVIVE]) || full(err);
+        steps[count++] = (struct pg_step){.sql = revive_sql, .args = &args[REVIVE]};
+    }
+    if (x.noted_count > 0) {
+        pg_put_uuid_array(&args[NOTE], x.noted, x.noted_count);
+        pg_put_i32_array(&args[NOTE], x.refused, x.noted_count);
+        pg_put_text_array(&args[NOTE], x.blocking, x.noted_count);
+        pg_put_text_array(&args[NOTE], x.warnings, x.noted_count);
+        steps[count++] = (struct pg_step){.sql = note_sql, .args = &args[NOTE]};
     }
     if (x.billed_count > 0) {
-        pg_put_uuid_array(&args[1], x.billed, x.billed_count);
-        steps[count++] = (struct pg_step){.sql = billed_sql, .args = &args[1]};
+        pg_put_uuid_array(&args[BILLED], x.billed, x.billed_count);
+        steps[count++] = (struct pg_step){.sql = billed_sql, .args = &args[BILLED]};
     }
     if (x.account_count + x.window_count > 0) {
-        pg_put_i64_array(&args[2], x.account, x.account_count);
-        pg_put_i64_array(&args[2], x.account_amount, x.account_count);
-        pg_put_i64_array(&args[2], x.window, x.window_count);
-        pg_put_i64_array(&args[2], x.window_amount, x.window_count);
-        steps[count++] = (struct pg_step){.sql = add_sql, .args = &args[2]};
+        pg_put_i64_array(&args[ADD], x.account, x.account_count);
+        pg_put_i64_array(&args[ADD], x.account_amount, x.account_count);
+        pg_put_i64_array(&args[ADD], x.window, x.window_count);
+        pg_put_i64_array(&args[ADD], x.window_amount, x.window_count);
+        steps[count++] = (struct pg_step){.sql = add_sql, .args = &args[ADD]};
     }
     steps[count++] = (struct pg_step){.sql = PG_COMMIT};
-    bool ok = pg_session_run(p->h->options.pg, steps, count, err);
-    pg_steps_free(steps, count);
-    for (size_t i = 0; i < 3; i++)
+    if (ok) {
+        ok = pg_session_run(p->h->options.pg, steps, count, err);
+        pg_steps_free(steps, count);
+    }
+    for (size_t i = 0; i < STEPS; i++)
         pg_fields_free(&args[i]);
     return ok;
 }
@@ -452,19 +373,15 @@ static bool write_request(struct placing *p, struct err *err)
 static bool insert_and_lock(struct placing *p, struct err *err)
 {
     static const char insert_sql[] =
-        "INSERT INTO hold (call_id, state, forced, account, raw_nanos, billed_nanos, markup_ppm, windows_raw,"
-        " windows_billed, admitted_at, expires_at) SELECT x.call_id, 'placed', x.forced <> 0, "
-        "nullif(x.account, 0), x.raw,"
-        " x.billed, x.markup, x.windows_raw::bigint[], x.windows_billed::bigint[], $9, $10 FROM "
-        "unnest($1::uuid[],"
-        " $2::int[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::text[], $8::text[]) AS x "
-        "(call_id, forced,"
-        " account, raw, billed, markup, windows_raw, windows_billed) ORDER BY x.call_id ON CONFLICT DO "
-        "NOTHING";
+        "INSERT INTO hold (call_id, state, forced, priced, account, raw_nanos, billed_nanos, markup_ppm,"
+        " windows_raw, windows_billed, admitted_at, expires_at) SELECT x.call_id, 'placed', x.forced <> 0,"
+        " x.priced <> 0, nullif(x.account, 0), x.raw, x.billed, x.markup, x.windows_raw::bigint[],"
+        " x.windows_billed::bigint[], x.admitted_at, $11 FROM " ROW_SQL
+        " ORDER BY x.call_id ON CONFLICT DO NOTHING";
     static const char standing_sql[] =
         "SELECT h.call_id, h.state, h.admitted_at, h.blocking::text, h.xmin = pg_current_xact_id()::xid,"
-        " EXISTS (SELECT FROM call AS c WHERE c.call_id = h.call_id) FROM hold AS h WHERE h.call_id = ANY "
-        "($1::uuid[])"
+        " c.call_id IS NOT NULL, c.raw_nanos IS NOT NULL, h.priced::int, h.warnings::text"
+        " FROM hold AS h LEFT JOIN call AS c ON c.call_id = h.call_id WHERE h.call_id = ANY ($1::uuid[])"
         " ORDER BY h.call_id FOR UPDATE OF h";
     static const char balance_sql[] =
         "SELECT b.account_id, b.amount_nanos, b.held_nanos, a.overdraft_limit_nanos FROM balance AS b JOIN "
@@ -481,7 +398,7 @@ static bool insert_and_lock(struct placing *p, struct err *err)
     struct pg_fields args[4];
     for (size_t i = 0; i < 4; i++)
         pg_fields_init(&args[i]);
-    bool ok = (id != NULL && insert_args(p, &args[0]) && lock_args(p, &args[2], &args[3])) || full(err);
+    bool ok = (id != NULL && row_args(p, false, &args[0]) && lock_args(p, &args[2], &args[3])) || full(err);
     for (size_t i = 0; ok && i < p->count; i++)
         id[i] = p->order[i]->gate.call.call_id;
     if (ok)
@@ -493,7 +410,7 @@ static bool insert_and_lock(struct placing *p, struct err *err)
     ok = ok && pg_session_run(p->h->options.pg, steps, 4, err);
     if (ok) {
         take_standing(p, steps[1].rows);
-        ok = take_locked(p, steps[2].rows, steps[3].rows, err);
+        ok = hold_judge_take(&p->judge, steps[2].rows, steps[3].rows, err) && check_windows(p, err);
     }
     for (size_t i = 0; i < 3; i++) {
         p->rows[i] = steps[i + 1].rows;
@@ -513,12 +430,16 @@ static void placing_end(struct placing *p)
     }
 }
 
+static bool keep(struct placing *p, struct strview *text)
+{
+    return sv_is_null(*text) || arena_dup(&p->h->arena, *text, text);
+}
+
 /* The answers' texts leave the results they stand in. */
 static bool keep_texts(struct placing *p, struct err *err)
 {
     for (size_t i = 0; i < p->count; i++)
-        if (!sv_is_null(p->item[i].blocking) &&
-            !arena_dup(&p->h->arena, p->item[i].blocking, &p->item[i].blocking))
+        if (!keep(p, &p->item[i].blocking) || !keep(p, &p->item[i].warnings))
             return full(err);
     return true;
 }
@@ -529,6 +450,7 @@ static void count_answers(const struct placing *p)
         const struct hold_item *item = &p->item[i];
         metric_add(item->is_repeat               ? p->h->repeats
                    : item->state == HOLD_REFUSED ? p->h->refused
+                   : item->forced                ? p->h->forced
                                                  : p->h->placed,
                    1);
         metric_add(p->h->unpriced, item->state == HOLD_PLACED && !item->gate.is_priced ? 1 : 0);
@@ -563,7 +485,8 @@ bool hold_place(struct hold *h, struct hold_item *items, size_t count, struct er
     if (count == 0)
         return true;
     for (int tries = 1; !ok; tries++) {
-        struct placing p = {.h = h, .item = items, .count = count};
+        struct placing p = {
+            .h = h, .item = items, .count = count, .judge = {.arena = &h->arena, .text = &h->text}};
         err_clear(err);
         ok = pg_session_ready(h->options.pg, err) &&
              (gate_version(h->options.gate) != 0 || gate_refresh(h->options.gate, h->options.pg, err)) &&
@@ -576,7 +499,7 @@ bool hold_place(struct hold *h, struct hold_item *items, size_t count, struct er
         pg_session_rollback(h->options.pg);
         if (err->code != ERR_CONFLICT || tries == TRIES)
             return false;
-        if (p.window_count > 0) /* one of those that were locked was over */
+        if (p.judge.window_count > 0) /* one of those that were locked was over */
             window_map_clear(gate_windows(h->options.gate));
     }
     return true;

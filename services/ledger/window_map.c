@@ -74,6 +74,11 @@ void window_map_free(struct window_map *m)
     free(m);
 }
 
+int64_t window_map_values_max(const struct window_map *m)
+{
+    return m->values_max;
+}
+
 static size_t key_make(char out[KEY_BYTES], const struct budget_match *match)
 {
     size_t len = match->value.len < LIMIT_TEXT_BYTES ? match->value.len : LIMIT_TEXT_BYTES;

@@ -15,6 +15,7 @@ struct window_map;
 bool window_map_new(struct window_map **out, int64_t values_max, struct err *err) NODISCARD;
 void window_map_free(struct window_map *m); /* NULL allowed */
 void window_map_clear(struct window_map *m);
+int64_t window_map_values_max(const struct window_map *m);
 
 /* budget_window.id; 0: not known here. */
 int64_t window_map_find(const struct window_map *m, const struct budget_match *match, int64_t at);

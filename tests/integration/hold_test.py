@@ -2,8 +2,10 @@
 
 import threading
 import uuid
+from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 
+import psycopg
 import pytest
 
 from api_test import fresh, put, refused
@@ -104,10 +106,113 @@ def test_the_first_call_over_the_limit_is_refused_whole_and_says_why(bench, api)
 def test_zero_lets_nothing_pass_null_everything_and_a_shadow_only_counts(api, limit, mode, state):
     tag = f"tenant={fresh('t')}"
     budget(api, "tag", tag, limit, mode=mode)
-    assert place(api, call([tag]))[0]["state"] == state
-    assert place(api, call([tag], model="no-such-model"))[0] | {"call_id": "", "admitted_at": ""} == {
-        "call_id": "", "state": state, "admitted": state == "placed", "admitted_at": "", "priced": False, "conflict": None,
-        "blocking": place(api, call([tag]))[0]["blocking"]}
+    known, unknown = place(api, call([tag]), call([tag], model="no-such-model"))
+    blocks = {key: [b["budget_id"] for b in known[key]] for key in ("blocking", "warnings")}
+    assert [len(blocks[key]) for key in blocks] == [int(state == "refused"), int(mode == "shadow")]
+    assert unknown | {key: [b["budget_id"] for b in unknown[key]] for key in blocks} == known | blocks | {
+        "call_id": unknown["call_id"], "state": state, "admitted": state == "placed", "priced": False}
+
+
+def test_a_shadow_budget_warns_of_what_it_would_refuse(bench, api):
+    tag = f"tenant={fresh('t')}"
+    shadow, hard = budget(api, "tag", tag, str(COST), mode="shadow"), budget(api, "tag", tag, str(2 * COST))
+    calls = [call([tag]) for _ in range(3)]
+    answers = place(api, *calls)
+    assert [a["state"] for a in answers] == ["placed", "placed", "refused"]
+    assert [[b["budget_id"] for b in a["warnings"]] for a in answers] == [[], [shadow["budget_id"]], [shadow["budget_id"]]]
+    assert [[b["budget_id"] for b in a["blocking"]] for a in answers] == [[], [], [hard["budget_id"]]]
+    (warning,) = answers[1]["warnings"]
+    assert warning.keys() == answers[2]["blocking"][0].keys() and Decimal(warning["held"]) == COST == Decimal(warning["limit"])
+    assert place(api, *calls) == answers and amounts(api, shadow) == (0, 2 * COST)
+    assert bench.breaches() == []
+
+
+def observe(api, *calls):
+    status, document = api("POST", "/v1/holds?observe=true", list(calls), token="ingest")
+    assert status == 200, document
+    return document["items"]
+
+
+def test_what_is_observed_is_judged_alone_and_neither_written_nor_waited_for(bench, api):
+    account, key = bench.account(), fresh("tenant")
+    put(api, f"/v1/accounts/{account}", name=account, overdraft_limit=str(COST))
+    made = budget(api, "account", account, str(COST))
+    each = put(api, f"/v1/budgets/{fresh('each')}", scope="tag", each=key, limit="0", mode="shadow", window=LIFETIME)
+    tags = [f"account_id={account}", f"{key}=a"]
+    one = call(tags)
+    place(api, call(tags[:1], size=0, tokens=0))  # the window is there
+    rows = "SELECT (SELECT count(*) FROM hold) AS holds, (SELECT count(*) FROM budget_window) AS windows, (SELECT sum(version) FROM budget_window)"
+    before = bench.query(rows)
+    with psycopg.connect(bench.stack.database_url("postgres"), options="-c search_path=spend") as other:
+        other.execute("LOCK hold, call IN ACCESS EXCLUSIVE MODE; SELECT FROM budget_window FOR UPDATE; SELECT FROM balance FOR UPDATE")
+        answers = observe(api, one, one, call(tags, tokens=200))
+    assert [(a["state"], a["admitted"]) for a in answers] == [("observed", True), ("observed", True), ("refused", True)]
+    assert [b["budget_id"] for b in answers[2]["blocking"]] == [made["budget_id"], None] and answers[0]["blocking"] == []
+    for answer in answers:
+        (warning,) = answer["warnings"]  # a value that nobody has seen yet
+        assert (warning["budget_id"], warning["value"], warning["spent"]) == (each["budget_id"], f"{key}=a", "0")
+        assert warning["window_start"] is not None
+    assert bench.query(rows) == before and amounts(api, made) == (0, 0)
+    assert place(api, one)[0]["state"] == "placed" and observe(api, one)[0]["state"] == "refused"
+    assert "observe" in str(refused(api("POST", "/v1/holds?observe=yes", [one], token="ingest"), 400, "invalid"))
+    assert bench.breaches() == []
+
+
+def test_a_value_beyond_the_most_is_observed_in_what_the_rest_share(bench, api):
+    bench.stack.ledger("narrow").start(env={"SPEND_BUDGET_VALUES": "1", "SPEND_WINDOW_TICK": "1s"})
+    key = fresh("tenant")
+    put(api, f"/v1/budgets/{fresh('each')}", scope="tag", each=key, limit=str(COST), window=LIFETIME)
+
+    def ask_narrow(value, query=""):
+        status, document = bench.stack.api("POST", f"/v1/holds{query}", [call([f"{key}={value}"])], token="ingest", ledger="narrow")
+        assert status == 200, document
+        return document["items"][0]
+    assert [ask_narrow(value)["state"] for value in "abc"] == ["placed", "placed", "refused"]  # b and c share one
+    assert [ask_narrow(value, "?observe=true")["state"] for value in "acd"] == ["refused"] * 3
+    assert ask_narrow("d", "?observe=true")["blocking"][0]["value"] == "~other"
+    bench.stack.services["narrow"].stop()
+
+
+def forced(one, ago_s=None, **more):
+    at = None if ago_s is None else (datetime.now(timezone.utc) - timedelta(seconds=ago_s)).isoformat()
+    return {**one, "forced": 1, **({} if at is None else {"admitted_at": at}), **more}
+
+
+def test_a_forced_call_is_held_whatever_stands_in_its_way(bench, api):
+    tag = f"tenant={fresh('t')}"
+    made = budget(api, "tag", tag, "0")
+    one, two = call([tag]), call([tag])
+    answer = place(api, forced(one))[0]
+    assert (answer["state"], answer["admitted"], [b["budget_id"] for b in answer["blocking"]]) == ("placed", True, [made["budget_id"]])
+    assert place(api, one)[0] == answer and place(api, forced(one))[0] == answer and amounts(api, made) == (0, COST)
+    assert place(api, two)[0]["state"] == "refused"  # the answer is lost, and its caller lets it through
+    told = place(api, forced(two), forced(two))
+    assert told[0] == told[1] and (told[0]["state"], told[0]["admitted"]) == ("placed", True) and amounts(api, made) == (0, 2 * COST)
+    assert place(api, two)[0] == told[0] and end(api, "/renew", two) == ["placed"]
+    assert bench.query("SELECT forced FROM hold WHERE call_id = %s", (two["call_id"],)) == [{"forced": True}]
+    end(api, "/void", one)
+    assert place(api, forced(one))[0]["state"] == "voided"
+    assert amounts(api, made) == (0, COST) and bench.breaches() == []
+
+
+def test_a_forced_call_is_held_in_the_windows_of_when_it_was_let_through(bench, api):
+    tag = f"tenant={fresh('t')}"
+    old = budget(api, "tag", tag, "0")
+    put(api, f"/v1/budgets/{old['budget_id']}", scope="tag", value=fresh("gone"), limit=None, window=LIFETIME)
+    made = budget(api, "tag", tag, "0", window={"kind": "interval", "seconds": 2})
+    since = datetime.fromisoformat(made["created_at"])
+    wait_until(lambda: datetime.now(timezone.utc) - since > timedelta(seconds=4), 10, "two windows ended")
+    one = call([tag])
+    at = (since + timedelta(seconds=1)).isoformat()
+    assert place(api, {**one, "forced": 1, "admitted_at": at})[0]["admitted_at"] == at.replace("+00:00", "Z")
+    rows = bench.query("SELECT w.window_start FROM budget_window w JOIN budget b ON b.id = w.budget WHERE b.budget_id = %s AND w.held_nanos > 0",
+                       (made["budget_id"],))
+    assert [row["window_start"] for row in rows] == [since] and bench.breaches() == []
+    for ago in (-100, 25 * 3600):  # that cannot be
+        (answer,) = place(api, forced(call([tag]), ago))
+        assert answer["state"] == "placed"
+        assert abs(datetime.fromisoformat(answer["admitted_at"].replace("Z", "+00:00")) - datetime.now(timezone.utc)) < timedelta(seconds=30)
+    refused(api("POST", "/v1/holds", [call() | {"admitted_at": at}], token="ingest"), 400, "invalid")
 
 
 def test_a_balance_is_gated_like_a_budget(bench, api):

@@ -1,0 +1,33 @@
+/*
+ * hold_judge: what the windows and balances of a request's calls say, and whether a call passes: hard budgets
+ * and the balance block it, shadow budgets only warn. Limits are compared in 128 bits: nothing overflows into
+ * a yes. Owns nothing: everything lies in the arena given, texts in the rows given.
+ */
+#ifndef SPEND_LEDGER_HOLD_JUDGE_H
+#define SPEND_LEDGER_HOLD_JUDGE_H
+
+#include "hold.h"
+#include "pg_session.h"
+
+struct hold_judge {
+    struct arena *arena;
+    struct buffer *text; /* scratch */
+    struct balance_row *balance;
+    size_t balance_count;
+    struct window_row *window;
+    size_t window_count;
+};
+
+/* balances: account, amount, held, overdraft limit or null, ordered. windows: id, hard, budget_id, scope,
+ * value, start, end or null, limit or null, spent, held. */
+bool hold_judge_take(struct hold_judge *j, const struct pg_rows *balances, const struct pg_rows *windows,
+                     struct err *err) NODISCARD;
+/* Each window that it counts in lasts beyond its admission: none was closed meanwhile. */
+bool hold_judge_is_open(const struct hold_judge *j, const struct gate_call *c) NODISCARD;
+/* All that stands in its way, and what it would exceed. *blocked: something does. */
+bool hold_judge_call(const struct hold_judge *j, struct hold_item *item, bool *blocked,
+                     struct err *err) NODISCARD;
+/* The calls after it find what it holds. */
+void hold_judge_take_in(struct hold_judge *j, const struct gate_call *c);
+
+#endif
