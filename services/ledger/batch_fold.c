@@ -107,6 +107,7 @@ static bool fold_one(struct batch_fold *f, struct folded_call *call, struct bill
     changes &= ~(unsigned)FOLD_CONFLICT;
     call->gated =
         call->gated || record->fold.call->gate == GATE_HELD || record->fold.call->gate == GATE_FORCED;
+    call->forced = call->forced || record->fold.call->gate == GATE_FORCED;
     call->changed = call->changed || changes != 0;
     f->repeat_count += changes == 0 ? 1 : 0;
     return true;

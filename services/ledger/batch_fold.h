@@ -17,7 +17,8 @@ struct folded_call {
     bool existed;
     bool changed; /* row is to be written */
     bool gated;   /* a record of it says that a hold was placed for it */
-    bool held;    /* .. and there was one, which ends here */
+    bool forced;  /* .. after it had been let through while the ledger was away; or its hold says so */
+    struct call_ids held; /* the windows of its hold, which ends here */
 };
 
 /* A record that leaves by the outbox. */

@@ -128,40 +128,92 @@ static int64_t amount_of(const struct call_row *row, bool billed)
     return amount->has ? amount->v : 0;
 }
 
+static bool has_id(const struct call_ids *ids, int64_t id)
+{
+    for (size_t i = 0; i < ids->count; i++)
+        if (ids->id[i] == id)
+            return true;
+    return false;
+}
+
+/* What a row puts into a window that it is charged to. */
+static struct window_delta share_of(const struct call_row *row, bool billed, int64_t window)
+{
+    const struct call_gate *gate = &row->gate;
+    const struct opt_i64 *let = billed ? &gate->billed_nanos : &gate->raw_nanos;
+    int64_t amount = amount_of(row, billed); /* never below zero, as what the gate let through of it */
+    int64_t gated = let->has && has_id(&gate->windows, window) ? let->v : 0;
+    return (struct window_delta){.window = window,
+                                 .spent_nanos = amount,
+                                 .ungated_nanos = amount - gated,
+                                 .away_nanos = gate->away ? gated : 0};
+}
+
 /* Takes what stood out of the windows it stood in. */
 static bool take_back(struct budget_charge *c, const struct call_row *before, bool billed, struct err *err)
 {
     const struct call_ids *ids = billed ? &before->windows_billed : &before->windows_raw;
-    int64_t amount = -amount_of(before, billed); /* amounts of calls are never below zero */
-    for (size_t i = 0; i < ids->count; i++)
-        if (!window_charge_add(
-                &c->charge,
-                &(struct window_delta){.window = ids->id[i], .spent_nanos = amount, .ungated_nanos = amount},
-                err))
+    for (size_t i = 0; i < ids->count; i++) {
+        struct window_delta d = share_of(before, billed, ids->id[i]);
+        d.spent_nanos = -d.spent_nanos;
+        d.ungated_nanos = -d.ungated_nanos;
+        d.away_nanos = -d.away_nanos;
+        if (!window_charge_add(&c->charge, &d, err))
             return false;
+    }
     return true;
+}
+
+static struct opt_i64 least(struct opt_i64 let, struct opt_i64 amount)
+{
+    return let.has && amount.has && amount.v < let.v ? amount : let;
+}
+
+/* Its first amount is what the gate let through, in the windows where a hold stood for it, or in all when
+ * nobody could be asked. A later one takes nothing but the ungated from a window that it raises; what it
+ * lowers does not come back, others may have used it up. */
+static bool pass_gate(struct budget_charge *c, struct folded_call *call, size_t most)
+{
+    struct call_row *row = &call->row;
+    const struct call_gate *before = &call->before.gate;
+    bool first = !call->before.raw_nanos.has;
+    row->gate = (struct call_gate){.windows = {.id = arena_alloc(c->arena, most * sizeof(int64_t) + 1)}};
+    if (row->gate.windows.id == NULL)
+        return false;
+    if (!row->raw_nanos.has)
+        return true;
+    row->gate.raw_nanos = first ? row->raw_nanos : least(before->raw_nanos, row->raw_nanos);
+    row->gate.billed_nanos = first ? row->billed_nanos : least(before->billed_nanos, row->billed_nanos);
+    row->gate.away = first ? call->forced : before->away;
+    return true;
+}
+
+static bool passed_gate(const struct folded_call *call, int64_t window)
+{
+    if (!call->row.raw_nanos.has)
+        return false;
+    if (call->before.raw_nanos.has)
+        return has_id(&call->before.gate.windows, window);
+    return call->forced || has_id(&call->held, window);
 }
 
 static bool charge_one(struct budget_charge *c, struct folded_call *call, const struct budget_match *match,
                        struct err *err)
 {
     struct call_row *row = &call->row;
-    struct call_ids *ids = match->rule->billed ? &row->windows_billed : &row->windows_raw;
+    bool billed = match->rule->billed;
+    struct call_ids *ids = billed ? &row->windows_billed : &row->windows_raw;
     int64_t window = window_map_find(c->map, match, row->admitted_at);
     if (window == 0)
         return miss(c, match, row->admitted_at, err);
-    for (size_t i = 0; i < ids->count; i++)
-        if (ids->id[i] == window) /* two values that share ~other */
-            return true;
-    int64_t amount = amount_of(row, match->rule->billed);
+    if (has_id(ids, window)) /* two values that share ~other */
+        return true;
     ids->id[ids->count++] = window;
-    return window_charge_add(
-        &c->charge,
-        &(struct window_delta){.window = window,
-                               .spent_nanos = amount,
-                               .ungated_nanos = call->held && !call->existed ? 0 : amount,
-                               .latest = row->admitted_at},
-        err);
+    if (passed_gate(call, window))
+        row->gate.windows.id[row->gate.windows.count++] = window;
+    struct window_delta d = share_of(row, billed, window);
+    d.latest = row->admitted_at;
+    return window_charge_add(&c->charge, &d, err);
 }
 
 static bool charge_row(struct budget_charge *c, struct folded_call *call, struct err *err)
@@ -179,11 +231,13 @@ static bool charge_row(struct budget_charge *c, struct folded_call *call, struct
         return false;
     row->windows_raw = (struct call_ids){arena_alloc(c->arena, count * sizeof(int64_t) + 1), 0};
     row->windows_billed = (struct call_ids){arena_alloc(c->arena, count * sizeof(int64_t) + 1), 0};
-    if (row->windows_raw.id == NULL || row->windows_billed.id == NULL)
+    if (row->windows_raw.id == NULL || row->windows_billed.id == NULL || !pass_gate(c, call, count))
         return full(err);
     for (size_t i = 0; i < count; i++)
         if (!charge_one(c, call, &match[i], err))
             return false;
+    if (row->gate.windows.count == 0)
+        row->gate = (struct call_gate){.away = false};
     return true;
 }
 

@@ -26,6 +26,14 @@ struct call_ids {
     size_t count;
 };
 
+/* What the gate had let through of it when it was billed first; only ever less. The rest is ungated. */
+struct call_gate {
+    struct call_ids windows; /* of those that it is charged to: in these */
+    struct opt_i64 raw_nanos;
+    struct opt_i64 billed_nanos;
+    bool away; /* nobody was asked: the ledger was away */
+};
+
 struct call_row {
     struct uuid call_id;
     struct call_ranks ranks;
@@ -39,6 +47,7 @@ struct call_row {
     struct call_times posted_at;
     struct call_ids windows_raw;    /* what it was charged to: of budgets that measure raw, .. */
     struct call_ids windows_billed; /* .. and billed amounts */
+    struct call_gate gate;
 
     int64_t admitted_at;
     int64_t received_at;
@@ -91,6 +100,10 @@ struct call_row {
     X(posted_at, TIMES, posted_at)                                                                           \
     X(windows_raw, IDS, windows_raw)                                                                         \
     X(windows_billed, IDS, windows_billed)                                                                   \
+    X(gate_windows, IDS, gate.windows)                                                                       \
+    X(gate_raw_nanos, OPT_I64, gate.raw_nanos)                                                               \
+    X(gate_billed_nanos, OPT_I64, gate.billed_nanos)                                                         \
+    X(gate_away, BOOL, gate.away)                                                                            \
     X(admitted_at, TIME, admitted_at)                                                                        \
     X(received_at, TIME, received_at)                                                                        \
     X(source, TEXT, source)                                                                                  \

@@ -172,10 +172,13 @@ bool hold_capture(struct hold *h, struct hold_capture *captures, size_t count, s
     /* a capture that overtakes its place leaves a tombstone: the call is over */
     static const char tombstone_sql[] =
         "INSERT INTO hold (call_id, state, admitted_at, expires_at) SELECT x, 'voided', clock_timestamp(),"
-        " clock_timestamp() FROM unnest($1::uuid[]) AS x ORDER BY x ON CONFLICT DO NOTHING";
+        " clock_timestamp() FROM unnest($1::uuid[]) AS x WHERE NOT EXISTS (SELECT FROM call AS c"
+        " WHERE c.call_id = x AND c.raw_nanos IS NOT NULL) ORDER BY x ON CONFLICT DO NOTHING";
     static const char standing_sql[] =
-        "SELECT call_id, state, admitted_at, raw_nanos, markup_ppm, billed_nanos FROM hold"
-        " WHERE call_id = ANY ($1::uuid[]) ORDER BY call_id FOR UPDATE";
+        "SELECT h.call_id, CASE WHEN c.raw_nanos IS NULL THEN h.state ELSE 'settled' END, h.admitted_at,"
+        " h.raw_nanos, h.markup_ppm, h.billed_nanos FROM hold AS h LEFT JOIN call AS c ON c.call_id = "
+        "h.call_id"
+        " WHERE h.call_id = ANY ($1::uuid[]) ORDER BY h.call_id FOR UPDATE OF h";
     struct uuid id[HOLD_AT_ONCE];
     struct pg_session *pg = h->options.pg;
     struct pg_fields ids;

@@ -1,68 +1,109 @@
 /*
- * hold_settle: a closed row where there is none, then those that there were go.
+ * hold_settle: closed rows where there are none, the locks, then those that there were go.
  */
 #include "hold_settle.h"
 
 #include <assert.h>
+#include <stdlib.h>
+#include <string.h>
 
-static const char delete_sql[] = "DELETE FROM hold AS h USING unnest($1::uuid[]) AS x (call_id) WHERE "
-                                 "h.call_id = x.call_id RETURNING h.call_id,"
-                                 " h.state IN ('placed', 'captured'), h.account, h.raw_nanos, "
-                                 "h.billed_nanos, h.windows_raw, h.windows_billed";
+#define HOLD_FIELDS                                                                                          \
+    "h.call_id, h.state IN ('placed', 'captured'), h.forced, h.account, h.raw_nanos, h.billed_nanos, "       \
+    "h.windows_raw, h.windows_billed"
+enum { CALL_ID, IS_OPEN, FORCED, ACCOUNT, RAW, BILLED, WINDOWS_RAW, WINDOWS_BILLED };
+
 static const char close_sql[] =
-    "INSERT INTO hold (call_id, state, admitted_at, expires_at) SELECT x, 'settled', clock_timestamp(), "
-    "clock_timestamp()"
-    " FROM unnest($1::uuid[]) AS x ORDER BY x ON CONFLICT DO NOTHING RETURNING call_id";
+    "INSERT INTO hold (call_id, state, admitted_at, expires_at) SELECT x.id, x.state, clock_timestamp(), "
+    "clock_timestamp() FROM unnest($1::uuid[], $2::text[]) AS x (id, state) ORDER BY x.id "
+    "ON CONFLICT DO NOTHING RETURNING call_id";
+static const char lock_sql[] =
+    "SELECT " HOLD_FIELDS " FROM hold AS h WHERE h.call_id = ANY ($1::uuid[]) ORDER BY h.call_id FOR UPDATE";
+static const char delete_sql[] = "DELETE FROM hold AS h USING unnest($1::uuid[]) AS x (call_id)"
+                                 " WHERE h.call_id = x.call_id RETURNING " HOLD_FIELDS;
+static const char void_sql[] =
+    "UPDATE hold AS h SET state = 'voided', raw_nanos = 0, billed_nanos = 0, changed_at = clock_timestamp()"
+    " WHERE h.call_id = ANY ($1::uuid[]) AND h.state IN ('placed', 'captured')";
+
+/* The holds that end: of calls that are billed, and of calls whose record is parked. Both ascending. */
+struct ending {
+    struct hold_settle *s;
+    struct batch_fold *f;
+    struct window_charge *charge;
+    struct arena *arena;
+    struct uuid *billed;
+    size_t billed_count;
+    struct uuid *parked;
+    size_t parked_count;
+};
+
+struct closing {
+    struct uuid id;
+    const char *state;
+};
 
 static bool full(struct err *err)
 {
     return err_set(err, ERR_MEMORY, FATE_FATAL, "hold_settle: the arena is full");
 }
 
-static bool give_back(struct window_charge *charge, const struct pg_rows *rows, size_t row, int column,
-                      int64_t amount, struct err *err)
+static int by_id(const void *a, const void *b)
+{
+    return uuid_cmp(a, b);
+}
+
+static struct folded_call *call_of(const struct batch_fold *f, const struct uuid *id)
+{
+    const struct uuid *found =
+        f->call_count == 0 ? NULL : bsearch(id, f->id, f->call_count, sizeof *f->id, by_id);
+    return found == NULL ? NULL : &f->call[found - f->id];
+}
+
+/* The windows of a hold; of its call, when that is billed, they are kept. */
+static bool give_back(struct ending *e, struct call_ids *held, const struct pg_rows *rows, size_t row,
+                      int column, int64_t amount, struct err *err)
 {
     struct pg_array ids = pg_get_array(rows, row, column);
     struct strview item;
+    while (pg_array_next(&ids, &item)) {
+        struct window_delta d = {.window = pg_value_i64(item), .held_nanos = -amount};
+        if (held != NULL)
+            held->id[held->count++] = d.window;
+        if (!window_charge_add(e->charge, &d, err))
+            return false;
+    }
+    return true;
+}
+
+static size_t ids_of(const struct pg_rows *rows, size_t row, int column)
+{
+    struct pg_array ids = pg_get_array(rows, row, column);
+    struct strview item;
+    size_t n = 0;
     while (pg_array_next(&ids, &item))
-        if (!window_charge_add(
-                charge, &(struct window_delta){.window = pg_value_i64(item), .held_nanos = -amount}, err))
-            return false;
-    return true;
+        n++;
+    return n;
 }
 
-static struct folded_call *call_of(struct batch_fold *f, const struct uuid *id)
+/* Row of HOLD_FIELDS: what it holds goes back. call: whose it is, NULL: nobody bills it. */
+static bool take(struct ending *e, struct folded_call *call, const struct pg_rows *rows, size_t row,
+                 struct err *err)
 {
-    size_t low = 0;
-    size_t high = f->call_count;
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        int order = uuid_cmp(&f->id[middle], id);
-        if (order == 0)
-            return &f->call[middle];
-        *(order < 0 ? &low : &high) = order < 0 ? middle + 1 : middle;
+    struct call_ids *held = NULL;
+    if (!pg_get_bool(rows, row, IS_OPEN))
+        return true;
+    if (call != NULL) {
+        size_t most = ids_of(rows, row, WINDOWS_RAW) + ids_of(rows, row, WINDOWS_BILLED);
+        held = &call->held;
+        *held = (struct call_ids){.id = arena_alloc(e->arena, most * sizeof(int64_t) + 1)};
+        if (held->id == NULL)
+            return full(err);
+        call->forced = call->forced || pg_get_bool(rows, row, FORCED);
     }
-    return NULL;
-}
-
-/* Rows of delete_sql: found says which of the ids were among them. */
-static bool take(struct hold_settle *s, struct batch_fold *f, struct window_charge *charge,
-                 const struct pg_rows *rows, struct err *err)
-{
-    for (size_t i = 0; i < pg_rows_count(rows); i++) {
-        struct uuid id = pg_get_uuid(rows, i, 0);
-        struct folded_call *call = call_of(f, &id);
-        assert(call != NULL);
-        if (!pg_get_bool(rows, i, 1))
-            continue;
-        call->held = true;
-        if (!pg_is_null(rows, i, 2))
-            s->release[s->release_count++] = (struct release){pg_get_i64(rows, i, 2), pg_get_i64(rows, i, 4)};
-        if (!give_back(charge, rows, i, 5, pg_get_i64(rows, i, 3), err) ||
-            !give_back(charge, rows, i, 6, pg_get_i64(rows, i, 4), err))
-            return false;
-    }
-    return true;
+    if (!pg_is_null(rows, row, ACCOUNT))
+        e->s->release[e->s->release_count++] =
+            (struct release){pg_get_i64(rows, row, ACCOUNT), pg_get_i64(rows, row, BILLED)};
+    return give_back(e, held, rows, row, WINDOWS_RAW, pg_get_i64(rows, row, RAW), err) &&
+           give_back(e, held, rows, row, WINDOWS_BILLED, pg_get_i64(rows, row, BILLED), err);
 }
 
 static bool run(struct pg_session *pg, const char *sql, const struct uuid *id, size_t count,
@@ -76,57 +117,136 @@ static bool run(struct pg_session *pg, const char *sql, const struct uuid *id, s
     return ok;
 }
 
-static bool drop(struct hold_settle *s, struct pg_session *pg, struct batch_fold *f,
-                 struct window_charge *charge, const struct uuid *id, size_t count, struct err *err)
+static bool drop_billed(struct ending *e, struct pg_session *pg, struct err *err)
 {
     struct pg_rows *rows = NULL;
-    bool ok = run(pg, delete_sql, id, count, &rows, err) && take(s, f, charge, rows, err);
+    bool ok = e->billed_count == 0 || run(pg, delete_sql, e->billed, e->billed_count, &rows, err);
+    for (size_t i = 0; ok && i < pg_rows_count(rows); i++) {
+        struct uuid id = pg_get_uuid(rows, i, CALL_ID);
+        struct folded_call *call = call_of(e->f, &id);
+        assert(call != NULL);
+        ok = take(e, call, rows, i, err);
+    }
     pg_rows_free(rows);
     return ok;
 }
 
-/* Leaves a closed row for every new call that has none. id: all that are to end; those that got one go. The
- * rows first and then the deletions, as everybody does it: who waits for a row of ours has locked none that
- * we want. */
-static bool close_absent(struct pg_session *pg, struct batch_fold *f, struct arena *a, struct uuid *id,
-                         size_t *count, struct err *err)
+/* Both kinds are locked at once: in order. */
+static bool void_parked(struct ending *e, struct pg_session *pg, struct err *err)
 {
-    struct uuid *fresh = arena_alloc(a, f->call_count * sizeof *fresh + 1);
     struct pg_rows *rows = NULL;
-    size_t fresh_count = 0;
-    size_t left = 0;
-    if (fresh == NULL)
+    size_t count = e->billed_count + e->parked_count;
+    struct uuid *both = arena_alloc(e->arena, count * sizeof *both + 1);
+    if (both == NULL)
         return full(err);
-    for (size_t i = 0; i < *count; i++)
-        if (!call_of(f, &id[i])->existed)
-            fresh[fresh_count++] = id[i];
-    if (fresh_count == 0)
-        return true;
-    bool ok = run(pg, close_sql, fresh, fresh_count, &rows, err);
-    size_t closed = ok ? pg_rows_count(rows) : 0;
-    for (size_t i = 0, row = 0; ok && i < *count; i++) {
-        struct uuid there = row < closed ? pg_get_uuid(rows, row, 0) : (struct uuid){{0}};
-        if (row < closed && uuid_cmp(&there, &id[i]) == 0)
-            row++;
-        else
-            id[left++] = id[i];
+    if (e->billed_count > 0)
+        memcpy(both, e->billed, e->billed_count * sizeof *both);
+    memcpy(both + e->billed_count, e->parked, e->parked_count * sizeof *both);
+    bool ok = run(pg, lock_sql, both, count, &rows, err);
+    for (size_t i = 0; ok && i < pg_rows_count(rows); i++) {
+        struct uuid id = pg_get_uuid(rows, i, CALL_ID);
+        if (bsearch(&id, e->parked, e->parked_count, sizeof id, by_id) != NULL)
+            ok = take(e, NULL, rows, i, err);
     }
-    *count = left;
     pg_rows_free(rows);
+    return ok && run(pg, void_sql, e->parked, e->parked_count, NULL, err);
+}
+
+/* Leaves a closed row where there is none: for every new call that says it had one, its POST perhaps under
+ * way, and for what is parked. Those billed that got one are done with. The rows first and then the locks, as
+ * everybody does it: who waits for a row of ours has locked none that we want. */
+static bool close_absent(struct ending *e, struct pg_session *pg, struct err *err)
+{
+    size_t most = e->billed_count + e->parked_count;
+    struct closing *closing = arena_alloc(e->arena, most * sizeof *closing + 1);
+    struct uuid *id = arena_alloc(e->arena, most * sizeof *id + 1);
+    struct strview *state = arena_alloc(e->arena, most * sizeof *state + 1);
+    struct pg_rows *rows = NULL;
+    struct pg_fields args;
+    size_t count = 0;
+    size_t left = 0;
+    if (closing == NULL || id == NULL || state == NULL)
+        return full(err);
+    for (size_t i = 0; i < e->billed_count; i++) {
+        const struct folded_call *call = call_of(e->f, &e->billed[i]);
+        if (call->gated && !call->existed)
+            closing[count++] = (struct closing){e->billed[i], "settled"};
+    }
+    for (size_t i = 0; i < e->parked_count; i++)
+        closing[count++] = (struct closing){e->parked[i], "voided"};
+    if (count == 0)
+        return true;
+    qsort(closing, count, sizeof *closing, by_id); /* its first member is the id */
+    for (size_t i = 0; i < count; i++) {
+        id[i] = closing[i].id;
+        state[i] = sv_of(closing[i].state);
+    }
+    pg_fields_init(&args);
+    pg_put_uuid_array(&args, id, count);
+    pg_put_text_array(&args, state, count);
+    bool ok = pg_session_query(pg, close_sql, &args, &rows, err);
+    size_t closed = ok ? pg_rows_count(rows) : 0;
+    for (size_t i = 0, row = 0; ok && i < e->billed_count; i++) {
+        struct uuid there = {{0}};
+        for (; row < closed; row++) {
+            there = pg_get_uuid(rows, row, 0);
+            if (uuid_cmp(&there, &e->billed[i]) >= 0)
+                break;
+        }
+        if (row == closed || uuid_cmp(&there, &e->billed[i]) != 0)
+            e->billed[left++] = e->billed[i];
+    }
+    if (ok)
+        e->billed_count = left;
+    pg_rows_free(rows);
+    pg_fields_free(&args);
     return ok;
+}
+
+/* A call that is billed for the first time, whatever its record says of a hold; a hold that came later, as
+ * well. */
+static bool is_billed(const struct folded_call *call)
+{
+    return call->row.raw_nanos.has && (call->gated || !call->before.raw_nanos.has);
+}
+
+/* The calls of records that say a hold was placed and can never be applied: it would stand for ever. */
+static void find_parked(struct ending *e)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < e->f->letter_count; i++) {
+        const struct spend_call *told = e->f->letter[i].record->fold.call;
+        if (e->f->letter[i].notice || told == NULL || (told->gate != GATE_HELD && told->gate != GATE_FORCED))
+            continue;
+        const struct folded_call *call = call_of(e->f, &told->call_id);
+        if (call == NULL || !is_billed(call))
+            e->parked[e->parked_count++] = told->call_id;
+    }
+    if (e->parked_count > 1)
+        qsort(e->parked, e->parked_count, sizeof *e->parked, by_id);
+    for (size_t i = 0; i < e->parked_count; i++)
+        if (kept == 0 || uuid_cmp(&e->parked[kept - 1], &e->parked[i]) != 0)
+            e->parked[kept++] = e->parked[i];
+    e->parked_count = kept;
 }
 
 bool hold_settle_run(struct hold_settle *s, struct pg_session *pg, struct batch_fold *f,
                      struct window_charge *charge, struct arena *a, struct err *err)
 {
-    struct uuid *id = arena_alloc(a, f->call_count * sizeof *id + 1);
-    size_t count = 0;
-    *s = (struct hold_settle){.release = arena_alloc(a, f->call_count * sizeof *s->release + 1)};
-    if (id == NULL || s->release == NULL)
+    struct ending e = {.s = s,
+                       .f = f,
+                       .charge = charge,
+                       .arena = a,
+                       .billed = arena_alloc(a, f->call_count * sizeof(struct uuid) + 1),
+                       .parked = arena_alloc(a, f->letter_count * sizeof(struct uuid) + 1)};
+    *s = (struct hold_settle){.release =
+                                  arena_alloc(a, (f->call_count + f->letter_count) * sizeof *s->release + 1)};
+    if (e.billed == NULL || e.parked == NULL || s->release == NULL)
         return full(err);
     for (size_t i = 0; i < f->call_count; i++)
-        if (f->call[i].gated && f->call[i].row.raw_nanos.has)
-            id[count++] = f->id[i];
-    return count == 0 || (close_absent(pg, f, a, id, &count, err) &&
-                          (count == 0 || drop(s, pg, f, charge, id, count, err)));
+        if (is_billed(&f->call[i]))
+            e.billed[e.billed_count++] = f->id[i];
+    find_parked(&e);
+    return close_absent(&e, pg, err) && (e.parked_count == 0 || void_parked(&e, pg, err)) &&
+           drop_billed(&e, pg, err);
 }

@@ -1,8 +1,8 @@
 /*
  * hold_settle: the holds of the calls that a batch bills end in its transaction: what they held goes back to
  * balances and windows, the row goes, and the call's row is the tombstone. For a call whose hold was not
- * there, its POST perhaps under way, a closed row is left. A call that nothing prices keeps its hold. Owns
- * nothing: everything lies in the arena given.
+ * there, its POST perhaps under way, a closed row is left. A call that nothing prices keeps its hold; one
+ * whose record is parked loses it. Owns nothing: everything lies in the arena given.
  */
 #ifndef SPEND_LEDGER_HOLD_SETTLE_H
 #define SPEND_LEDGER_HOLD_SETTLE_H
@@ -15,7 +15,7 @@ struct hold_settle {
     size_t release_count;
 };
 
-/* Inside the transaction, after the fold and before balances and windows. Marks the calls that were held,
+/* Inside the transaction, after the fold and before balances and windows. Notes where the calls were held,
  * adds to charge what windows get back. */
 bool hold_settle_run(struct hold_settle *s, struct pg_session *pg, struct batch_fold *f,
                      struct window_charge *charge, struct arena *a, struct err *err) NODISCARD;

@@ -158,8 +158,9 @@ static bool start(struct ledger *l, const struct ledger_options *o, struct err *
     l->publisher_options = (struct publisher_options){.kafka = kafka, .database_url = o->database_url};
     l->config_options = (struct config_publisher_options){
         .kafka = kafka, .database_url = o->database_url, .heartbeat_us = o->config_heartbeat_us};
-    l->watch_options =
-        (struct watch_loop_options){.database_url = o->database_url, .tick_us = o->window_tick_us};
+    l->watch_options = (struct watch_loop_options){.database_url = o->database_url,
+                                                   .tick_us = o->window_tick_us,
+                                                   .hold_lifetime_us = o->hold_lifetime_us};
     const struct api_server_options api = {
         .listen = o->listen,
         .database_url = o->database_url,

@@ -11,13 +11,17 @@
 #define NAME         "watch"
 #define LOOP_AGE_US  (60 * US_PER_SECOND)
 #define ROLL_AT_ONCE 1000 /* windows, or holds, a transaction */
+#define TICKS_MISSED 3    /* by every ledger: they were away, or Postgres was */
 
-/* What a dead ingest left behind. Rows that others have are passed over, so all ledgers may be at it. */
-static bool sweep(struct pg_session *pg, int64_t *expired, struct err *err)
+/* What a dead ingest left behind. All ledgers may be at it: one does it. */
+static bool sweep(struct pg_session *pg, const struct watch_loop_options *o, int64_t *expired,
+                  struct err *err)
 {
     struct pg_rows *rows = NULL;
-    bool ok = pg_session_ready(pg, err) &&
-              pg_query(pg, "SELECT hold_sweep($1)", PG_ARGS(PG_I32(ROLL_AT_ONCE)), &rows, err);
+    bool ok = pg_session_ready(pg, err) && pg_query(pg, "SELECT hold_sweep($1, $2, $3)",
+                                                    PG_ARGS(PG_I32(ROLL_AT_ONCE), PG_I64(o->hold_lifetime_us),
+                                                            PG_I64(TICKS_MISSED * o->tick_us)),
+                                                    &rows, err);
     *expired = ok ? pg_get_i64(rows, 0, 0) : 0;
     pg_rows_free(rows);
     return ok;
@@ -53,7 +57,7 @@ bool watch_loop_run(void *arg, struct err *err)
         int64_t rolled = 0;
         int64_t swept = 0;
         health_beat(health);
-        if (sweep(pg, &swept, err) && roll(pg, &rolled, err)) {
+        if (sweep(pg, o, &swept, err) && roll(pg, &rolled, err)) {
             tries = 0;
             metric_add(opened, rolled);
             metric_add(expired, swept);

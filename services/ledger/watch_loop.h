@@ -14,6 +14,7 @@
 struct watch_loop_options {
     const char *database_url;
     int64_t tick_us;
+    int64_t hold_lifetime_us;
 };
 
 /* A worker_fn: arg is struct watch_loop_options, alive until it returns. */

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char window_charge_sql[] = "SELECT window_charge($1, $2, $3, $4, $5)";
+const char window_charge_sql[] = "SELECT window_charge($1, $2, $3, $4, $5, $6)";
 const char window_mark_sql[] = "SELECT window_mark($1)";
 
 struct metric *window_mark_metric(void)
@@ -56,7 +56,8 @@ static bool join(struct window_delta *to, const struct window_delta *from)
     to->latest = from->latest > to->latest ? from->latest : to->latest;
     return money_add(to->spent_nanos, from->spent_nanos, &to->spent_nanos) &&
            money_add(to->held_nanos, from->held_nanos, &to->held_nanos) &&
-           money_add(to->ungated_nanos, from->ungated_nanos, &to->ungated_nanos);
+           money_add(to->ungated_nanos, from->ungated_nanos, &to->ungated_nanos) &&
+           money_add(to->away_nanos, from->away_nanos, &to->away_nanos);
 }
 
 bool window_charge_close(struct window_charge *c, struct err *err)
@@ -87,7 +88,8 @@ bool window_charge_args(const struct window_charge *c, struct pg_fields *args, s
 {
     static const size_t amounts[] = {
         offsetof(struct window_delta, window), offsetof(struct window_delta, spent_nanos),
-        offsetof(struct window_delta, held_nanos), offsetof(struct window_delta, ungated_nanos)};
+        offsetof(struct window_delta, held_nanos), offsetof(struct window_delta, ungated_nanos),
+        offsetof(struct window_delta, away_nanos)};
     for (size_t i = 0; i < sizeof amounts / sizeof amounts[0]; i++) {
         const int64_t *values = column(c, amounts[i]);
         if (values == NULL)

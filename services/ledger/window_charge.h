@@ -13,8 +13,9 @@ struct window_delta {
     int64_t window; /* budget_window.id */
     int64_t spent_nanos;
     int64_t held_nanos;
-    int64_t ungated_nanos;
-    int64_t latest; /* when a call that counts in it from now on was admitted; 0: none does */
+    int64_t ungated_nanos; /* of spent */
+    int64_t away_nanos;    /* of spent */
+    int64_t latest;        /* when a call that counts in it from now on was admitted; 0: none does */
 };
 
 struct window_charge {

@@ -40,7 +40,8 @@ static void test_a_window_gets_one_sum_in_order(void **state)
     struct err err = {0};
     window_charge_init(&c, &arena);
     for (int64_t i = 0; i < 300; i++) {
-        add(&c, (struct window_delta){.window = 7, .spent_nanos = 2, .ungated_nanos = 1, .latest = i});
+        add(&c, (struct window_delta){
+                    .window = 7, .spent_nanos = 2, .ungated_nanos = 1, .away_nanos = 3, .latest = i});
         add(&c, (struct window_delta){.window = 3, .spent_nanos = -1, .held_nanos = -5});
     }
     assert_true(window_charge_close(&c, &err));
@@ -52,6 +53,7 @@ static void test_a_window_gets_one_sum_in_order(void **state)
     assert_int_equal(c.delta[1].window, 7);
     assert_int_equal(c.delta[1].spent_nanos, 600);
     assert_int_equal(c.delta[1].ungated_nanos, 300);
+    assert_int_equal(c.delta[1].away_nanos, 900);
     assert_int_equal(c.delta[1].latest, 299);
 }
 

@@ -245,6 +245,42 @@ def test_a_reset_by_hand_closes_the_window_and_what_settles_later_counts_where_i
     assert [row["action"] for row in audit] == ["put budget", "reset budget"]
 
 
+def test_a_reset_before_a_window_that_is_there_already(bench, api):
+    account = bench.account()
+    made = budget(api, "account", account, window={"kind": "interval", "seconds": 3600})
+    bench.feeder.bill(attributed(build.call(), account, USD))
+    bench.feeder.bill(attributed(build.call(at=build.now_us() + 3600_000_000), account, 2 * USD))  # a clock that is ahead
+    bench.settle()
+    assert spent(api, made) == "1"
+    newest = "SELECT w.window_start FROM budget_value v JOIN budget_window w ON w.id = v.newest JOIN budget b ON b.id = v.budget WHERE b.budget_id = %s"
+    before = bench.query(newest, (made["budget_id"],))
+    status, after = api("POST", f"/v1/budgets/{made['budget_id']}/reset", {"reason": "again"})
+    assert status == 200 and (after["spent"], spent(api, made)) == ("0", "0") and after["window_end"] == made["window_end"], after
+    assert bench.query(newest, (made["budget_id"],)) == before
+    by_hand, by_clock = sorted(resets(api, made), key=lambda r: r["window_end"])
+    assert (by_hand["spent"], by_hand["window_end"]) == ("1", after["window_start"])
+    assert (by_clock["spent"], by_clock["window_start"], by_clock["window_end"]) == ("0", after["window_start"], made["window_end"])
+
+
+def test_what_settles_late_shows_in_its_window_and_not_in_that_of_now(bench, api):
+    account, key = bench.account(), fresh("tenant")
+    made = put(api, f"/v1/budgets/{fresh('each')}", scope="tag", each=key, limit="5", window={"kind": "interval", "seconds": 2})
+    early = build.call([f"{key}=a"])
+    bench.feeder.bill(attributed(build.call([f"{key}=a"]), account, 0))
+    bench.settle()
+    idle = "SELECT v.newest FROM budget_value v JOIN budget b ON b.id = v.budget WHERE b.budget_id = %s AND v.roll_at = 'infinity'"
+    wait_until(lambda: bench.query(idle, (made["budget_id"],)), 30, "its windows roll no more")
+    bench.feeder.bill(attributed(early, account, USD))
+    bench.settle()
+    (value,) = pages(api, f"/v1/budgets/{made['budget_id']}/values", 10)
+    assert (value["spent"], value["remaining"], value["ungated"], value["away"]) == ("0", "5", "0", "0")
+    assert at(value["window_start"]) <= datetime.now(timezone.utc) and at(value["window_end"]) - at(value["window_start"]) == timedelta(seconds=2)
+    assert at(value["window_start"]) > datetime.fromtimestamp(early["admitted_at"] / 1e6, timezone.utc)
+    rows = bench.query("SELECT w.spent_nanos FROM budget_window w JOIN budget b ON b.id = w.budget WHERE b.budget_id = %s AND spent_nanos > 0",
+                       (made["budget_id"],))
+    assert rows == [{"spent_nanos": USD}]
+
+
 def test_three_windows_in_a_row_also_idle(bench, api):
     account = bench.account()
     made = budget(api, "account", account, window={"kind": "interval", "seconds": 3})

@@ -12,6 +12,7 @@ from api_test import fresh, put, refused
 from budget_test import LIFETIME, budget, get
 from ledger_bench import attributed, dead, key_hash, running_ledger
 from oracle import build
+from oracle.build import now_us
 from stack import wait_until
 
 USD = 1_000_000_000
@@ -244,8 +245,9 @@ def test_a_capture_holds_what_was_used_and_the_bill_ends_it(bench, api):
     settled(bench, three, account, 0, tags)
     bench.settle()
     assert amounts(api, made) == (Decimal("0.0013"), 0) and get(api, made)["ungated"] == "0"
-    assert capture(api, one, input=1) in ("settled", "voided") and place(api, one, two)[0]["state"] == "settled"
-    assert end(api, "/void", two)[0] in ("voided", "settled")
+    for _ in range(2):
+        assert capture(api, one, input=1) == "settled" and [a["state"] for a in place(api, one, two)] == ["settled"] * 2
+        assert end(api, "/renew", one, two) == end(api, "/void", one, two) == ["settled"] * 2
     assert amounts(api, made) == (Decimal("0.0013"), 0)
     assert bench.breaches() == []
 
@@ -295,7 +297,8 @@ def test_an_unpriced_call_keeps_its_hold_until_it_is_priced_or_voided(bench, api
     assert amounts(api, made) == (0, COST)
     bench.feeder.bill(attributed(record, account, 7_000))
     bench.settle()
-    assert amounts(api, made) == (Decimal("0.000007"), 0) and bench.breaches() == []
+    assert amounts(api, made) == (Decimal("0.000007"), 0) and parts(api, made) == (7000, 0, 0)
+    assert bench.breaches() == []
 
 
 def test_untagged_calls_stop_at_the_budgets_of_their_key_user_and_team(bench, api):
@@ -334,6 +337,143 @@ def test_a_hold_that_expired_leaves_its_bill_ungated(bench, api):
     settled(bench, one, account, 5_000, [f"account_id={account}"])
     bench.settle()
     assert get(api, made)["ungated"] == "0.000005" and bench.breaches() == []
+
+
+def parts(api, made, query=""):
+    """What is spent, and of it ungated and away, in nanos."""
+    seen = get(api, made, query)
+    return tuple(int(Decimal(seen[key]) * USD) for key in ("spent", "ungated", "away"))
+
+
+def test_what_no_hold_stood_for_is_told_by_the_window(bench, api):
+    account, other, tag = bench.account(), bench.account(), f"tenant={fresh('t')}"
+    mine, theirs, tagged = budget(api, "account", account), budget(api, "account", other), budget(api, "tag", tag)
+    one = call([f"account_id={account}", tag])
+    place(api, one)
+    late = budget(api, "tag", tag)  # after the call was admitted: nothing is held there
+    record = settled(bench, one, account, 1000, one["tags"], quality="estimated", at=now_us())
+    bench.settle()
+    assert [parts(api, b) for b in (mine, tagged)] == [(1000, 0, 0)] * 2
+    assert parts(api, late) == (1000, 1000, 0)  # it counts all the same
+
+    def correct(raw, quality, to=account, **more):
+        bench.feeder.bill(attributed({**record, "quality": quality, **more}, to, raw))
+        bench.settle()
+    correct(1500, "partial")  # up: what is more is ungated
+    assert [parts(api, b) for b in (mine, tagged, late)] == [(1500, 500, 0), (1500, 500, 0), (1500, 1500, 0)]
+    correct(600, "final")  # down: the ungated goes first, and what the gate let through was more than is left
+    assert [parts(api, b) for b in (mine, tagged, late)] == [(600, 0, 0), (600, 0, 0), (600, 600, 0)]
+    again = {"id": uuid.uuid4().bytes, "at": now_us(), "set": None}
+    bench.feeder.bill(attributed({**record, "quality": "final"}, other, 600, redrive=again))
+    bench.settle()  # its account is another: no hold stood there, and the tag's did
+    assert [parts(api, b) for b in (mine, theirs, tagged)] == [(0, 0, 0), (600, 600, 0), (600, 0, 0)]
+
+
+def test_room_that_a_correction_gave_back_is_not_its_own_any_more(bench, api):
+    account = bench.account()
+    made = budget(api, "account", account)
+    one = call([f"account_id={account}"])
+    place(api, one)
+    record = settled(bench, one, account, 1000, one["tags"], quality="estimated")
+    for raw, quality, want in ((None, None, (1000, 0, 0)), (400, "partial", (400, 0, 0)), (900, "final", (900, 500, 0))):
+        if raw is not None:
+            bench.feeder.bill(attributed({**record, "quality": quality}, account, raw))
+        bench.settle()
+        assert parts(api, made) == want
+
+
+@pytest.mark.parametrize(("gate", "held", "want"), [
+    ("held", "place", (700, 0, 0)), ("held", "forced", (700, 0, 700)), ("held", None, (700, 700, 0)),
+    ("forced", "forced", (700, 0, 700)), ("forced", None, (700, 0, 700)), ("observe", None, (700, 700, 0)),
+    ("off", None, (700, 700, 0)), ("off", "place", (700, 0, 0)), ("held", "void", (700, 700, 0))])
+def test_whoever_let_it_through_is_told_apart(bench, api, gate, held, want):
+    account = bench.account()
+    made, billed = budget(api, "account", account), budget(api, "account", account, measure="billed")
+    one = call([f"account_id={account}"])
+    if held:
+        place(api, forced(one) if held == "forced" else one)
+    if held == "void":
+        end(api, "/void", one)
+    settled(bench, one, account, 700, one["tags"], gate=gate)
+    bench.settle()
+    assert parts(api, made) == parts(api, billed) == want and amounts(api, made)[1] == 0
+
+
+def test_a_call_whose_account_came_late_is_gated_where_it_was_held(bench, api):
+    account, tag = bench.account(), f"tenant={fresh('t')}"
+    mine, tagged = budget(api, "account", account), budget(api, "tag", tag)
+    one = call([tag])
+    place(api, one)
+    record = settled(bench, one, account, 800, [tag])
+    bench.settle()
+    assert (parts(api, mine), parts(api, tagged)) == ((800, 800, 0), (800, 0, 0))
+    assert bench.call(record)["gate_raw_nanos"] == 800
+
+
+@pytest.mark.parametrize(("gate", "state"), [("held", "voided"), ("forced", "voided"), ("off", "captured")])
+def test_what_can_never_be_billed_ends_its_own_hold_and_nobody_elses(bench, api, gate, state):
+    account = bench.account()
+    made = budget(api, "account", account, measure="billed")
+    one, two = call([f"account_id={account}"]), call([f"account_id={account}"])
+    place(api, one, two)
+    assert capture(api, one) == "captured"
+    settled(bench, one, "nobody-knows-it", 500, one["tags"], gate=gate)
+    settled(bench, two, account, 500, two["tags"])  # in one batch with it, or not
+    bench.settle()
+    assert len(bench.parked({"call_id": uuid.UUID(one["call_id"]).bytes})) == 1
+    assert end(api, "/renew", one) == [state]
+    held = COST if state == "captured" else 0
+    assert amounts(api, made)[1] == held and Decimal(api("GET", f"/v1/accounts/{account}")[1]["held"]) == held
+    settled(bench, call() | {"call_id": str(uuid.uuid4())}, "nobody-knows-it", 500)  # one that had no hold: a tombstone
+    bench.settle()
+    end(api, "/void", one)
+    assert bench.breaches() == []
+
+
+def test_a_repeat_tells_whether_the_first_was_priced(api):
+    known, unknown, never = call(), call(model="no-such-model"), call()
+    answers = place(api, known, unknown)
+    assert [a["priced"] for a in answers] == [True, False]
+    put(api, "/v1/models/no-such-model", price_key="gpt-4o", effective_from="2020-01-01T00:00:00Z")
+    assert place(api, known, unknown) == answers
+    end(api, "/void", never)
+    assert place(api, never)[0]["priced"] is None
+
+
+def test_holds_outlive_an_outage_of_every_ledger(bench, api):
+    account = bench.account()
+    made = budget(api, "account", account)
+    kept, lost = call([f"account_id={account}"]), call([f"account_id={account}"])
+    place(api, kept, lost)
+    for service in bench.stack.services.values():
+        service.stop()
+    ran = "SELECT ran_at, clock_timestamp() - ran_at > interval '7 seconds' AS away FROM hold_sweep_run"
+    (before,) = bench.query(ran)
+    wait_until(lambda: bench.query(ran)[0]["away"], 30, "away for longer than a hold lives", every_s=0.5)
+    bench.start(SPEND_WINDOW_TICK="1s", SPEND_HOLD_LIFETIME="4s")
+    wait_until(lambda: bench.query(ran)[0]["ran_at"] > before["ran_at"], 30, "holds were swept")
+    assert end(api, "/renew", kept) == ["placed"] and amounts(api, made)[1] == 2 * COST
+
+    def gone():
+        assert end(api, "/renew", kept) == ["placed"]
+        return end(api, "/renew", lost) if bench.query("SELECT FROM hold WHERE call_id = %s AND state = 'expired'", (lost["call_id"],)) else None
+    assert wait_until(gone, 30, "the other expired", every_s=0.5) == ["expired"]
+    assert amounts(api, made)[1] == COST and bench.breaches() == []
+
+
+def test_a_reset_closes_the_window_behind_every_call_that_it_holds(bench, api):
+    account = bench.account()
+    made = budget(api, "account", account)
+    bench.execute("UPDATE config_version SET watermark = clock_timestamp() + interval '2 seconds'")  # the clock was set back
+    one = call([f"account_id={account}"])
+    admitted_at = datetime.fromisoformat(place(api, one)[0]["admitted_at"].replace("Z", "+00:00"))
+    assert api("POST", f"/v1/budgets/{made['budget_id']}/reset", {"reason": "now"})[0] == 200
+    settled(bench, one, account, 500, one["tags"], at=round(admitted_at.timestamp() * USD) // 1000)
+    bench.settle()
+    (row,) = bench.query("SELECT w.spent_nanos, w.ungated_nanos, w.held_nanos, x.at FROM budget_reset x JOIN budget_window w ON w.id = x.closed"
+                         " JOIN budget b ON b.id = x.budget WHERE b.budget_id = %s", (made["budget_id"],))
+    assert (row["spent_nanos"], row["ungated_nanos"], row["held_nanos"]) == (500, 0, 0)
+    assert row["at"] == admitted_at + timedelta(microseconds=1)
 
 
 def test_what_is_asked_for_wrongly_is_refused(api):

@@ -15,10 +15,11 @@ TABLES = {
              " FROM spend.entry e JOIN spend.account a ON a.id = e.account_id ORDER BY a.account_id, e.account_seq",
     "call": "SELECT c.call_id, a.account_id, c.task, c.conversation, c.reason, c.hash, c.identity_rank, c.measurement_rank,"
             " c.attribution_rank, c.raw_nanos, c.billed_nanos, c.markup_ppm, c.price_version, c.price_key, c.revision,"
-            f" {US.format('c.admitted_at')} AS admitted_at, c.outcome, c.quality, c.tags, c.windows_raw, c.windows_billed"
+            f" {US.format('c.admitted_at')} AS admitted_at, c.outcome, c.quality, c.tags, c.windows_raw, c.windows_billed,"
+            " c.gate_windows, c.gate_raw_nanos, c.gate_billed_nanos, c.gate_away"
             " FROM spend.call c JOIN spend.account a ON a.id = c.account ORDER BY c.call_id",
-    "budget_window": "SELECT w.id, b.budget_id, w.revision, w.value, r.measure, w.spent_nanos, w.held_nanos,"
-                     f" {US.format('w.window_start')} AS window_start FROM spend.budget_window w JOIN spend.budget b ON b.id = w.budget"
+    "budget_window": "SELECT w.id, b.budget_id, w.revision, w.value, r.measure, w.spent_nanos, w.held_nanos, w.ungated_nanos,"
+                     f" w.away_nanos, {US.format('w.window_start')} AS window_start FROM spend.budget_window w JOIN spend.budget b ON b.id = w.budget"
                      " JOIN spend.budget_revision r ON r.budget = w.budget AND r.revision = w.revision",
     "hold": "SELECT h.call_id, h.state, a.account_id, h.raw_nanos, h.billed_nanos, h.windows_raw, h.windows_billed"
             " FROM spend.hold h LEFT JOIN spend.account a ON a.id = h.account",
@@ -91,14 +92,22 @@ def _held(tables):
 
 
 def _windows(tables):
-    spent = {}
+    spent, wrong = {}, []
     for call in tables["call"]:
         for measure in ("raw", "billed"):
+            amount = call[f"{measure}_nanos"] or 0
             for window in call.get(f"windows_{measure}") or ():
-                spent[window, measure] = spent.get((window, measure), 0) + (call[f"{measure}_nanos"] or 0)
-    wrong = []
+                let = (call[f"gate_{measure}_nanos"] or 0) if window in call["gate_windows"] else 0
+                if not 0 <= let <= amount:
+                    wrong.append(f"call {call['call_id']}: {amount}, of which the gate let {let} through")
+                sums = spent.setdefault((window, measure), [0, 0, 0])
+                for i, part in enumerate((amount, amount - let, let if call["gate_away"] else 0)):
+                    sums[i] += part
     for w in tables.get("budget_window", ()):
-        own = spent.pop((w["id"], w["measure"]), 0)
+        own, ungated, away = spent.pop((w["id"], w["measure"]), (0, 0, 0))
+        if (w["ungated_nanos"], w["away_nanos"]) != (ungated, away):
+            wrong.append(f"budget {w['budget_id']} {w['value']}: ungated {w['ungated_nanos']} and away {w['away_nanos']},"
+                         f" of its calls {ungated} and {away}")
         held = sum(h[f"{w['measure']}_nanos"] for h in tables.get("hold", ()) if w["id"] in h[f"windows_{w['measure']}"])
         if w["held_nanos"] != held:
             wrong.append(f"budget {w['budget_id']} {w['value']}: held {w['held_nanos']}, its open holds sum to {held}")

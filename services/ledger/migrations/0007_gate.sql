@@ -35,3 +35,173 @@ LEFT JOIN LATERAL (SELECT y.* FROM window_bounds(r.window_kind, r.period, r.seco
     WHERE w.id IS NULL) AS n ON true
 ORDER BY x.n
 $$;
+
+-- What the gate let through of a call when it was billed first, and where: windows in which a hold stood for it, or all when
+-- nobody could be asked (away). It only ever gets less; what a window has beyond it is ungated.
+ALTER TABLE call ADD COLUMN gate_windows bigint[] NOT NULL DEFAULT '{}', ADD COLUMN gate_raw_nanos bigint,
+    ADD COLUMN gate_billed_nanos bigint, ADD COLUMN gate_away boolean NOT NULL DEFAULT false;
+
+-- Of calls that were charged before, nothing says what the gate let through.
+UPDATE budget_window SET ungated_nanos = spent_nanos, away_nanos = 0 WHERE (ungated_nanos, away_nanos) <> (spent_nanos, 0);
+
+DROP FUNCTION window_charge(bigint[], bigint[], bigint[], bigint[], timestamptz[]);
+
+-- The last statement of a batch before COMMIT: adds up what was spent, locked in order of id, since the gate waits for
+-- these rows. latest: when the last call of each was admitted, of those that it counts in from now on; a window that ended
+-- at or before it was closed by hand meanwhile: SP001, nothing is charged, map again.
+CREATE FUNCTION window_charge(ids bigint[], spent bigint[], held bigint[], ungated bigint[], away bigint[],
+    latest timestamptz[]) RETURNS void LANGUAGE plpgsql SET search_path = spend, pg_temp AS $$
+DECLARE
+    n bigint;
+BEGIN
+    PERFORM FROM budget_window AS w WHERE w.id = ANY (ids) ORDER BY w.id FOR UPDATE;
+    UPDATE budget_window AS w SET spent_nanos = w.spent_nanos + x.spent, held_nanos = w.held_nanos + x.held,
+        ungated_nanos = w.ungated_nanos + x.ungated, away_nanos = w.away_nanos + x.away, version = w.version + 1,
+        last_matched_at = greatest(w.last_matched_at, nullif(x.latest, 'epoch'))
+    FROM unnest(ids, spent, held, ungated, away, latest) AS x (id, spent, held, ungated, away, latest)
+    WHERE w.id = x.id AND w.window_end > x.latest;
+    GET DIAGNOSTICS n = ROW_COUNT;
+    IF n <> cardinality(ids) THEN
+        RAISE EXCEPTION 'a window ended meanwhile' USING ERRCODE = 'SP001';
+    END IF;
+END $$;
+
+-- A budget and its windows: a row for each value in its window of now, which nobody need have opened, and of `each` one row
+-- without. is_whole: the one that stands for the budget.
+CREATE OR REPLACE VIEW budget_json AS
+SELECT b.budget_id AS id, v.value, v.value IS NOT DISTINCT FROM r.value AS is_whole, json_build_object('budget_id',
+    b.budget_id, 'scope', r.scope, 'value', coalesce(r.value, v.value), 'each', r.each, 'limit', usd(b.limit_nanos),
+    'measure', r.measure, 'mode', CASE WHEN b.hard THEN 'hard' ELSE 'shadow' END, 'thresholds', b.thresholds, 'window',
+    json_build_object('kind', r.window_kind, 'period', r.period, 'seconds', r.seconds, 'tz', r.tz, 'anchor',
+        CASE r.window_kind WHEN 'interval' THEN rfc3339(r.anchor) END),
+    'revision', b.revision, 'window_start', rfc3339(w.window_start), 'window_end', rfc3339(nullif(w.window_end, 'infinity')),
+    'spent', usd(w.spent), 'held', usd(w.held), 'remaining', usd(b.limit_nanos - w.spent - w.held), 'ungated', usd(w.ungated),
+    'away', usd(w.away), 'last_matched_at', rfc3339((SELECT max(x.last_matched_at) FROM budget_window AS x
+        WHERE x.budget = b.id AND x.revision = b.revision AND x.value = v.value)), 'values', r.value_count,
+    'created_at', rfc3339(b.created_at), 'changed_at', rfc3339(b.changed_at)) AS json
+FROM budget AS b
+JOIN budget_revision AS r ON r.budget = b.id AND r.revision = b.revision
+CROSS JOIN LATERAL (SELECT x.value, x.newest FROM budget_value AS x WHERE x.budget = b.id AND x.revision = b.revision
+    UNION ALL SELECT NULL, NULL WHERE r.value IS NULL) AS v
+LEFT JOIN LATERAL (SELECT y.window_start, y.window_end, y.spent_nanos AS spent, y.held_nanos AS held,
+        y.ungated_nanos AS ungated, y.away_nanos AS away FROM budget_window AS y
+    WHERE y.budget = b.id AND y.revision = b.revision AND y.value = v.value AND (y.window_start <= statement_timestamp()
+        OR y.id = v.newest) ORDER BY y.window_start <= statement_timestamp() DESC, y.window_start DESC LIMIT 1) AS last ON true
+LEFT JOIN LATERAL (SELECT greatest(y.window_start, last.window_end) AS window_start, y.window_end, 0::bigint AS spent,
+        0::bigint AS held, 0::bigint AS ungated, 0::bigint AS away
+    FROM window_bounds(r.window_kind, r.period, r.seconds, r.tz, r.anchor, statement_timestamp()) AS y
+    WHERE last.window_end <= statement_timestamp()
+    UNION ALL SELECT last.* WHERE last.window_end > statement_timestamp() LIMIT 1) AS w ON true;
+
+-- What is true of holds now; a billed call is settled, whatever is left of its hold. No row: nothing is known.
+CREATE FUNCTION hold_states(ids uuid[]) RETURNS TABLE (call_id uuid, state text) LANGUAGE sql STABLE
+SET search_path = spend, pg_temp AS $$
+SELECT x.id, CASE WHEN c.call_id IS NULL THEN h.state ELSE 'settled' END FROM unnest(ids) AS x (id)
+LEFT JOIN hold AS h ON h.call_id = x.id
+LEFT JOIN call AS c ON c.call_id = x.id AND c.raw_nanos IS NOT NULL
+WHERE h.call_id IS NOT NULL OR c.call_id IS NOT NULL ORDER BY x.id
+$$;
+
+-- A call that will not be, or not be billed: whatever comes for it later finds the tombstone.
+CREATE OR REPLACE FUNCTION hold_void(ids uuid[]) RETURNS TABLE (call_id uuid, state text) LANGUAGE plpgsql
+SET search_path = spend, pg_temp AS $$
+BEGIN
+    INSERT INTO hold AS h (call_id, state, admitted_at, expires_at)
+    SELECT x, 'voided', clock_timestamp(), clock_timestamp() FROM unnest(ids) AS x ORDER BY x ON CONFLICT DO NOTHING;
+    PERFORM FROM hold AS h WHERE h.call_id = ANY (ids) ORDER BY h.call_id FOR UPDATE;
+    PERFORM hold_close(ids, 'voided');
+    RETURN QUERY SELECT s.call_id, s.state FROM hold_states(ids) AS s;
+END $$;
+
+DROP FUNCTION hold_renew(uuid[], bigint);
+
+CREATE FUNCTION hold_renew(ids uuid[], lifetime_us bigint) RETURNS TABLE (call_id uuid, state text) LANGUAGE plpgsql
+SET search_path = spend, pg_temp AS $$
+BEGIN
+    PERFORM FROM hold AS h WHERE h.call_id = ANY (ids) ORDER BY h.call_id FOR UPDATE;
+    UPDATE hold AS h SET expires_at = clock_timestamp() + lifetime_us * interval '1 us'
+    WHERE h.call_id = ANY (ids) AND h.state = 'placed';
+    RETURN QUERY SELECT s.call_id, s.state FROM hold_states(ids) AS s;
+END $$;
+
+-- When holds were last swept, by whichever ledger.
+CREATE TABLE hold_sweep_run (
+    is_one boolean PRIMARY KEY DEFAULT true CHECK (is_one),
+    ran_at timestamptz NOT NULL
+);
+INSERT INTO hold_sweep_run (ran_at) VALUES (clock_timestamp());
+
+DROP FUNCTION hold_sweep(int);
+
+-- Those whose ingest is gone, and tombstones of an hour ago. Returns how many expired. One ledger at a time. When nobody has
+-- swept for more than gap_us, nobody could be asked to renew either: then nothing expires, and every hold begins a
+-- lifetime in which its ingest can.
+CREATE FUNCTION hold_sweep(most int, lifetime_us bigint, gap_us bigint) RETURNS bigint LANGUAGE plpgsql
+SET search_path = spend, pg_temp AS $$
+DECLARE
+    before timestamptz;
+    ids uuid[];
+BEGIN
+    SELECT r.ran_at INTO before FROM hold_sweep_run AS r FOR UPDATE SKIP LOCKED;
+    IF before IS NULL THEN
+        RETURN 0;
+    END IF;
+    UPDATE hold_sweep_run SET ran_at = clock_timestamp();
+    IF clock_timestamp() - before > gap_us * interval '1 us' THEN
+        SELECT array_agg(x.call_id) INTO ids FROM (SELECT h.call_id FROM hold AS h WHERE h.state = 'placed'
+            ORDER BY h.call_id FOR UPDATE) AS x;
+        UPDATE hold AS h SET expires_at = greatest(h.expires_at, clock_timestamp() + lifetime_us * interval '1 us')
+        WHERE h.call_id = ANY (ids);
+        RETURN 0;
+    END IF;
+    SELECT array_agg(x.call_id) INTO ids FROM (SELECT h.call_id FROM hold AS h
+        WHERE h.state = 'placed' AND h.expires_at < clock_timestamp() ORDER BY h.call_id LIMIT most
+        FOR UPDATE SKIP LOCKED) AS x;
+    DELETE FROM hold AS h USING (SELECT y.call_id FROM hold AS y WHERE y.state NOT IN ('placed', 'captured')
+        AND y.changed_at < clock_timestamp() - interval '1 hour' ORDER BY y.call_id LIMIT most FOR UPDATE SKIP LOCKED) AS x
+    WHERE h.call_id = x.call_id;
+    RETURN CASE WHEN ids IS NULL THEN 0 ELSE hold_close(ids, 'expired') END;
+END $$;
+
+-- Closes the window of now and opens the rest of it anew: nothing is set back. It is closed behind every call that it holds
+-- or has by then, so that what is held in it is spent in it. No row: there is no such budget, or it has no such value.
+CREATE OR REPLACE FUNCTION budget_reset(budget_id text, wanted text, actor text, reason text) RETURNS SETOF bigint
+LANGUAGE plpgsql SET search_path = spend, pg_temp AS $$
+DECLARE
+    r budget_revision;
+    w budget_window;
+    now timestamptz;
+    at timestamptz;
+    fresh bigint;
+BEGIN
+    SELECT x.* INTO r FROM budget AS b JOIN budget_revision AS x ON x.budget = b.id AND x.revision = b.revision
+    WHERE b.budget_id = budget_reset.budget_id FOR UPDATE OF x;
+    IF r.budget IS NULL OR coalesce(r.value, wanted) IS NULL OR r.value <> wanted OR NOT EXISTS (SELECT FROM budget_value AS v
+        WHERE v.budget = r.budget AND v.revision = r.revision AND v.value = coalesce(r.value, wanted)) THEN
+        RETURN;
+    END IF;
+    at := clock_timestamp();
+    LOOP
+        SELECT o.id INTO fresh FROM window_open(r.budget, r.revision, coalesce(r.value, wanted), at, 0) AS o;
+        SELECT * INTO w FROM budget_window AS x WHERE x.id = fresh FOR UPDATE;  -- a statement of its own sees a new one
+        now := clock_timestamp();
+        -- who calls with a clock that is ahead stays where it is
+        SELECT greatest(now, at, w.window_start + interval '1 us', max(h.admitted_at) + interval '1 us',
+            CASE WHEN w.last_matched_at <= now THEN w.last_matched_at + interval '1 us' END) INTO at
+        FROM hold AS h WHERE h.state IN ('placed', 'captured')
+            AND (w.id = ANY (h.windows_raw) OR w.id = ANY (h.windows_billed));
+        EXIT WHEN at < w.window_end;
+    END LOOP;
+    INSERT INTO budget_window AS x (budget, revision, value, window_start, window_end)
+    VALUES (w.budget, w.revision, w.value, at, w.window_end) RETURNING x.id INTO fresh;
+    UPDATE budget_window AS x SET window_end = at, version = x.version + 1 WHERE x.id = w.id;
+    -- one that is later is there already when somebody's clock was ahead
+    UPDATE budget_value AS v SET newest = fresh
+    WHERE v.budget = w.budget AND v.revision = w.revision AND v.value = w.value AND v.newest = w.id;
+    UPDATE budget_reset AS x SET closed = fresh
+    WHERE x.budget = w.budget AND x.revision = w.revision AND x.value = w.value AND x.closed = w.id;
+    INSERT INTO budget_reset AS x (budget, revision, value, at, closed, opened, actor, reason)
+    VALUES (w.budget, w.revision, w.value, at, w.id, fresh, budget_reset.actor, budget_reset.reason);
+    INSERT INTO outbox (windows) VALUES (ARRAY[fresh]);
+    RETURN NEXT fresh;
+END $$;
