@@ -1,0 +1,290 @@
+"""Every state of a hold under everything that can happen to it; the same at once from many sides; and a ledger that is killed
+between any two steps."""
+
+import itertools
+import re
+import threading
+import uuid
+from decimal import Decimal
+
+import pytest
+
+from api_test import fresh, put
+from budget_test import LIFETIME, budget
+from hold_test import COST, ask, call, capture, end, forced, observe, place
+from ledger_bench import attributed, dead, running_ledger
+from oracle import build
+from stack import wait_until
+
+BILL = 700  # nanos
+HELD = {"0": Decimal(0), "P": COST, "C": Decimal("0.0002")}  # nothing, as placed, as captured
+OPEN = ("placed", "captured")
+
+# answer, row afterwards, what is held afterwards. "twice" is two places in one request; "late" a hold whose time is up.
+TABLE = """
+         | place              | twice              | forced             | observe             | renew              | capture             | void               | bill        | sweep          | late           | park
+none     | placed   placed P  | placed   placed P  | placed   placed P  | observed none     0 | unknown  none    0 | voided   voided   0 | voided   voided  0 | - settled 0 | - none     0   | - none     0   | - voided  0
+placed   | placed   placed P  | placed   placed P  | placed   placed P  | observed placed   P | placed   placed  P | captured captured C | voided   voided  0 | - none    0 | - placed   P   | - expired  0   | - voided  0
+forced   | placed   placed P  | placed   placed P  | placed   placed P  | observed placed   P | placed   placed  P | captured captured C | voided   voided  0 | - none    0 | - placed   P   | - expired  0   | - voided  0
+unpriced | placed   placed P  | placed   placed P  | placed   placed P  | observed placed   P | placed   placed  P | captured captured C | voided   voided  0 | - none    0 | - placed   P   | - expired  0   | - voided  0
+captured | captured captured C | captured captured C | captured captured C | observed captured C | captured captured C | captured captured C | voided  voided  0 | - none    0 | - captured C   | - captured C   | - voided  0
+settled  | settled  settled 0 | settled  settled 0 | settled  settled 0 | observed settled  0 | settled  settled 0 | settled  settled  0 | settled  settled 0 | - none    0 | - settled  0   | - settled  0   | - settled 0
+billed   | settled  none    0 | settled  none    0 | settled  none    0 | observed none     0 | settled  none    0 | settled  none     0 | settled  voided  0 | - none    0 | - none     0   | - none     0   | - voided  0
+voided   | voided   voided  0 | voided   voided  0 | voided   voided  0 | observed voided   0 | voided   voided  0 | voided   voided   0 | voided   voided  0 | - none    0 | - voided   0   | - voided   0   | - voided  0
+refused  | refused  refused 0 | refused  refused 0 | placed   placed  P | refused  refused  0 | refused  refused 0 | refused  refused  0 | refused  refused 0 | - none    0 | - refused  0   | - refused  0   | - refused 0
+expired  | expired  expired 0 | expired  expired 0 | expired  expired 0 | observed expired  0 | expired  expired 0 | expired  expired  0 | expired  expired 0 | - none    0 | - expired  0   | - expired  0   | - expired 0
+"""
+STATES = ("none", "placed", "forced", "unpriced", "captured", "settled", "billed", "voided", "refused", "expired")
+OPERATIONS = ("place", "twice", "forced", "observe", "renew", "capture", "void", "bill", "sweep", "late", "park")
+CELLS = list(itertools.product(STATES, OPERATIONS))
+
+
+def expected():
+    head, *rows = TABLE.strip("\n").split("\n")
+    names = [name.strip() for name in head.split("|")[1:]]
+    return {(state.strip(), name): tuple(cell.split()) for state, *cells in (row.split("|") for row in rows)
+            for name, cell in zip(names, cells, strict=True)}
+
+
+@pytest.fixture(scope="module")
+def bench():
+    with running_ledger() as bench:
+        for service in bench.stack.services.values():
+            service.stop()
+        bench.start(SPEND_WINDOW_TICK="1s")
+        put(bench.stack.api, "/v1/models/held", price_key="gpt-4o")
+        yield bench
+
+
+def row_of(bench, one):
+    rows = bench.query("SELECT state FROM hold WHERE call_id = %s", (one["call_id"],))
+    return rows[0]["state"] if rows else "none"
+
+
+class Cell:
+    def __init__(self, bench, state):
+        self.bench, self.api = bench, bench.stack.api
+        self.account = bench.account()
+        self.tags = [f"account_id={self.account}", *(["stop=here"] if state == "refused" else [])]
+        self.call = call(self.tags)
+        self.record = build.call(self.tags, gate="held", call_id=uuid.UUID(self.call["call_id"]).bytes, model_requested="held")
+        self.answer, self.bills = "-", state in ("settled", "billed")
+
+    def bill(self, account=None, raw=BILL):
+        self.bench.feeder.bill(attributed(self.record, account or self.account, raw))
+
+    def prepare(self, state):
+        if state in ("placed", "unpriced", "captured", "billed", "expired", "refused"):
+            place(self.api, self.call)
+        if state == "forced":
+            place(self.api, forced(self.call))
+        if state == "captured":
+            capture(self.api, self.call, input=40, output=10)
+        if state == "voided":
+            end(self.api, "/void", self.call)
+        if state == "unpriced":
+            self.bench.feeder.letter(dead(self.record, "unpriced", None))
+        if self.bills:
+            self.bill()
+
+    def operate(self, operation):
+        if operation in ("place", "twice", "forced", "observe"):
+            one = forced(self.call) if operation == "forced" else self.call
+            answers = (observe if operation == "observe" else place)(self.api, *[one] * (2 if operation == "twice" else 1))
+            self.answer = answers[0]["state"]
+            assert answers == answers[:1] * len(answers)
+            assert answers[0]["admitted"] == (operation == "observe" or self.answer in OPEN)
+        elif operation in ("renew", "void"):
+            (self.answer,) = end(self.api, f"/{operation}", self.call)
+        elif operation == "capture":
+            self.answer = capture(self.api, self.call, input=40, output=10)
+        elif operation == "bill":
+            self.bill()
+            self.bills = True
+        elif operation == "park":
+            self.bill("nobody-knows-it")
+
+    def outcome(self, made):
+        status, seen = self.api("GET", f"/v1/budgets/{made['budget_id']}?value={self.account}")
+        held = Decimal(self.api("GET", f"/v1/accounts/{self.account}")[1]["held"])
+        if status == 404:  # nothing has had that account
+            seen = {"held": "0", "spent": "0"}
+        assert Decimal(seen["held"]) == held
+        assert Decimal(seen["spent"]) == (Decimal(BILL) / 10**9 if self.bills else 0)
+        return self.answer, row_of(self.bench, self.call), next(name for name, amount in HELD.items() if amount == held)
+
+
+def expire(bench, calls):
+    """Their time is up, and two sweeps have been since."""
+    bench.execute("UPDATE hold SET expires_at = clock_timestamp() - interval '1 second' WHERE call_id = ANY (%s::uuid[])",
+                  ([one["call_id"] for one in calls],))
+    for _ in range(2):
+        (before,) = bench.query("SELECT ran_at FROM hold_sweep_run")
+        wait_until(lambda since=before: bench.query("SELECT ran_at FROM hold_sweep_run")[0] != since, 30, "holds were swept")
+
+
+@pytest.fixture(scope="module")
+def walked(bench):
+    """{(state, operation): what came of it}, all cells side by side."""
+    made = put(bench.stack.api, f"/v1/budgets/{fresh('each')}", scope="account", each="account", limit="100", window=LIFETIME)
+    budget(bench.stack.api, "tag", "stop=here", "0")
+    cells = {cell: Cell(bench, cell[0]) for cell in CELLS}
+    for (state, _), cell in cells.items():
+        cell.prepare(state)
+    bench.settle()
+    expire(bench, [cell.call for (state, _), cell in cells.items() if state == "expired"])
+    for (state, _), cell in cells.items():
+        assert row_of(bench, cell.call) == {"forced": "placed", "unpriced": "placed", "billed": "none"}.get(state, state)
+    for (_, operation), cell in cells.items():
+        cell.operate(operation)
+    expire(bench, [cell.call for (_, operation), cell in cells.items() if operation == "late"])
+    bench.settle()
+    assert bench.breaches() == []
+    return {name: cell.outcome(made) for name, cell in cells.items()}
+
+
+def test_the_table_is_whole(bench):
+    assert expected().keys() == set(CELLS)
+    (row,) = bench.query("SELECT pg_get_constraintdef(oid) AS words FROM pg_constraint WHERE conname = 'hold_state_check'")
+    assert set(re.findall(r"'(\w+)'", row["words"])) == set(STATES) - {"none", "forced", "unpriced", "billed"}
+
+
+@pytest.mark.parametrize(("state", "operation"), CELLS)
+def test_a_hold_and_what_happens_to_it(walked, state, operation):
+    assert walked[state, operation] == expected()[state, operation]
+
+
+# -- the same at once
+
+def at_once(*jobs):
+    failures = []
+
+    def run(job):
+        try:
+            job()
+        except Exception as error:  # noqa: BLE001: told by the main thread
+            failures.append(error)
+    threads = [threading.Thread(target=run, args=(job,)) for job in jobs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+
+
+def no_hold_of_a_billed_call(bench):
+    return bench.query("SELECT count(*) AS n FROM hold h JOIN call c USING (call_id) WHERE h.state IN ('placed', 'captured')"
+                       " AND c.raw_nanos IS NOT NULL")[0]["n"] == 0
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_one_call_placed_by_many_at_once_is_held_once(bench, api, late):
+    account = bench.account()
+    made = budget(api, "account", account)
+    calls = [call([f"account_id={account}"]) for _ in range(20)]
+    if late:
+        place(api, *calls)
+    seen = []
+    at_once(*[lambda: seen.append(place(api, *calls)) for _ in range(8)])
+    assert all(answers == seen[0] for answers in seen) and {a["state"] for a in seen[0]} == {"placed"}
+    assert Decimal(api("GET", f"/v1/budgets/{made['budget_id']}")[1]["held"]) == 20 * COST
+    end(api, "/void", *calls)
+    assert bench.breaches() == []
+
+
+def test_bills_places_captures_and_voids_of_the_same_calls_at_once(bench, api):
+    bench.stack.ledger("second").start(env={"SPEND_WINDOW_TICK": "1s"})
+    account = bench.account()
+    made = budget(api, "account", account)
+    tags = [f"account_id={account}"]
+
+    def to_ledger(name):
+        return lambda method, path, body=None, token="operator": bench.stack.api(method, path, body, token, name)
+    for _ in range(8):
+        calls = [call(tags) for _ in range(60)]
+        voided = calls[40:]
+
+        def bills(calls=calls):
+            for one in calls[:40]:
+                record = build.call(tags, gate="held", call_id=uuid.UUID(one["call_id"]).bytes, model_requested="held")
+                bench.feeder.bill(attributed(record, account, BILL))
+            bench.feeder.flush()
+
+        def places(name, order, calls=calls):
+            for at in order:
+                place(to_ledger(name), *[forced(c) if name == "second" else c for c in calls[at:at + 10]])
+
+        def captures(calls=calls):
+            for at in range(0, 40, 20):
+                ask(api, "/capture", [{"call_id": c["call_id"], "operation": "chat", "outcome": "completed", "model": "held",
+                                       "usage": {"input": 40, "output": 10}} for c in calls[at:at + 20]])
+
+        def ends(voided=voided, calls=calls):
+            end(to_ledger("second"), "/renew", *calls)
+            end(to_ledger("second"), "/void", *voided)
+        at_once(bills, lambda: places("ledger", range(0, 60, 10)), lambda: places("second", range(50, -10, -10)), captures, ends)
+        assert bench.breaches() == []
+        bench.settle()
+        assert no_hold_of_a_billed_call(bench)
+        states = {row_of(bench, one) for one in voided}
+        assert states == {"voided"}, states
+    seen = api("GET", f"/v1/budgets/{made['budget_id']}")[1]
+    assert (Decimal(seen["spent"]), seen["held"]) == (Decimal(8 * 40 * BILL) / 10**9, "0")
+    assert bench.stack.deadlocks() == 0
+    bench.stack.services["second"].stop()
+
+
+# -- killed between any two steps
+
+STEPS = ("place", "capture", "bill")
+
+
+@pytest.mark.parametrize("forgotten", [False, True])
+def test_a_ledger_killed_between_any_two_steps_leaves_nothing_held(bench, api, forgotten):
+    """forgotten: ingest dies with it, and only what lies in Kafka goes on."""
+    account = bench.account()
+    made = budget(api, "account", account)
+    tags = [f"account_id={account}"]
+    calls = {cut: call(tags) for cut in range(len(STEPS) + 1)}
+
+    def step(name, one):
+        if name == "place":
+            assert place(api, one)[0]["admitted"]
+        elif name == "capture":
+            assert capture(api, one, input=40, output=10) == "captured"
+        else:
+            record = build.call(tags, gate="held", call_id=uuid.UUID(one["call_id"]).bytes, model_requested="held")
+            bench.feeder.bill(attributed(record, account, BILL))
+            bench.feeder.flush()
+    for cut, one in calls.items():
+        for name in STEPS[:cut]:
+            step(name, one)
+    under_way = [call(tags) for _ in range(200)]
+    done = []
+
+    def places():
+        for at in range(0, 200, 5):
+            try:
+                done.append(place(api, *under_way[at:at + 5]))
+            except (OSError, AssertionError):
+                return
+    threads = [threading.Thread(target=places) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: len(done) >= 4, 30, "it is in the middle of it")
+    bench.stack.services["ledger"].kill()
+    for thread in threads:
+        thread.join()
+    assert bench.breaches() == []
+    bench.start(SPEND_WINDOW_TICK="1s")
+    for cut, one in calls.items():
+        for name in STEPS[cut:] if not forgotten else ("bill",) if cut == 2 else ():
+            step(name, one)
+    bench.settle()
+    assert no_hold_of_a_billed_call(bench)
+    expire(bench, [*calls.values(), *under_way])
+    assert bench.breaches() == []
+    billed = len(calls) if not forgotten else 2
+    seen = api("GET", f"/v1/budgets/{made['budget_id']}")[1]
+    assert (Decimal(seen["spent"]), seen["held"]) == (Decimal(billed * BILL) / 10**9, "0")
+    assert api("GET", f"/v1/accounts/{account}")[1]["held"] == "0"
