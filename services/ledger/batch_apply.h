@@ -1,8 +1,8 @@
 /*
  * batch_apply: the batch step. The records of one partition become calls, entries and balances in one
  * transaction whose first statement compares and sets the partition's offset, so that each record counts
- * exactly once. Owns: the order of statements and locks (consumer_offset, call, balance, budget_window; each
- * table in key order), and what becomes of a record that cannot be applied: it is parked in the same
+ * exactly once. Owns: the order of statements and locks (consumer_offset, call, hold, balance, budget_window;
+ * each table in key order), and what becomes of a record that cannot be applied: it is parked in the same
  * transaction and never stops its partition. Refuses: arithmetic in SQL, mixing a rolled back attempt with a
  * new one. Thread: one owner, with its session.
  */

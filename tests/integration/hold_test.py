@@ -212,7 +212,7 @@ def test_a_forced_call_is_held_in_the_windows_of_when_it_was_let_through(bench, 
     for ago in (-100, 25 * 3600):  # that cannot be
         (answer,) = place(api, forced(call([tag]), ago))
         assert answer["state"] == "placed"
-        assert abs(datetime.fromisoformat(answer["admitted_at"].replace("Z", "+00:00")) - datetime.now(timezone.utc)) < timedelta(seconds=30)
+        assert abs(time_of(answer["admitted_at"]) - datetime.now(timezone.utc)) < timedelta(seconds=30)
     refused(api("POST", "/v1/holds", [call() | {"admitted_at": at}], token="ingest"), 400, "invalid")
 
 
@@ -337,6 +337,14 @@ def test_a_hold_that_expired_leaves_its_bill_ungated(bench, api):
     settled(bench, one, account, 5_000, [f"account_id={account}"])
     bench.settle()
     assert get(api, made)["ungated"] == "0.000005" and bench.breaches() == []
+
+
+def time_of(text):
+    return datetime.fromisoformat(text.replace("Z", "+00:00"))
+
+
+def micros(text):
+    return (time_of(text) - datetime.fromtimestamp(0, timezone.utc)) // timedelta(microseconds=1)
 
 
 def parts(api, made, query=""):
@@ -466,14 +474,52 @@ def test_a_reset_closes_the_window_behind_every_call_that_it_holds(bench, api):
     made = budget(api, "account", account)
     bench.execute("UPDATE config_version SET watermark = clock_timestamp() + interval '2 seconds'")  # the clock was set back
     one = call([f"account_id={account}"])
-    admitted_at = datetime.fromisoformat(place(api, one)[0]["admitted_at"].replace("Z", "+00:00"))
+    text = place(api, one)[0]["admitted_at"]
     assert api("POST", f"/v1/budgets/{made['budget_id']}/reset", {"reason": "now"})[0] == 200
-    settled(bench, one, account, 500, one["tags"], at=round(admitted_at.timestamp() * USD) // 1000)
+    settled(bench, one, account, 500, one["tags"], at=micros(text))
     bench.settle()
     (row,) = bench.query("SELECT w.spent_nanos, w.ungated_nanos, w.held_nanos, x.at FROM budget_reset x JOIN budget_window w ON w.id = x.closed"
                          " JOIN budget b ON b.id = x.budget WHERE b.budget_id = %s", (made["budget_id"],))
     assert (row["spent_nanos"], row["ungated_nanos"], row["held_nanos"]) == (500, 0, 0)
-    assert row["at"] == admitted_at + timedelta(microseconds=1)
+    assert row["at"] == time_of(text) + timedelta(microseconds=1)
+
+
+def test_a_call_admitted_while_a_budget_is_being_written_counts_in_it_ungated(bench, api):
+    account, name = bench.account(), fresh("budget")
+    one, two = call([f"account_id={account}"]), call([f"account_id={account}"])
+    place(api, call())  # the gate has everything that is committed
+    with psycopg.connect(bench.stack.database_url("postgres"), options="-c search_path=spend") as other:
+        other.execute("SELECT budget_put(%s, 'account', %s, NULL, 0, 'raw', 'lifetime', NULL, NULL, 'UTC', NULL, true, '{}', c.recorded_at,"
+                      " c.version) FROM config_begin() AS c", (name, account))
+        answer = place(api, one)[0]
+    assert (answer["state"], answer["blocking"]) == ("placed", []) and place(api, two)[0]["state"] == "refused"
+    made = api("GET", f"/v1/budgets/{name}")[1]
+    assert made["window_start"] < answer["admitted_at"] and made["held"] == "0"
+    settled(bench, one, account, 900, one["tags"], at=micros(answer["admitted_at"]))
+    bench.settle()
+    assert parts(api, made) == (900, 900, 0)
+
+
+def test_what_is_written_while_the_gate_reads_is_read_the_next_time(bench, api):
+    second = bench.stack.services.get("second") or bench.stack.ledger("second")
+    if not second.alive:
+        second.start(env={"SPEND_WINDOW_TICK": "1s", "SPEND_HOLD_LIFETIME": "4s"})
+    key, user = key_hash(fresh("k")), fresh("u")
+    budget(api, "user", user, "0")
+    place(api, call())
+    put(api, f"/v1/keys/{key_hash(fresh('k'))}", user="nobody")  # something is to be read
+    waits = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%%FROM budget AS b JOIN budget_revision%%'"
+    answers = []
+    with psycopg.connect(bench.stack.database_url("postgres"), options="-c search_path=spend") as other:
+        other.execute("LOCK budget IN ACCESS EXCLUSIVE MODE")
+        thread = threading.Thread(target=lambda: answers.extend(place(api, call())))
+        thread.start()
+        wait_until(lambda: bench.query(waits), 5, "the gate has read registry and prices, and waits for the budgets")
+        status, _ = bench.stack.api("PUT", f"/v1/keys/{key}", {"user": user}, ledger="second")
+        assert status in (200, 201)
+    thread.join()
+    assert answers[0]["state"] == "placed"
+    assert place(api, call(key_hash=key))[0]["state"] == "refused"
 
 
 def test_what_is_asked_for_wrongly_is_refused(api):
