@@ -75,8 +75,8 @@ SELECT b.budget_id AS id, v.value, v.value IS NOT DISTINCT FROM r.value AS is_wh
     json_build_object('kind', r.window_kind, 'period', r.period, 'seconds', r.seconds, 'tz', r.tz, 'anchor',
         CASE r.window_kind WHEN 'interval' THEN rfc3339(r.anchor) END),
     'revision', b.revision, 'window_start', rfc3339(w.window_start), 'window_end', rfc3339(nullif(w.window_end, 'infinity')),
-    'spent', usd(w.spent), 'held', usd(w.held), 'remaining', usd(b.limit_nanos - w.spent - w.held), 'ungated', usd(w.ungated),
-    'away', usd(w.away), 'last_matched_at', rfc3339((SELECT max(x.last_matched_at) FROM budget_window AS x
+    'spent', usd(w.spent), 'held', usd(w.held), 'remaining', usd(b.limit_nanos - w.spent - w.held), 'threshold_crossed',
+    w.crossed[cardinality(w.crossed)], 'ungated', usd(w.ungated), 'away', usd(w.away), 'last_matched_at', rfc3339((SELECT max(x.last_matched_at) FROM budget_window AS x
         WHERE x.budget = b.id AND x.revision = b.revision AND x.value = v.value)), 'values', r.value_count,
     'created_at', rfc3339(b.created_at), 'changed_at', rfc3339(b.changed_at)) AS json
 FROM budget AS b
@@ -84,11 +84,11 @@ JOIN budget_revision AS r ON r.budget = b.id AND r.revision = b.revision
 CROSS JOIN LATERAL (SELECT x.value, x.newest FROM budget_value AS x WHERE x.budget = b.id AND x.revision = b.revision
     UNION ALL SELECT NULL, NULL WHERE r.value IS NULL) AS v
 LEFT JOIN LATERAL (SELECT y.window_start, y.window_end, y.spent_nanos AS spent, y.held_nanos AS held,
-        y.ungated_nanos AS ungated, y.away_nanos AS away FROM budget_window AS y
+        y.ungated_nanos AS ungated, y.away_nanos AS away, y.thresholds_crossed AS crossed FROM budget_window AS y
     WHERE y.budget = b.id AND y.revision = b.revision AND y.value = v.value AND (y.window_start <= statement_timestamp()
         OR y.id = v.newest) ORDER BY y.window_start <= statement_timestamp() DESC, y.window_start DESC LIMIT 1) AS last ON true
 LEFT JOIN LATERAL (SELECT greatest(y.window_start, last.window_end) AS window_start, y.window_end, 0::bigint AS spent,
-        0::bigint AS held, 0::bigint AS ungated, 0::bigint AS away
+        0::bigint AS held, 0::bigint AS ungated, 0::bigint AS away, '{}'::int[] AS crossed
     FROM window_bounds(r.window_kind, r.period, r.seconds, r.tz, r.anchor, statement_timestamp()) AS y
     WHERE last.window_end <= statement_timestamp()
     UNION ALL SELECT last.* WHERE last.window_end > statement_timestamp() LIMIT 1) AS w ON true;
