@@ -26,10 +26,10 @@
         .method = API_PUT, .pattern = path "/{}", .handle = api_fact_put, .fact = &api_facts[fact_kind]      \
     }
 
-/* Ingest's. */
+/* Ingest's, at the gate. */
 #define HOLDS(path, handler)                                                                                 \
     {                                                                                                        \
-        .method = API_POST, .pattern = (path), .handle = (handler), .ingest = true,                          \
+        .method = API_POST, .pattern = (path), .handle = (handler), .ingest = true, .gate = true,            \
         .body_cap = API_HOLD_BODY_BYTES                                                                      \
     }
 

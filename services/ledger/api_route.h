@@ -15,6 +15,7 @@ struct api_route {
     const struct api_fact_kind *fact; /* api_fact's routes */
     int64_t body_cap;                 /* 0: API_BODY_BYTES */
     bool ingest;                      /* the ingest token is enough */
+    bool gate;                        /* answered by the gate's thread */
 };
 
 extern const struct api_route api_routes[];

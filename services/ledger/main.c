@@ -1,7 +1,8 @@
 /*
  * spend-ledger: deducts each call once, keeps accounts and configuration, publishes both.
- * Threads: api, apply, publisher, config publisher, watch, each with a Postgres session; and the admin
- * port's. `spend-ledger migrate` brings the database to this program's schema and ends.
+ * Threads: api_worker, gate, apply, publisher, config publisher, watch, each with a Postgres session; those
+ * of the API's port and of the admin's. `spend-ledger migrate` brings the database to this program's schema
+ * and ends.
  */
 #include "api_server.h"
 #include "apply_loop.h"
@@ -168,10 +169,12 @@ static bool start(struct ledger *l, const struct ledger_options *o, struct err *
         .reader_token = o->reader_token,
         .ingest_token = o->ingest_token,
         .config_lead_us = o->config_lead_us,
-        .rules = rules_of(o),
-        .values_max = o->budget_values,
-        .output_cap = o->hold_cap,
-        .hold_lifetime_us = o->hold_lifetime_us,
+        .gate = {.database_url = o->database_url,
+                 .rules = rules_of(o),
+                 .values_max = o->budget_values,
+                 .output_cap = o->hold_cap,
+                 .lifetime_us = o->hold_lifetime_us,
+                 .jobs_max = o->gate_queue},
     };
     return worker_start(&l->config, "config_publisher", config_publisher_run, &l->config_options, err) &&
            api_server_start(&l->api, &api, err) &&
@@ -183,12 +186,12 @@ static bool start(struct ledger *l, const struct ledger_options *o, struct err *
 static bool stop(struct ledger *l)
 {
     lifecycle_stop();
-    api_server_stop(l->api);
+    bool api = api_server_stop(l->api);
     bool apply = worker_join(l->apply);
     bool publisher = worker_join(l->publisher);
     bool config = worker_join(l->config);
     bool watch = worker_join(l->watch);
-    return apply && publisher && config && watch;
+    return api && apply && publisher && config && watch;
 }
 
 static bool serve(const struct ledger_options *o, struct err *err)
