@@ -15,6 +15,7 @@
 #include <event2/http.h>
 #include <event2/keyvalq_struct.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <pthread.h>
 #include <stddef.h>
 #include <stdlib.h>
@@ -287,6 +288,7 @@ static bool open_port(struct api_server *s, struct err *err)
     char host[LISTEN_HOST_BYTES];
     struct sockaddr_storage address;
     socklen_t size = sizeof address;
+    const int one = 1;
     if (!listen_address_split(s->options.listen, host, &s->port, err))
         return err_wrap(err, "api");
     evhttp_set_max_headers_size(s->http, HEADER_BYTES);
@@ -299,6 +301,10 @@ static bool open_port(struct api_server *s, struct err *err)
         getsockname(evhttp_bound_socket_get_fd(s->bound), (struct sockaddr *)&address, &size) != 0)
         return err_set(err, ERR_IO, FATE_FATAL, "api: cannot listen on %s: is the port taken?",
                        s->options.listen);
+    /* connections inherit it: libevent writes 16 KiB at a time, and Nagle would keep a reply's end for 40 ms
+     */
+    if (setsockopt(evhttp_bound_socket_get_fd(s->bound), IPPROTO_TCP, TCP_NODELAY, &one, sizeof one) != 0)
+        return err_set(err, ERR_IO, FATE_FATAL, "api: no TCP_NODELAY");
     uint16_t net;
     /* the port stands at the same place in both families */
     memcpy(&net, (const char *)&address + offsetof(struct sockaddr_in, sin_port), sizeof net);

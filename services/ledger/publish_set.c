@@ -6,6 +6,7 @@
 #include "pg_query.h"
 
 #define SET_RECORDS 20000 /* aimed at: a Kafka transaction has 10 s */
+#define SET_ROWS    1000  /* of outbox: size_sql's LIMIT */
 
 static const char oldest_sql[] =
     "SELECT coalesce(min(pub_seq), 0), (SELECT pub_seq FROM publisher) FROM outbox "
@@ -68,7 +69,7 @@ bool publish_set_delete(struct pg_session *pg, int64_t pub_seq, struct err *err)
 }
 
 /* The id up to which a set takes: at least one row, and about SET_RECORDS records. 0: nothing is there. */
-static bool choose_end(struct pg_session *pg, int64_t *id, struct err *err)
+static bool choose_end(struct pg_session *pg, int64_t *id, bool *is_full, struct err *err)
 {
     struct pg_rows *rows = NULL;
     int64_t records = 0;
@@ -79,17 +80,18 @@ static bool choose_end(struct pg_session *pg, int64_t *id, struct err *err)
         *id = pg_get_i64(rows, i, 0);
         records += pg_get_i64(rows, i, 1);
     }
+    *is_full = records >= SET_RECORDS || pg_rows_count(rows) == SET_ROWS;
     pg_rows_free(rows);
     return true;
 }
 
 /* Rows that became visible meanwhile with a smaller id join: still a prefix of one snapshot. */
-static bool number_new(struct pg_session *pg, int64_t *pub_seq, struct err *err)
+static bool number_new(struct pg_session *pg, int64_t *pub_seq, bool *is_full, struct err *err)
 {
     int64_t id;
     struct pg_fields args;
     *pub_seq = 0;
-    if (!choose_end(pg, &id, err))
+    if (!choose_end(pg, &id, is_full, err))
         return false;
     if (id == 0)
         return true;
@@ -125,10 +127,10 @@ static bool read_set(struct pg_session *pg, struct publish_set *s, struct err *e
 bool publish_set_next(struct pg_session *pg, struct publish_set *out, struct err *err)
 {
     int64_t last;
-    *out = (struct publish_set){0};
+    *out = (struct publish_set){.is_full = true};
     if (!publish_set_standing(pg, &last, &out->pub_seq, err))
         return false;
-    if (out->pub_seq == 0 && !number_new(pg, &out->pub_seq, err))
+    if (out->pub_seq == 0 && !number_new(pg, &out->pub_seq, &out->is_full, err))
         return false;
     if (out->pub_seq == 0 || read_set(pg, out, err))
         return true;

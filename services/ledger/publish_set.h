@@ -13,6 +13,7 @@
 
 struct publish_set {
     int64_t pub_seq;         /* 0: nothing to publish */
+    bool is_full;            /* there may be more */
     struct pg_rows *letters; /* topic, key, value, ce_id, ce_time: records that go out as they stand */
     struct pg_rows *entries; /* by account, account_seq */
     struct pg_rows *budgets; /* one a value of a budget: its newest window */

@@ -162,8 +162,11 @@ static bool publisher_turn(void *arg, struct leader *leader, bool *more, struct 
     p->deleted = true;
     if (!publish_set_next(leader->pg, &set, err))
         return false;
-    *more = set.pub_seq != 0;
-    bool ok = !*more || publish(p, leader, &set, err);
+    bool ok = set.pub_seq == 0 || publish(p, leader, &set, err);
+    /* small sets wait for company: each costs Kafka and Postgres as much as a large one, and the gate makes
+     * many
+     */
+    *more = set.pub_seq != 0 && set.is_full;
     publish_set_free(&set);
     return ok;
 }

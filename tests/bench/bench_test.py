@@ -23,3 +23,11 @@ def test_ingest_beside_haproxy_in_one_short_run():
 def test_2000_slow_streams_at_once_stay_within_40_mib():
     code, result = bench("streams", "--streams", "2000", "--limit-mib", "40", "--pause-ms", "1000", "--events", "12")
     assert code == 0, result
+
+
+def test_holds_beside_pgbench_and_beside_their_bills_in_one_short_run():
+    _, result = bench("holds", "--runs", "1", "--seconds", "1", "--rates", "1000")
+    assert set(result["throughput"]) == {"1", "16", "64", "256"} and all(m["rate"] > 0 and m["pgbench"] > 0 for m in result["throughput"].values())
+    assert result["latency"]["1000"]["calls_a_request"] >= 1
+    assert result["together"] == {"calls_s": result["together"]["calls_s"], "deadlocks": 0, "breaches": 0}
+    assert len(result["targets"]) == 3

@@ -72,11 +72,11 @@ def free_port():
     raise OSError("no free port")
 
 
-def install_and_build(*parts):
-    """Whatever is missing of these parts of deploy/local/install, and of the release programs that a bench of ingest needs."""
+def install_and_build(*parts, programs=("spend-ingest", "spend-bench-provider", "spend-bench-produce")):
+    """Whatever is missing of these parts of deploy/local/install, and these programs of the release build: those that a bench of ingest needs."""
     for step in (*(["deploy/local/install", part, "--quiet"] for part in parts),
                  ["cmake", "--preset", "release", "--log-level=WARNING"],
-                 ["cmake", "--build", "--preset", "release", "--target", "spend-ingest", "spend-bench-provider", "spend-bench-produce"]):
+                 ["cmake", "--build", "--preset", "release", "--target", *programs]):
         subprocess.run(step, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
 
 
