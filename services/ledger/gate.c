@@ -12,6 +12,13 @@
 #define BYTES_A_TOKEN 4
 #define REPLIES_MOST  128                /* n of a request */
 #define HOLD_MOST     1000000000000000LL /* nanos: a million USD; sums of thousands fit */
+#define OUTPUTS_BYTES (16 << 20)
+
+/* Replies of a model: twice what 95 of 100 do not exceed. */
+struct model_output {
+    struct strview model;
+    int64_t most;
+};
 
 struct gate {
     struct gate_options options;
@@ -19,6 +26,9 @@ struct gate {
     struct budget_store *budgets;
     struct window_map *windows;
     struct price_list *prices;
+    struct model_output *outputs; /* by model, in the arena */
+    size_t output_count;
+    struct arena outputs_arena;
     struct attribution attribution; /* scratch: it is large */
     struct rate_result rate;
 };
@@ -29,6 +39,7 @@ bool gate_new(struct gate **out, const struct gate_options *options, struct err 
     if (g == NULL)
         return err_set(err, ERR_MEMORY, FATE_FATAL, "gate: out of memory");
     g->options = *options;
+    arena_init(&g->outputs_arena, OUTPUTS_BYTES);
     if (!registry_store_new(&g->registry, err) || !budget_store_new(&g->budgets, err) ||
         !window_map_new(&g->windows, options->values_max, err) || !price_list_new(&g->prices, err)) {
         gate_free(g);
@@ -46,7 +57,13 @@ void gate_free(struct gate *g)
     budget_store_free(g->budgets);
     window_map_free(g->windows);
     price_list_free(g->prices);
+    arena_free(&g->outputs_arena);
     free(g);
+}
+
+static int64_t at_most(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
 }
 
 static bool load_prices(struct gate *g, struct pg_session *pg, struct err *err)
@@ -75,6 +92,44 @@ bool gate_refresh(struct gate *g, struct pg_session *pg, struct err *err)
             budget_store_refresh(g->budgets, pg, registry_store_version(g->registry), err));
 }
 
+bool gate_learn_outputs(struct gate *g, struct pg_session *pg, struct err *err)
+{
+    static const char sql[] = "SELECT model, p95_output FROM model_output WHERE at > clock_timestamp() - "
+                              "interval '1 day' ORDER BY model COLLATE \"C\"";
+    struct pg_rows *rows = NULL;
+    if (!pg_session_query(pg, sql, NULL, &rows, err))
+        return false;
+    size_t count = pg_rows_count(rows);
+    arena_reset(&g->outputs_arena);
+    g->output_count = 0;
+    g->outputs = arena_alloc(&g->outputs_arena, count * sizeof *g->outputs + 1);
+    bool ok = g->outputs != NULL;
+    for (size_t i = 0; ok && i < count; i++) {
+        struct model_output *o = &g->outputs[i];
+        ok = arena_dup(&g->outputs_arena, pg_get(rows, i, 0), &o->model);
+        o->most = at_most(pg_get_i64(rows, i, 1), INT64_MAX / 2) * 2;
+        g->output_count += ok ? 1 : 0;
+    }
+    pg_rows_free(rows);
+    return ok || err_set(err, ERR_MEMORY, FATE_RETRY, "gate: more models than fit");
+}
+
+static int by_model(const void *a, const void *b)
+{
+    return sv_cmp(((const struct model_output *)a)->model, ((const struct model_output *)b)->model);
+}
+
+/* What a reply of the model is held for at most. */
+static int64_t output_most(const struct gate *g, struct strview model)
+{
+    const struct model_output key = {.model = model};
+    const struct model_output *known =
+        sv_is_null(model) || g->output_count == 0
+            ? NULL
+            : bsearch(&key, g->outputs, g->output_count, sizeof *g->outputs, by_model);
+    return known == NULL ? g->options.output_cap : at_most(known->most, g->options.output_cap);
+}
+
 int64_t gate_version(const struct gate *g)
 {
     return budget_store_version(g->budgets);
@@ -95,19 +150,14 @@ bool gate_rate(struct gate *g, const struct spend_call *call, bool *priced, int6
     return true;
 }
 
-static int64_t at_most(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
 /* What it may use at most: everything it sends, and what it asks for or may get. */
 static void foresee_usage(const struct gate *g, const struct gate_call *c, struct spend_call *call)
 {
     int64_t n = c->n.has && c->n.v > 1 ? at_most(c->n.v, REPLIES_MOST) : 1;
     int64_t input = c->body_bytes / BYTES_A_TOKEN + (c->body_bytes % BYTES_A_TOKEN > 0 ? 1 : 0);
-    int64_t output = c->max_tokens.has && c->max_tokens.v >= 0
-                         ? at_most(c->max_tokens.v, g->options.output_cap)
-                         : g->options.output_cap;
+    int64_t output = output_most(g, c->call.model_requested);
+    if (c->max_tokens.has && c->max_tokens.v >= 0)
+        output = at_most(output, c->max_tokens.v);
     call->outcome = OUTCOME_COMPLETED;
     call->quality = QUALITY_ESTIMATED;
     switch (c->call.operation) {

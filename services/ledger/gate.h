@@ -45,6 +45,8 @@ void gate_free(struct gate *g); /* NULL allowed */
 /* Brings it up to the config_version that the session sees, if it is another. */
 bool gate_refresh(struct gate *g, struct pg_session *pg, struct err *err) NODISCARD;
 int64_t gate_version(const struct gate *g);
+/* Reads again how long the replies of each model are: not with each call, but now and then. */
+bool gate_learn_outputs(struct gate *g, struct pg_session *pg, struct err *err) NODISCARD;
 struct window_map *gate_windows(struct gate *g);
 
 /* Fills in a call admitted at `at`. Windows that are not in memory are 0, and appended to wanted. Everything

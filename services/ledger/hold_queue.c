@@ -7,6 +7,7 @@
 #include "api_worker.h"
 #include "base/clock.h"
 #include "base/json_scan.h"
+#include "base/log.h"
 #include "base/metrics.h"
 #include "hold.h"
 #include "pg_session.h"
@@ -17,6 +18,7 @@
 #define LATE_US      (5 * US_PER_SECOND)
 #define LOOP_AGE_US  (120 * US_PER_SECOND) /* a transaction whose COMMIT hangs ends by then */
 #define MERGED_BYTES (16 << 20)
+#define LEARN_US     (30 * US_PER_SECOND)
 
 /* Requests that are answered by one transaction. */
 struct group {
@@ -32,6 +34,7 @@ struct gate_thread {
     struct api_job *waiting; /* taken from the queue, oldest first */
     struct buffer body;      /* merged */
     struct buffer reply;
+    int64_t learn_at_us; /* clock_mono_us */
     struct metric *took, *requests, *late;
 };
 
@@ -186,9 +189,22 @@ static void append(struct gate_thread *t, struct api_job *jobs)
     *link = jobs;
 }
 
+/* How long replies are: what was known before stays when Postgres does not tell. */
+static void learn(struct gate_thread *t)
+{
+    struct err err = {0};
+    int64_t now = clock_mono_us();
+    if (now < t->learn_at_us)
+        return;
+    t->learn_at_us = now + LEARN_US;
+    if (!pg_session_ready(t->means.pg, &err) || !gate_learn_outputs(t->gate, t->means.pg, &err))
+        log_warn("gate_waits", LOG_ERR(&err), LOG_END);
+}
+
 static void turn(struct gate_thread *t)
 {
     struct group g;
+    learn(t);
     append(t, api_queue_take(t->queue, t->waiting == NULL ? TURN_US : 0));
     expel(t);
     if (t->waiting == NULL)

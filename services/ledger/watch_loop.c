@@ -12,6 +12,8 @@
 #define LOOP_AGE_US  (60 * US_PER_SECOND)
 #define ROLL_AT_ONCE 1000 /* windows, or holds, a transaction */
 #define TICKS_MISSED 3    /* by every ledger: they were away, or Postgres was */
+#define OUTPUT_US    (300 * US_PER_SECOND)
+#define OUTPUT_SHARE 20 /* of the time: a database that is slow to tell is asked less often */
 
 /* What a dead ingest left behind. All ledgers may be at it: one does it. */
 static bool sweep(struct pg_session *pg, const struct watch_loop_options *o, int64_t *expired,
@@ -41,6 +43,31 @@ static bool roll(struct pg_session *pg, int64_t *rolled, struct err *err)
     return ok;
 }
 
+/* A day of calls is read, in at most 10 s: windows and holds wait meanwhile. When it is too much, what was
+ * known stays, for a day. *at_us: when to do it again. */
+static void tell_outputs(struct pg_session *pg, int64_t *at_us)
+{
+    struct err err = {0};
+    struct pg_fields args;
+    int64_t began = clock_mono_us();
+    if (began < *at_us)
+        return;
+    pg_fields_init(&args);
+    pg_put_i64(&args, PG_LOCK_WATCH);
+    pg_put_i64(&args, OUTPUT_US);
+    struct pg_step steps[] = {{.sql = PG_BEGIN},
+                              {.sql = "SET LOCAL statement_timeout = '10s'"},
+                              {.sql = "SELECT model_output_refresh($1, $2)", .args = &args},
+                              {.sql = PG_COMMIT}};
+    if (!pg_session_ready(pg, &err) || !pg_session_run(pg, steps, 4, &err))
+        log_warn("model_output_unknown", LOG_ERR(&err), LOG_END);
+    pg_session_rollback(pg);
+    pg_steps_free(steps, 4);
+    pg_fields_free(&args);
+    int64_t took = clock_mono_us() - began;
+    *at_us = began + (took * OUTPUT_SHARE > OUTPUT_US ? took * OUTPUT_SHARE : OUTPUT_US);
+}
+
 bool watch_loop_run(void *arg, struct err *err)
 {
     const struct watch_loop_options *o = arg;
@@ -51,6 +78,7 @@ bool watch_loop_run(void *arg, struct err *err)
     struct metric *expired = metric_counter("spend_ledger_holds_expired_total",
                                             "holds that nobody renewed: their ingest is gone", NULL, NULL);
     struct pg_session *pg = NULL;
+    int64_t outputs_at_us = 0;
     int tries = 0;
     bool ok = pg_session_new(&pg, &session, err);
     while (ok && !lifecycle_is_stopping()) {
@@ -62,6 +90,7 @@ bool watch_loop_run(void *arg, struct err *err)
             metric_add(opened, rolled);
             metric_add(expired, swept);
             health_ready(NAME, true, NULL);
+            tell_outputs(pg, &outputs_at_us);
             if (rolled < ROLL_AT_ONCE && swept < ROLL_AT_ONCE)
                 (void)lifecycle_wait_us(o->tick_us);
             continue;

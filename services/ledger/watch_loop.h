@@ -1,8 +1,8 @@
 /*
  * watch_loop: what is looked after although nothing happens, by one ledger of several at a time: windows that
  * are due are opened, so that a reset shows on an idle budget; holds
- * that nobody renews any more are given back. Thread: its own, with its session. Postgres's
- * clock decides what is due, not ours.
+ * that nobody renews any more are given back; how long the replies of each model are is looked up for the
+ * gate. Thread: its own, with its session. Postgres's clock decides what is due, not ours.
  */
 #ifndef SPEND_LEDGER_WATCH_LOOP_H
 #define SPEND_LEDGER_WATCH_LOOP_H
