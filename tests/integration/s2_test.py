@@ -158,3 +158,16 @@ def test_s2_nothing_is_held_for_what_is_over_and_no_budget_is_let_through_twice(
         for budget in budgets:
             assert gate.amounts(budget)[0] > 0 and gate.amounts(budget)[1] == 0
         judge(stack)
+
+
+def test_s2_a_stream_outlives_its_holds_lifetime_many_times():
+    with running_gate(ledger_env={"SPEND_HOLD_LIFETIME": "2s", "SPEND_WINDOW_TICK": "1s"}, SPEND_GATE_RENEW="500ms") as gate:
+        account = gate.account()
+        budget = gate.budget("account", account, 10**9)
+        caller = gate.caller()
+        answer = caller.call(chat(120, 10, order="chunks=20 chunk_ms=500", stream=True), [f"account_id={account}"])
+        caller.close()
+        assert answer.status == 200
+        gate.await_amounts(budget, cost(120, 10))
+        assert gate.shown(budget)["ungated"] == "0"
+        assert gate.stack.services["ingest"].metrics()["spend_ingest_holds_lapsed_total"] == 0
