@@ -85,8 +85,9 @@ CROSS JOIN LATERAL (SELECT x.value, x.newest FROM budget_value AS x WHERE x.budg
     UNION ALL SELECT NULL, NULL WHERE r.value IS NULL) AS v
 LEFT JOIN LATERAL (SELECT y.window_start, y.window_end, y.spent_nanos AS spent, y.held_nanos AS held,
         y.ungated_nanos AS ungated, y.away_nanos AS away, y.thresholds_crossed AS crossed FROM budget_window AS y
-    WHERE y.budget = b.id AND y.revision = b.revision AND y.value = v.value AND (y.window_start <= statement_timestamp()
-        OR y.id = v.newest) ORDER BY y.window_start <= statement_timestamp() DESC, y.window_start DESC LIMIT 1) AS last ON true
+    WHERE y.id = coalesce((SELECT z.id FROM budget_window AS z WHERE z.budget = b.id AND z.revision = b.revision
+        AND z.value = v.value AND z.window_start <= statement_timestamp() ORDER BY z.window_start DESC LIMIT 1), v.newest)
+    ) AS last ON true
 LEFT JOIN LATERAL (SELECT greatest(y.window_start, last.window_end) AS window_start, y.window_end, 0::bigint AS spent,
         0::bigint AS held, 0::bigint AS ungated, 0::bigint AS away, '{}'::int[] AS crossed
     FROM window_bounds(r.window_kind, r.period, r.seconds, r.tz, r.anchor, statement_timestamp()) AS y
