@@ -63,6 +63,12 @@ def test_the_demo_of_s0_bills_what_litellm_stripped(local):
     assert "0 calls found" in out and "spend.dlq.untagged" in out and "balance after" in out, out
 
 
+@pytest.mark.parametrize("case", ["S1", "S2", "S3"])  # S4 takes its time: it waits for windows to end
+def test_the_demos_of_budgets_end_as_they_say(local, case):
+    out = local.run("demo", "--case", case)
+    assert "Budget has been exceeded!" in out and "spendctl explain" in out, out
+
+
 def test_the_oracle_agrees_with_what_the_demos_left(local):
     judge(local.stack)
 
@@ -96,7 +102,7 @@ def test_down_says_that_nothing_runs(tmp_path):
 
 def test_help_names_every_flag():
     for script, flags in {"demo": ("--case", "--dir", "--bin"), "down": ("--dir", "--purge"),
-                          "up": ("--litellm", "--dir", "--bin", "--only")}.items():
+                          "up": ("--litellm", "--gate", "--dir", "--bin", "--only")}.items():
         done = subprocess.run([LOCAL / script, "--help"], capture_output=True, text=True, check=True)
         assert not [flag for flag in flags if flag not in done.stdout], done.stdout
 

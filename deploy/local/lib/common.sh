@@ -14,7 +14,7 @@ PG_BIN=/usr/lib/postgresql/15/bin
 PORT_FIRST=20000
 PORT_BLOCKS=750
 PORT_NAMES=(kafka controller postgres ingest ingest_admin attributor_admin ledger ledger_admin
-    provider litellm ingest_litellm ingest_litellm_admin)
+    provider litellm ingest_litellm ingest_litellm_admin ingest_gate ingest_gate_admin)
 
 say() { printf '%s: %s\n' "${0##*/}" "$*"; }
 die() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }

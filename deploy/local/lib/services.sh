@@ -120,6 +120,7 @@ export LITELLM_URL='http://127.0.0.1:$(port litellm)'
 export LITELLM_INGEST_URL='http://127.0.0.1:$(port ingest_litellm)'
 export LITELLM_KEY='sk-$(secret litellm)'
 ENV
+        ! process_lives ingest_gate || echo "export GATE_INGEST_URL='http://127.0.0.1:$(port ingest_gate)'" >>"$STATE/env.new"
     )
     mv "$STATE/env.new" "$STATE/env"
 }
