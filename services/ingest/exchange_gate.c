@@ -95,16 +95,29 @@ static void on_enforced(void *arg, bool away, const struct gate_reply *reply)
     }
 }
 
+/* true: the call would not have passed. */
+static bool observed(bool away, const struct gate_reply *reply)
+{
+    meter_add(METER_GATE_WARNED, reply->warns ? 1 : 0);
+    meter_add(METER_GATE_UNPRICED, away || reply->priced ? 0 : 1);
+    bool blocks = reply->state == GATE_REPLY_REFUSED || !sv_is_null(reply->conflict);
+    meter_add(away ? METER_GATE_UNOBSERVED : blocks ? METER_GATE_WOULD_BLOCK : METER_GATE_WOULD_PASS, 1);
+    return blocks;
+}
+
+/* The call was over before. */
+static void on_observed_late(void *arg, bool away, const struct gate_reply *reply)
+{
+    (void)arg;
+    (void)observed(away, reply);
+}
+
 /* What would have been, for a header of the reply if that has not begun. */
 static void on_observed(void *arg, bool away, const struct gate_reply *reply)
 {
     struct exchange *x = arg;
     struct buffer names;
-    meter_add(METER_GATE_WARNED, reply->warns ? 1 : 0);
-    meter_add(METER_GATE_UNPRICED, away || reply->priced ? 0 : 1);
-    bool blocks = reply->state == GATE_REPLY_REFUSED || !sv_is_null(reply->conflict);
-    meter_add(away ? METER_GATE_UNOBSERVED : blocks ? METER_GATE_WOULD_BLOCK : METER_GATE_WOULD_PASS, 1);
-    if (!blocks)
+    if (!observed(away, reply))
         return;
     buffer_init(&names, REPLY_HEAD_BYTES_MAX);
     bool ok = sv_is_null(reply->blocking) ? buffer_append_sv(&names, SV_LIT("~conflict"))
@@ -137,7 +150,9 @@ void exchange_gate_finish(struct exchange *x)
     x->decided = NULL;
     if (t == NULL)
         return;
-    if (x->call.outcome == OUTCOME_REJECTED || x->gateway->gate_mode == GATE_OBSERVE)
+    if (x->gateway->gate_mode == GATE_OBSERVE)
+        gate_ticket_leave(t, on_observed_late);
+    else if (x->call.outcome == OUTCOME_REJECTED)
         gate_ticket_void(t);
     else
         gate_ticket_capture(t, &x->call);

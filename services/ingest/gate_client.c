@@ -37,6 +37,7 @@ struct gate_ticket {
     bool in_flight;  /* a lane has it: in no list */
     bool maybe_held; /* a POST that asked for it had no answer */
     bool over;       /* the call is; the ticket is nobody's */
+    bool left;       /* so it is, but the answer is wanted */
     bool listed;
     enum say list;              /* .. and in which it is */
     gate_answered_fn *answered; /* NULL: nobody waits */
@@ -102,8 +103,10 @@ static void list_drop(struct gate_ticket *t)
 
 static void ticket_free(struct gate_ticket *t)
 {
+    struct gate_client *g = t->client;
     list_drop(t);
-    t->client->untold -= t->over ? 1 : 0;
+    g->untold -= t->over ? 1 : 0;
+    meter_set(METER_GATE_UNTOLD, (int64_t)g->untold);
     buffer_free(&t->place);
     buffer_free(&t->ending);
     free(t);
@@ -120,11 +123,10 @@ static void ticket_settle(struct gate_ticket *t)
         list_add(t, SAY_FORCE, false);
     else if (t->over && (t->stage == STAGE_HELD || t->maybe_held))
         list_add(t, t->ending.len > 0 && t->stage == STAGE_HELD ? SAY_CAPTURE : SAY_VOID, false);
-    else if (t->over)
+    else if (t->over || t->left)
         ticket_free(t);
     else if (t->stage == STAGE_HELD)
         list_add(t, SAY_RENEW, false); /* in the order in which they fall due */
-    meter_set(METER_GATE_UNTOLD, (int64_t)g->untold);
     lane_next(&g->tell);
 }
 
@@ -146,6 +148,8 @@ static void ticket_give_up(struct gate_ticket *t)
     t->stage = STAGE_UNHELD;
     list_drop(t);
     ticket_answer(t, true, &none);
+    if (t->left)
+        ticket_settle(t);
 }
 
 static bool lane_write(struct lane *lane, const struct gate_ticket *t, struct buffer *out)
@@ -227,17 +231,19 @@ static void lane_next(struct lane *lane)
 static void place_answered(struct gate_ticket *t, const struct gate_reply *reply)
 {
     bool waits = t->stage == STAGE_ASKED;
-    bool held = reply->state == GATE_REPLY_PLACED;
+    bool left = t->left;
     t->maybe_held = false;
     t->renew_us = clock_mono_us() + t->client->options.renew_us;
-    if (held)
+    if (reply->state == GATE_REPLY_PLACED)
         t->stage = STAGE_HELD; /* also one that was let through meanwhile: as good as told */
     else if (waits)
         t->stage = STAGE_UNHELD;
     if (t->stage != STAGE_FORCED)
         buffer_free(&t->place);
-    ticket_settle(t);
-    if (waits)
+    if (waits && left)
+        ticket_answer(t, false, reply);
+    ticket_settle(t); /* one that was left goes with it */
+    if (waits && !left)
         ticket_answer(t, false, reply);
 }
 
@@ -540,7 +546,7 @@ static void ticket_end(struct gate_ticket *t)
 {
     struct gate_client *g = t->client;
     t->over = true;
-    g->untold++;
+    meter_set(METER_GATE_UNTOLD, (int64_t)++g->untold);
     if (t->answered != NULL) {
         t->answered = NULL;
         t->stage = STAGE_UNHELD;
@@ -570,6 +576,16 @@ void gate_ticket_void(struct gate_ticket *t)
     if (t->stage == STAGE_FORCED && !t->in_flight) /* it was never told */
         t->stage = STAGE_UNHELD;
     ticket_end(t);
+}
+
+void gate_ticket_leave(struct gate_ticket *t, gate_answered_fn *answered)
+{
+    t->left = true;
+    t->arg = NULL;
+    if (t->answered != NULL)
+        t->answered = answered;
+    else
+        ticket_settle(t);
 }
 
 bool gate_client_is_well(const struct gate_client *g, const char **why)

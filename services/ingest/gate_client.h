@@ -44,6 +44,8 @@ void gate_ticket_force(struct gate_ticket *t, int64_t admitted_at);
  */
 void gate_ticket_capture(struct gate_ticket *t, const struct spend_call *call);
 void gate_ticket_void(struct gate_ticket *t);
+/* Also over, of a client that observes: an answer that is still to come goes to `answered`, with arg NULL. */
+void gate_ticket_leave(struct gate_ticket *t, gate_answered_fn *answered);
 
 /* The ledger has answered once, and does. false: *why, a literal. */
 bool gate_client_is_well(const struct gate_client *g, const char **why);

@@ -104,6 +104,17 @@ static void on_answer(void *arg, bool away, const struct gate_reply *reply)
     a->admitted_at = reply->admitted_at;
 }
 
+static int late_answers;
+static int late_away;
+
+static void on_late(void *arg, bool away, const struct gate_reply *reply)
+{
+    assert_null(arg);
+    assert_true(away || reply->state == GATE_REPLY_REFUSED);
+    late_answers++;
+    late_away += away ? 1 : 0;
+}
+
 static void ask(struct asker *a, const char *model)
 {
     static const struct gate_size size = {400, {.has = false}, {.has = false}};
@@ -189,7 +200,9 @@ static void test_a_hold_is_renewed_while_its_call_runs_and_then_captured(void **
     a.call.usage.units[USAGE_OUTPUT] = OPT_I64(7);
     gate_ticket_capture(a.ticket, &a.call);
     assert_false(gate_client_is_told(gate));
+    assert_int_equal(meter_value(METER_GATE_UNTOLD), 1);
     UNTIL(gate_client_is_told(gate));
+    assert_int_equal(meter_value(METER_GATE_UNTOLD), 0);
     assert_string_equal(said[said_count - 1].path, "/v1/holds/capture");
     assert_non_null(strstr(said[said_count - 1].body, "\"output\":7"));
     size_t before = said_count;
@@ -349,13 +362,39 @@ static void test_to_observe_holds_nothing(void **unused)
     UNTIL(a.answers == 1);
     assert_int_equal(a.state, GATE_REPLY_REFUSED);
     assert_said(0, "/v1/holds?observe=true", 1);
-    gate_ticket_void(a.ticket);
+    gate_ticket_leave(a.ticket, on_late);
     answer_status = 503;
     ask(&a, "m");
     UNTIL(a.answers == 1);
     assert_true(a.away);
-    gate_ticket_void(a.ticket);
+    gate_ticket_leave(a.ticket, on_late);
     assert_true(gate_client_is_told(gate));
+    assert_int_equal(late_answers, 0);
+    stop();
+}
+
+static void test_what_is_observed_is_counted_also_when_the_call_was_faster(void **unused)
+{
+    (void)unused;
+    struct asker a[3];
+    late_answers = late_away = 0;
+    start(true, 1000);
+    state = "refused";
+    for (size_t i = 0; i < 3; i++) {
+        ask(&a[i], "m");
+        gate_ticket_leave(a[i].ticket, on_late);
+    }
+    UNTIL(late_answers == 3);
+    assert_int_equal(late_away, 0);
+    answer_status = 0; /* .. or when none came, asked for or not */
+    for (size_t i = 0; i < 2; i++) {
+        ask(&a[i], "m");
+        gate_ticket_leave(a[i].ticket, on_late);
+    }
+    UNTIL(late_answers == 5);
+    assert_int_equal(late_away, 2);
+    assert_int_equal(a[0].answers + a[1].answers + a[2].answers, 0);
+    assert_int_equal(meter_value(METER_GATE_WAITING), 0);
     stop();
 }
 
@@ -372,6 +411,7 @@ int main(void)
         cmocka_unit_test(test_a_hold_that_is_gone_is_not_ended),
         cmocka_unit_test(test_more_than_may_wait_are_dropped),
         cmocka_unit_test(test_to_observe_holds_nothing),
+        cmocka_unit_test(test_what_is_observed_is_counted_also_when_the_call_was_faster),
     };
     meter_open();
     base = event_base_new();
