@@ -145,10 +145,11 @@ static void ticket_answer(struct gate_ticket *t, bool away, const struct gate_re
 static void ticket_give_up(struct gate_ticket *t)
 {
     static const struct gate_reply none = {.state = GATE_REPLY_OVER};
+    bool left = t->left;
     t->stage = STAGE_UNHELD;
     list_drop(t);
-    ticket_answer(t, true, &none);
-    if (t->left)
+    ticket_answer(t, true, &none); /* of one that was not left the asker may end it */
+    if (left)
         ticket_settle(t);
 }
 
