@@ -119,7 +119,7 @@ def test_a_limit_that_is_lowered_while_a_call_is_charged_marks_what_both_come_to
     lowered = threading.Thread(target=change, args=(api, made), kwargs={"limit": "5"})
     waits = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'SELECT budget_tell%%'"
     with psycopg.connect(bench.stack.database_url("spend_owner"), options="-c search_path=spend") as charge:
-        charge.execute("SELECT window_charge(ARRAY[%s], ARRAY[%s], ARRAY[0], ARRAY[0], ARRAY[now()])", (row["id"], 4 * USD))
+        charge.execute("SELECT window_charge(ARRAY[%s], ARRAY[%s], ARRAY[0], ARRAY[0], ARRAY[0], ARRAY[now()])", (row["id"], 4 * USD))
         assert charge.execute("SELECT window_mark(ARRAY[%s])", (row["id"],)).fetchone() == (0,)
         lowered.start()
         wait_until(lambda: bench.query(waits), 30, "the change waits")
