@@ -34,7 +34,8 @@
     }
 
 const struct api_route api_routes[] = {
-    {.method = API_GET, .pattern = "/v1/time", .handle = api_time_get, .ingest = true},
+    /* at the gate: ingest is ready or not by it, whatever else the API is at */
+    {.method = API_GET, .pattern = "/v1/time", .handle = api_time_get, .ingest = true, .gate = true},
     FACTS("/v1/accounts", REGISTRY_ACCOUNT),
     ROUTE(POST, "/v1/accounts/{}/credits", api_credit_post),
     ROUTE(GET, "/v1/accounts/{}/entries", api_entry_list),

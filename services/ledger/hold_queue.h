@@ -1,6 +1,7 @@
 /*
- * hold_queue: the gate's thread. Requests about holds are answered here, and nothing else is: those of one
- * kind that wait together are one transaction, in the order in which they came; a request is never split.
+ * hold_queue: the gate's thread. Requests about holds are answered here, and nothing else that takes time:
+ * those of one kind that wait together are one transaction, in the order in which they came; a request is
+ * never split.
  * What is wrong with one is told to that one. Owns the gate, its memory and its session.
  * Refuses: what has waited so long that its caller has given up.
  */
