@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "ingest/gate_health.h"
 #include "ingest/ledger_post.h"
 #include "ingest/meter.h"
 
@@ -137,7 +138,7 @@ static void ticket_answer(struct gate_ticket *t, bool away, const struct gate_re
     t->answered = NULL;
     meter_add(METER_GATE_WAITING, -1);
     meter_observe(METER_GATE_WAIT, clock_mono_us() - t->asked_us);
-    meter_add(t->client->away_for, away ? 1 : 0);
+    meter_add(t->client->health.away_for, away ? 1 : 0);
     answered(t->arg, away, reply);
 }
 
@@ -211,9 +212,10 @@ static void lane_next(struct lane *lane)
     buffer_clear(&g->body);
     lane->is_probe = false;
     if (lane == &g->place) {
-        if (!g->away)
+        if (!g->health.away)
             lane_take(lane, SAY_PLACE, now);
-        lane->is_probe = lane->count == 0 && (g->away || !g->answered_once) && now - g->probed_us > PROBE_US;
+        lane->is_probe =
+            lane->count == 0 && (g->health.away || !g->health.answered_once) && now - g->probed_us > PROBE_US;
         if (lane->is_probe)
             g->probed_us = now;
     } else {
@@ -298,7 +300,7 @@ static void refused(enum say say, struct gate_ticket *t)
     t->in_flight = false;
     t->maybe_held = false;
     if (t->stage == STAGE_ASKED) {
-        t->client->away_for = METER_GATE_AWAY_ERROR;
+        t->client->health.away_for = METER_GATE_AWAY_ERROR;
         ticket_give_up(t);
         return;
     }
@@ -308,52 +310,6 @@ static void refused(enum say say, struct gate_ticket *t)
     }
     t->renew_us = clock_mono_us() + t->client->options.renew_us;
     ticket_settle(t);
-}
-
-static void well(struct gate_client *g, const struct lane *lane)
-{
-    if (lane != &g->place)
-        return;
-    if (g->away || !g->answered_once)
-        log_info("gate_answers", LOG_STR("ledger", g->options.ledger_url), LOG_END);
-    g->answered_once = true;
-    g->away = false;
-    g->failing_us = 0;
-    meter_set(METER_GATE_AWAY, 0);
-}
-
-/* From now on nobody waits for it, until a probe is answered. */
-static void away_check(struct gate_client *g)
-{
-    bool late = g->failing_us != 0 && clock_mono_us() - g->failing_us >= g->options.wait_us;
-    if (g->away || g->failing_us == 0 || (g->answered_once && !late))
-        return;
-    g->away = true;
-    meter_set(METER_GATE_AWAY, 1);
-    log_warn("gate_away", LOG_INT("status", g->failed_status), LOG_STR("err", g->failed_why.text),
-             LOG_STR("hint", g->failed_status == 401 || g->failed_status == 403
-                                 ? "set SPEND_LEDGER_TOKEN to the ledger's SPEND_INGEST_TOKEN"
-                             : g->failed_status == 503
-                                 ? "the ledger answers, its Postgres does not"
-                                 : "is --ledger-url the ledger's API, and does it run?"),
-             LOG_END);
-}
-
-static void failed(struct gate_client *g, struct lane *lane, int status, const struct err *why)
-{
-    int64_t now = clock_mono_us();
-    lane->not_before_us = now + PULSE_US;
-    if (lane != &g->place)
-        return;
-    g->away_for = status == 503              ? METER_GATE_AWAY_POSTGRES
-                  : status != 0              ? METER_GATE_AWAY_ERROR
-                  : why->code == ERR_TIMEOUT ? METER_GATE_AWAY_SLOW
-                                             : METER_GATE_AWAY_UNREACHABLE;
-    g->failed_status = status;
-    g->failed_why = *why;
-    if (g->failing_us == 0)
-        g->failing_us = now;
-    away_check(g);
 }
 
 /* Answers stand in the order of the calls. */
@@ -405,9 +361,11 @@ static void on_said(void *arg, int status, struct strview body, const struct err
         log_error("gate_refused_request", LOG_STR("path", path_of(lane)),
                   LOG_INT("calls", (int64_t)lane->count), LOG_END);
     else if (!ok)
-        failed(g, lane, status, why);
-    if (ok)
-        well(g, lane);
+        lane->not_before_us = clock_mono_us() + PULSE_US;
+    if (lane == &g->place && ok)
+        gate_health_answered(&g->health);
+    else if (lane == &g->place && status != 400 && status != 413)
+        gate_health_failed(&g->health, status, why);
     hand_out(lane, status, ok);
     lane_next(&g->place);
     lane_next(&g->tell);
@@ -425,10 +383,10 @@ static void give_up_late(struct gate_client *g)
     for (size_t i = 0; i < g->place.count; i++) {
         if (!is_late(g->place.item[i], now))
             continue;
-        g->away_for = METER_GATE_AWAY_SLOW;
+        g->health.away_for = METER_GATE_AWAY_SLOW;
         ticket_give_up(g->place.item[i]);
     }
-    while (g->list[SAY_PLACE] != NULL && (g->away || is_late(g->list[SAY_PLACE], now)))
+    while (g->list[SAY_PLACE] != NULL && (g->health.away || is_late(g->list[SAY_PLACE], now)))
         ticket_give_up(g->list[SAY_PLACE]);
 }
 
@@ -437,7 +395,7 @@ static void on_pulse(evutil_socket_t fd, short what, void *arg)
     (void)fd;
     (void)what;
     struct gate_client *g = arg;
-    away_check(g);
+    gate_health_check(&g->health);
     give_up_late(g);
     lane_next(&g->place);
     lane_next(&g->tell);
@@ -462,7 +420,7 @@ bool gate_client_new(struct gate_client **out, const struct gate_client_options 
     if (g == NULL)
         return err_set(err, ERR_MEMORY, FATE_FATAL, "gate_client: out of memory");
     g->options = *options;
-    g->away_for = METER_GATE_AWAY_UNREACHABLE;
+    gate_health_init(&g->health, options->ledger_url, options->wait_us);
     buffer_init(&g->body, BODY_BYTES);
     g->pulse = event_new(options->base, -1, EV_PERSIST, on_pulse, g);
     bool ok = lane_new(g, &g->place, options->wait_us, err) && lane_new(g, &g->tell, TELL_WAIT_US, err);
@@ -521,7 +479,7 @@ struct gate_ticket *gate_client_ask(struct gate_client *g, const struct spend_ca
     }
     meter_add(METER_GATE_WAITING, 1);
     list_add(t, SAY_PLACE, false);
-    if (g->away)
+    if (g->health.away)
         event_active(g->pulse, EV_TIMEOUT, 0);
     else
         lane_next(&g->place);
@@ -591,8 +549,9 @@ void gate_ticket_leave(struct gate_ticket *t, gate_answered_fn *answered)
 
 bool gate_client_is_well(const struct gate_client *g, const char **why)
 {
-    *why = g->answered_once ? "the ledger's gate does not answer" : "the ledger's gate has not answered yet";
-    return g->answered_once && !g->away;
+    *why = g->health.answered_once ? "the ledger's gate does not answer"
+                                   : "the ledger's gate has not answered yet";
+    return g->health.answered_once && !g->health.away;
 }
 
 bool gate_client_is_told(const struct gate_client *g)

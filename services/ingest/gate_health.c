@@ -1,0 +1,51 @@
+#include "ingest/gate_health.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+
+void gate_health_init(struct gate_health *h, const char *url, int64_t wait_us)
+{
+    *h = (struct gate_health){.url = url, .wait_us = wait_us, .away_for = METER_GATE_AWAY_UNREACHABLE};
+}
+
+void gate_health_answered(struct gate_health *h)
+{
+    if (h->away || !h->answered_once)
+        log_info("gate_answers", LOG_STR("ledger", h->url), LOG_END);
+    h->answered_once = true;
+    h->away = false;
+    h->failing_us = 0;
+    meter_set(METER_GATE_AWAY, 0);
+}
+
+static const char *hint_of(int status)
+{
+    if (status == 401 || status == 403)
+        return "set SPEND_LEDGER_TOKEN to the ledger's SPEND_INGEST_TOKEN";
+    return status == 503 ? "the ledger answers, its Postgres does not"
+                         : "is --ledger-url the ledger's API, and does it run?";
+}
+
+void gate_health_check(struct gate_health *h)
+{
+    bool late = h->failing_us != 0 && clock_mono_us() - h->failing_us >= h->wait_us;
+    if (h->away || h->failing_us == 0 || (h->answered_once && !late))
+        return;
+    h->away = true;
+    meter_set(METER_GATE_AWAY, 1);
+    log_warn("gate_away", LOG_INT("status", h->status), LOG_STR("err", h->why.text),
+             LOG_STR("hint", hint_of(h->status)), LOG_END);
+}
+
+void gate_health_failed(struct gate_health *h, int status, const struct err *why)
+{
+    h->away_for = status == 503              ? METER_GATE_AWAY_POSTGRES
+                  : status != 0              ? METER_GATE_AWAY_ERROR
+                  : why->code == ERR_TIMEOUT ? METER_GATE_AWAY_SLOW
+                                             : METER_GATE_AWAY_UNREACHABLE;
+    h->status = status;
+    h->why = *why;
+    if (h->failing_us == 0)
+        h->failing_us = clock_mono_us();
+    gate_health_check(h);
+}

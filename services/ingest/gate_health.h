@@ -1,0 +1,31 @@
+/*
+ * gate_health: whether the ledger's gate answers, and why not. Once it has not for as long as a call may
+ * wait, nobody waits for it any more. Pure but for counting and the log.
+ */
+#ifndef SPEND_INGEST_GATE_HEALTH_H
+#define SPEND_INGEST_GATE_HEALTH_H
+
+#include "base/err.h"
+#include "ingest/meter.h"
+
+#include <stdint.h>
+
+struct gate_health {
+    const char *url;
+    int64_t wait_us;
+    bool answered_once;
+    bool away;           /* nobody waits for it, until it has answered again */
+    int64_t failing_us;  /* since when it has not answered; 0: it has */
+    enum meter away_for; /* which counter says why it did not, the last time */
+    int status;          /* .. and what it said; 0: nothing */
+    struct err why;
+};
+
+void gate_health_init(struct gate_health *h, const char *url, int64_t wait_us);
+void gate_health_answered(struct gate_health *h);
+/* status 0: no answer came, and why is said. */
+void gate_health_failed(struct gate_health *h, int status, const struct err *why);
+/* Time goes on. */
+void gate_health_check(struct gate_health *h);
+
+#endif
