@@ -72,13 +72,8 @@ struct gate_client {
     bool handing_out; /* answers: nothing is sent in between */
     struct buffer body;
     struct gate_reply reply[GATE_AT_ONCE];
-    bool answered_once;
-    bool away;          /* it has not answered for so long that nobody waits for it */
-    int64_t failing_us; /* since when no POST of places was answered; 0: it was */
+    struct gate_health health; /* by the answers to places */
     int64_t probed_us;
-    enum meter away_for; /* why the last one failed */
-    int failed_status;
-    struct err failed_why;
 };
 
 static void lane_next(struct lane *lane);
