@@ -97,6 +97,14 @@ static void list_drop(struct gate_ticket *t)
     DL_DELETE(t->client->list[t->list], t);
 }
 
+static struct gate_ticket *list_pop(struct gate_client *g, enum say say)
+{
+    struct gate_ticket *t = g->list[say];
+    t->listed = false;
+    DL_DELETE(g->list[say], t);
+    return t;
+}
+
 static void ticket_free(struct gate_ticket *t)
 {
     struct gate_client *g = t->client;
@@ -192,9 +200,8 @@ static void lane_take(struct lane *lane, enum say say, int64_t now_us)
             g->body.len = len;
             break;
         }
-        list_drop(t);
         t->in_flight = true;
-        lane->item[lane->count++] = t;
+        lane->item[lane->count++] = list_pop(g, say);
     }
 }
 
@@ -382,7 +389,7 @@ static void give_up_late(struct gate_client *g)
         ticket_give_up(g->place.item[i]);
     }
     while (g->list[SAY_PLACE] != NULL && (g->health.away || is_late(g->list[SAY_PLACE], now)))
-        ticket_give_up(g->list[SAY_PLACE]);
+        ticket_give_up(list_pop(g, SAY_PLACE));
 }
 
 static void on_pulse(evutil_socket_t fd, short what, void *arg)
@@ -442,15 +449,9 @@ void gate_client_free(struct gate_client *g)
     for (struct lane *lane = &g->place; lane != NULL; lane = lane == &g->place ? &g->tell : NULL)
         for (size_t i = 0; i < lane->count; i++)
             ticket_free(lane->item[i]);
-    for (enum say say = SAY_PLACE; say < SAY_COUNT; say++) {
-        struct gate_ticket *t;
-        struct gate_ticket *next;
-        DL_FOREACH_SAFE(g->list[say], t, next)
-        {
-            t->listed = false;
-            ticket_free(t);
-        }
-    }
+    for (enum say say = SAY_PLACE; say < SAY_COUNT; say++)
+        while (g->list[say] != NULL)
+            ticket_free(list_pop(g, say));
     buffer_free(&g->body);
     free(g);
 }
