@@ -1,6 +1,5 @@
 #include "budget.h"
 
-#include "base/clock.h"
 #include "base/sha256.h"
 #include "budget_words.h"
 #include "ledger_client.h"
@@ -39,12 +38,7 @@ static bool check_scope(const char *scope)
 static const char *next_reset(const json_t *budget, char out[ZONE_TIME_MAX])
 {
     const char *end = json_string_value(json_object_get(budget, "window_end"));
-    int64_t at;
-    if (budget_is_lifetime(budget))
-        return "never";
-    if (end != NULL && clock_parse(sv_of(end), &at) && at <= clock_now_us())
-        return "with its next call"; /* of an `each`: nothing to be reset */
-    return zone_time(end, out);
+    return budget_is_lifetime(budget) ? "never" : zone_time(end, out);
 }
 
 static void list_row(struct table *t, const json_t *budget)
