@@ -1,5 +1,6 @@
 """Holds on a real Postgres: placed, refused, repeated, captured, voided, renewed, expired, and settled by the call's bill."""
 
+import random
 import threading
 import uuid
 from datetime import datetime, timedelta, timezone
@@ -482,6 +483,31 @@ def test_a_reset_closes_the_window_behind_every_call_that_it_holds(bench, api):
                          " JOIN budget b ON b.id = x.budget WHERE b.budget_id = %s", (made["budget_id"],))
     assert (row["spent_nanos"], row["ungated_nanos"], row["held_nanos"]) == (500, 0, 0)
     assert row["at"] == time_of(text) + timedelta(microseconds=1)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_spent_never_passes_the_limit_but_by_what_is_ungated_and_away(bench, api, seed):
+    """Bills and corrections of any size up to the estimate, calls that nobody asked for, forced ones, moves between accounts."""
+    rng, accounts = random.Random(seed), [bench.account(), bench.account()]
+    limit, estimate = 6 * COST, int(COST * USD)
+    made = [budget(api, "account", account, str(limit)) for account in accounts]
+    told = []
+    for _ in range(6):
+        for account in rng.choices(accounts, k=6):
+            one, gate = call([f"account_id={account}"]), rng.choice(["held", "held", "held", "forced", "off"])
+            if gate == "off" or place(api, forced(one) if gate == "forced" else one)[0]["admitted"]:
+                told.append((settled(bench, one, account, rng.randrange(estimate + 1), one["tags"], gate=gate, quality="estimated"), account))
+        for record, account in rng.sample(told, len(told) // 3):
+            better = {**record, "quality": rng.choice(["partial", "final"]), "usage": build.usage(input=rng.randrange(99))}
+            redrive = {"id": uuid.uuid4().bytes, "at": now_us(), "set": None} if rng.random() < 0.3 else None
+            to = rng.choice(accounts) if redrive else account
+            bench.feeder.bill(attributed(better, to, rng.randrange(estimate + 1), redrive=redrive))
+        bench.settle()
+        for one in made:
+            spent, ungated, away = parts(api, one)
+            assert 0 <= ungated and 0 <= away and ungated + away <= spent <= int(limit * USD) + ungated + away
+    sums = [parts(api, one) for one in made]
+    assert all(sum(column) > 0 for column in zip(*sums)) and max(spent for spent, _, _ in sums) > int(limit * USD)
 
 
 def test_a_call_admitted_while_a_budget_is_being_written_counts_in_it_ungated(bench, api):
