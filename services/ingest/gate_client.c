@@ -142,19 +142,19 @@ static void ticket_answer(struct gate_ticket *t, bool away, const struct gate_re
     meter_add(METER_GATE_WAITING, -1);
     meter_observe(METER_GATE_WAIT, clock_mono_us() - t->asked_us);
     meter_add(t->client->health.away_for, away ? 1 : 0);
+    bool left = t->left;
     answered(t->arg, away, reply);
+    if (left)
+        ticket_settle(t);
 }
 
 /* Nobody waits for it any longer. It may be in flight. */
 static void ticket_give_up(struct gate_ticket *t)
 {
     static const struct gate_reply none = {.state = GATE_REPLY_OVER};
-    bool left = t->left;
     t->stage = STAGE_UNHELD;
     list_drop(t);
-    ticket_answer(t, true, &none); /* of one that was not left the asker may end it */
-    if (left)
-        ticket_settle(t);
+    ticket_answer(t, true, &none);
 }
 
 static bool lane_write(struct lane *lane, const struct gate_ticket *t, struct buffer *out)
@@ -236,7 +236,6 @@ static void lane_next(struct lane *lane)
 static void place_answered(struct gate_ticket *t, const struct gate_reply *reply)
 {
     bool waits = t->stage == STAGE_ASKED;
-    bool left = t->left;
     t->maybe_held = false;
     t->renew_us = clock_mono_us() + t->client->options.renew_us;
     if (reply->state == GATE_REPLY_PLACED)
@@ -245,10 +244,9 @@ static void place_answered(struct gate_ticket *t, const struct gate_reply *reply
         t->stage = STAGE_UNHELD;
     if (t->stage != STAGE_FORCED)
         buffer_free(&t->place);
-    if (waits && left)
-        ticket_answer(t, false, reply);
-    ticket_settle(t); /* one that was left goes with it */
-    if (waits && !left)
+    if (!waits || !t->left) /* else it goes with its answer */
+        ticket_settle(t);
+    if (waits)
         ticket_answer(t, false, reply);
 }
 

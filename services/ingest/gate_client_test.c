@@ -93,6 +93,7 @@ struct asker {
     bool away;
     enum gate_reply_state state;
     int64_t admitted_at;
+    bool ends_at_once; /* the call is over with its answer */
 };
 
 static void on_answer(void *arg, bool away, const struct gate_reply *reply)
@@ -102,6 +103,8 @@ static void on_answer(void *arg, bool away, const struct gate_reply *reply)
     a->away = away;
     a->state = reply->state;
     a->admitted_at = reply->admitted_at;
+    if (a->ends_at_once)
+        gate_ticket_void(a->ticket);
 }
 
 static int late_answers;
@@ -297,6 +300,31 @@ static void test_a_place_without_an_answer_is_voided_once_there_is_one(void **un
     stop();
 }
 
+static void test_calls_that_end_with_their_answer_are_all_told(void **unused)
+{
+    (void)unused;
+    struct asker a[4];
+    const char *why;
+    start(false, 1000);
+    answer_status = 503;
+    ask(&a[0], "m");
+    a[0].ends_at_once = true;
+    UNTIL(a[0].answers == 1);
+    UNTIL(!gate_client_is_well(gate, &why));
+    for (size_t i = 1; i < 4; i++) {
+        ask(&a[i], "m");
+        a[i].ends_at_once = true;
+    }
+    UNTIL(a[1].answers + a[2].answers + a[3].answers == 3);
+    assert_int_equal(meter_value(METER_GATE_UNTOLD), 1); /* the one that may be held */
+    answer_status = 200;
+    UNTIL(gate_client_is_told(gate));
+    assert_said(said_count - 1, "/v1/holds/void", 1);
+    assert_int_equal(meter_value(METER_GATE_UNTOLD), 0);
+    UNTIL(gate_client_is_well(gate, &why));
+    stop();
+}
+
 static void test_one_bad_call_does_not_spoil_the_others(void **unused)
 {
     (void)unused;
@@ -407,6 +435,7 @@ int main(void)
         cmocka_unit_test(test_a_refused_call_has_nothing_to_end),
         cmocka_unit_test(test_what_is_let_through_without_an_answer_is_told_and_ended_later),
         cmocka_unit_test(test_a_place_without_an_answer_is_voided_once_there_is_one),
+        cmocka_unit_test(test_calls_that_end_with_their_answer_are_all_told),
         cmocka_unit_test(test_one_bad_call_does_not_spoil_the_others),
         cmocka_unit_test(test_a_hold_that_is_gone_is_not_ended),
         cmocka_unit_test(test_more_than_may_wait_are_dropped),
