@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import signal
 import socket
 import threading
@@ -51,8 +52,19 @@ class Asked:
 
 
 @contextlib.contextmanager
+def stopped(bench):
+    """The gate's own server process does nothing meanwhile, so that what comes waits."""
+    (row,) = bench.query("SELECT pid FROM pg_stat_activity WHERE application_name = 'spend-ledger/gate'")
+    os.kill(row["pid"], signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(row["pid"], signal.SIGCONT)
+
+
+@contextlib.contextmanager
 def locked(bench, sql="LOCK TABLE hold IN ACCESS EXCLUSIVE MODE"):
-    """Nothing at the gate goes on meanwhile, for as long as its lock_timeout lets it wait."""
+    """Whoever wants it waits, for as long as its lock_timeout lets it."""
     with psycopg.connect(bench.stack.database_url(), options="-c search_path=spend") as db:
         db.execute(sql)
         yield
@@ -81,7 +93,7 @@ def test_what_waits_together_is_one_transaction_and_each_gets_its_own_answers(be
     budget(api, "tag", tag, "0.0125")  # ten calls
     Asked(bench, "", [call([tag])]).states()
     before = transactions(bench)
-    with locked(bench):
+    with stopped(bench):
         first = Asked(bench, "", [call([tag])])
         waiting(bench, 1)
         sent = []
@@ -101,7 +113,7 @@ def test_what_waits_together_is_one_transaction_and_each_gets_its_own_answers(be
 
 def test_a_request_is_never_split_and_no_transaction_has_more_than_256_calls(bench):
     before = transactions(bench)
-    with locked(bench):
+    with stopped(bench):
         asked = [Asked(bench, "", [call()])]
         waiting(bench, 1)
         for count in (100, 156, 1, 255):
@@ -113,7 +125,7 @@ def test_a_request_is_never_split_and_no_transaction_has_more_than_256_calls(ben
 
 @pytest.mark.parametrize("bad", [b"[", b"{}", b"[1]", [{"call_id": "x", "operation": "chat"}], [call() | {"max_tokens": -1}], [call() | {"colour": 1}]])
 def test_one_that_is_wrong_spoils_nobody_elses(bench, bad):
-    with locked(bench):
+    with stopped(bench):
         first = Asked(bench, "", [call()])
         waiting(bench, 1)
         asked = [Asked(bench, "", body) for body in ([call()], bad, [call(), call()])]
@@ -124,7 +136,7 @@ def test_one_that_is_wrong_spoils_nobody_elses(bench, bad):
 
 
 def test_other_queries_are_decided_apart(bench):
-    with locked(bench):
+    with stopped(bench):
         first = Asked(bench, "", [call()])
         waiting(bench, 1)
         asked = [Asked(bench, query, [call()]) for query in ("", "?colour=red", "")]
@@ -148,7 +160,7 @@ def test_who_hangs_up_disturbs_nobody(bench):
     gone = call()
     body = json.dumps([gone]).encode()
     ledger = bench.stack.services["ledger"]
-    with locked(bench):
+    with stopped(bench):
         first = Asked(bench, "", [call()])
         waiting(bench, 1)
         for linger in (b"\1\0\0\0\0\0\0\0", b"\0" * 8):  # by a reset, and by an end
@@ -183,7 +195,7 @@ def test_a_full_queue_refuses_at_once_and_a_stop_answers_what_waits(bench):
     ledger = bench.stack.services["ledger"]
     ledger.stop()
     ledger.start(flags=["--gate-queue=2"])
-    with locked(bench):
+    with stopped(bench):
         asked = [Asked(bench, "", [call()]) for _ in range(2)]
         waiting(bench, 2)
         status, document = bench.stack.api("POST", "/v1/holds", [call()], token="ingest")
