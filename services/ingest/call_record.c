@@ -164,14 +164,42 @@ bool call_record_encode(const struct spend_call *call, struct strview *tags, str
     return ok && avro_encode_spend_call_again(call, tags, out, err);
 }
 
-bool call_record_recover(struct strview head, uint64_t reply_text, bool estimate, struct arena *a,
+#define PASSED        1U /* of progress, in its lowest bits */
+#define PASSED_FORCED 2U
+#define PASSED_BITS   2
+
+uint64_t call_record_progress(enum spend_gate gate, uint64_t reply_text)
+{
+    if (gate != GATE_HELD && gate != GATE_FORCED)
+        return reply_text;
+    return reply_text << PASSED_BITS | PASSED | (gate == GATE_FORCED ? PASSED_FORCED : 0);
+}
+
+/* false: the gate had not let it pass. */
+static bool passage_read(struct spend_call *call, uint64_t progress, uint64_t *reply_text)
+{
+    *reply_text = progress;
+    if (call->gate != GATE_HELD)
+        return true;
+    *reply_text = progress >> PASSED_BITS;
+    if ((progress & PASSED_FORCED) != 0)
+        call->gate = GATE_FORCED;
+    return (progress & PASSED) != 0;
+}
+
+bool call_record_recover(struct strview head, uint64_t progress, bool estimate, struct arena *a,
                          struct buffer *out, struct err *err)
 {
     struct spend_call call;
     struct strview tags = SV_NULL;
+    uint64_t reply_text;
     if (!avro_decode_spend_call(head, a, &call, err))
         return err_wrap(err, "an open call's head");
-    if (!estimate && usage_map(call.operation, SV_NULL).count > 0) {
+    if (!passage_read(&call, progress, &reply_text)) {
+        call.outcome = OUTCOME_REJECTED;
+        call.usage = (struct usage){0};
+        call.quality = QUALITY_UNKNOWN;
+    } else if (!estimate && usage_map(call.operation, SV_NULL).count > 0) {
         call.usage = (struct usage){0};
         call.usage.units[USAGE_INPUT] = OPT_I64(0);
         call.usage.units[USAGE_OUTPUT] = OPT_I64(0);

@@ -264,6 +264,31 @@ static void test_what_a_crash_left_open_is_unknown_with_an_estimate_or_zero(void
     assert_int_equal(found.usage.units[USAGE_OUTPUT].v, 0);
 }
 
+static void test_a_crash_before_the_gate_let_it_pass_costs_nothing(void **state)
+{
+    (void)state;
+    struct spend_call found = {0};
+    call.gate = GATE_HELD;
+    recover(0, true, &found);
+    assert_int_equal(found.outcome, OUTCOME_REJECTED);
+    assert_int_equal(found.quality, QUALITY_UNKNOWN);
+    assert_false(found.usage.units[USAGE_INPUT].has || found.usage.units[USAGE_OUTPUT].has);
+    recover(call_record_progress(GATE_HELD, 0), true, &found);
+    assert_int_equal(found.outcome, OUTCOME_UNKNOWN);
+    assert_int_equal(found.gate, GATE_HELD);
+    assert_int_equal(found.usage.units[USAGE_INPUT].v, 3);
+    assert_int_equal(found.usage.units[USAGE_OUTPUT].v, 0);
+    recover(call_record_progress(GATE_FORCED, 17), true, &found);
+    assert_int_equal(found.outcome, OUTCOME_UNKNOWN);
+    assert_int_equal(found.gate, GATE_FORCED);
+    assert_int_equal(found.usage.units[USAGE_OUTPUT].v, 5);
+    call.gate = GATE_OBSERVE; /* nobody decides: it went on at once */
+    assert_int_equal(call_record_progress(GATE_OBSERVE, 17), 17);
+    recover(0, true, &found);
+    assert_int_equal(found.outcome, OUTCOME_UNKNOWN);
+    call.gate = GATE_OFF;
+}
+
 #define MESSAGE_START                                                                                        \
     "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":100,"  \
     "\"output_tokens\":1}}}\n\ndata: "                                                                       \
@@ -366,6 +391,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_usage_that_tells_no_side_is_estimated, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_what_a_crash_left_open_is_unknown_with_an_estimate_or_zero,
                                         set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_crash_before_the_gate_let_it_pass_costs_nothing, set_up,
+                                        tear_down),
     };
     struct err err = {0};
     if (!avro_codec_open(&err))

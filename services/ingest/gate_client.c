@@ -19,9 +19,10 @@
 #define PULSE_US     50000
 #define PROBE_US     250000
 #define TELL_WAIT_US (5 * US_PER_SECOND)
-#define BODY_BYTES   (16 << 20)
+#define POST_MAX_US  (10 * US_PER_SECOND) /* a stop waits for one that is under way */
+#define BODY_BYTES   (7 << 20)            /* the ledger takes 8 MiB */
 
-/* What is to be said of a ticket. In the order in which the telling lane serves them. */
+/* What is to be said of a ticket. */
 enum say { SAY_PLACE, SAY_FORCE, SAY_CAPTURE, SAY_VOID, SAY_RENEW, SAY_COUNT };
 
 enum stage {
@@ -54,7 +55,7 @@ struct gate_ticket {
 struct lane {
     struct gate_client *client;
     struct ledger_post *post;
-    enum say say;
+    enum say say; /* the last */
     struct gate_ticket *item[GATE_AT_ONCE];
     size_t count;
     bool is_probe;
@@ -205,6 +206,13 @@ static void lane_take(struct lane *lane, enum say say, int64_t now_us)
     }
 }
 
+/* In turn, so that none has to wait until nothing else is left to say. */
+static void tell_take(struct lane *lane, int64_t now_us)
+{
+    for (int turn = SAY_FORCE; turn < SAY_COUNT && lane->count == 0; turn++)
+        lane_take(lane, lane->say + 1 < SAY_COUNT ? lane->say + 1 : SAY_FORCE, now_us);
+}
+
 static void lane_next(struct lane *lane)
 {
     struct gate_client *g = lane->client;
@@ -221,8 +229,7 @@ static void lane_next(struct lane *lane)
         if (lane->is_probe)
             g->probed_us = now;
     } else {
-        for (enum say say = SAY_FORCE; say < SAY_COUNT && lane->count == 0; say++)
-            lane_take(lane, say, now);
+        tell_take(lane, now);
     }
     if (lane->count == 0 && !lane->is_probe)
         return;
@@ -289,16 +296,18 @@ static void unsaid(enum say say, struct gate_ticket *t, bool maybe)
     t->maybe_held = t->maybe_held || (asks && maybe && !t->client->options.observe);
     if (t->stage == STAGE_ASKED)
         list_add(t, SAY_PLACE, true);
+    else if (say == SAY_RENEW && t->stage == STAGE_HELD && !t->over)
+        list_add(t, SAY_RENEW, true); /* it is due */
     else
         ticket_settle(t);
 }
 
 /* The ledger will never take it. */
-static void refused(enum say say, struct gate_ticket *t)
+static void refused(enum say say, struct gate_ticket *t, bool maybe)
 {
     meter_add(METER_GATE_INVALID, 1);
     t->in_flight = false;
-    t->maybe_held = false;
+    t->maybe_held = maybe && !t->client->options.observe;
     if (t->stage == STAGE_ASKED) {
         t->client->health.away_for = METER_GATE_AWAY_ERROR;
         ticket_give_up(t);
@@ -326,11 +335,17 @@ static bool replies_fit(const struct lane *lane, size_t count)
     return true;
 }
 
+/* It is something in the request: another one may be taken. */
+static bool is_refusal(int status)
+{
+    return status == 400 || status == 413 || (status >= 500 && status != 503);
+}
+
 /* What an answer, or none, means to each call that was in the request. */
 static void hand_out(struct lane *lane, int status, bool ok)
 {
     struct gate_client *g = lane->client;
-    bool is_refused = status == 400 || status == 413;
+    bool is_refused = is_refusal(status);
     size_t count = lane->count;
     lane->count = 0;
     if (is_refused && count > 1) /* which of them it was shows when they go one by one */
@@ -343,9 +358,9 @@ static void hand_out(struct lane *lane, int status, bool ok)
         if (ok)
             said(lane->say, t, &g->reply[i]);
         else if (is_refused && count == 1)
-            refused(lane->say, t);
+            refused(lane->say, t, status != 400 && status != 413);
         else
-            unsaid(lane->say, t, !is_refused);
+            unsaid(lane->say, t, status != 400 && status != 413);
     }
     g->handing_out = false;
 }
@@ -357,14 +372,14 @@ static void on_said(void *arg, int status, struct strview body, const struct err
     size_t replies = 0;
     bool ok =
         status == 200 && gate_wire_read(body, g->reply, GATE_AT_ONCE, &replies) && replies_fit(lane, replies);
-    if (status == 400 || status == 413)
-        log_error("gate_refused_request", LOG_STR("path", path_of(lane)),
+    if (is_refusal(status))
+        log_error("gate_refused_request", LOG_INT("status", status), LOG_STR("path", path_of(lane)),
                   LOG_INT("calls", (int64_t)lane->count), LOG_END);
     else if (!ok)
         lane->not_before_us = clock_mono_us() + PULSE_US;
     if (lane == &g->place && ok)
         gate_health_answered(&g->health);
-    else if (lane == &g->place && status != 400 && status != 413)
+    else if (lane == &g->place && !is_refusal(status))
         gate_health_failed(&g->health, status, why);
     hand_out(lane, status, ok);
     lane_next(&g->place);
@@ -423,7 +438,8 @@ bool gate_client_new(struct gate_client **out, const struct gate_client_options 
     gate_health_init(&g->health, options->ledger_url, options->wait_us);
     buffer_init(&g->body, BODY_BYTES);
     g->pulse = event_new(options->base, -1, EV_PERSIST, on_pulse, g);
-    bool ok = lane_new(g, &g->place, options->wait_us, err) && lane_new(g, &g->tell, TELL_WAIT_US, err);
+    int64_t post_us = options->wait_us < POST_MAX_US ? options->wait_us : POST_MAX_US;
+    bool ok = lane_new(g, &g->place, post_us, err) && lane_new(g, &g->tell, TELL_WAIT_US, err);
     if (ok && (g->pulse == NULL || event_add(g->pulse, &pulse) != 0))
         ok = err_set(err, ERR_MEMORY, FATE_FATAL, "gate_client: no timer");
     if (!ok) {

@@ -18,7 +18,7 @@
 
 #define WAIT_US  300000LL
 #define RENEW_US 100000LL
-#define SAID_MAX 256
+#define SAID_MAX 1024
 #define AT       "2026-09-21T14:13:20.000001Z"
 
 static struct event_base *base;
@@ -36,7 +36,8 @@ static struct {
 static size_t said_count;
 static int answer_status;     /* 0: none, the request hangs */
 static const char *state;     /* of each call */
-static const char *bad_model; /* 400 for a request that holds it */
+static const char *bad_model; /* bad_status for a request that holds it */
+static int bad_status;
 static struct evhttp_request *hanging[SAID_MAX];
 static size_t hanging_count;
 
@@ -82,7 +83,8 @@ static void on_request(struct evhttp_request *req, void *arg)
     if (answer_status == 0)
         hanging[hanging_count++] = req;
     else
-        evhttp_send_reply(req, bad ? 400 : answer_status, NULL, answer_status == 200 && !bad ? out : NULL);
+        evhttp_send_reply(req, bad ? bad_status : answer_status, NULL,
+                          answer_status == 200 && !bad ? out : NULL);
     evbuffer_free(out);
 }
 
@@ -325,18 +327,53 @@ static void test_calls_that_end_with_their_answer_are_all_told(void **unused)
     stop();
 }
 
-static void test_one_bad_call_does_not_spoil_the_others(void **unused)
+static void test_renewals_do_not_wait_until_nothing_else_is_left_to_say(void **unused)
 {
     (void)unused;
+    static struct asker a[3 * GATE_AT_ONCE];
+    const size_t many = sizeof a / sizeof a[0];
+    renew_us = 1; /* always due */
+    start(false, 1000);
+    renew_us = RENEW_US;
+    for (size_t i = 0; i < many; i++)
+        ask(&a[i], "m");
+    for (size_t i = 0; i < many; i++)
+        UNTIL(a[i].answers == 1);
+    size_t from = said_count;
+    for (size_t i = 1; i < many; i++)
+        gate_ticket_capture(a[i].ticket, &a[i].call);
+    size_t captures = 0;
+    while (captures < 3) {
+        size_t before = said_count;
+        UNTIL(said_count > before);
+        captures = 0;
+        for (size_t i = from; i < said_count; i++)
+            captures += strcmp(said[i].path, "/v1/holds/capture") == 0 ? 1 : 0;
+    }
+    size_t renewals = 0;
+    for (size_t i = from; i < said_count; i++)
+        renewals += strcmp(said[i].path, "/v1/holds/renew") == 0 ? 1 : 0;
+    assert_true(renewals >= 2);
+    gate_ticket_void(a[0].ticket);
+    UNTIL(gate_client_is_told(gate));
+    stop();
+}
+
+static void test_one_bad_call_does_not_spoil_the_others(void **unused)
+{
+    const int *const status = *unused; /* what is answered to a request with it */
     struct asker a[6];
     start(false, 1000);
     bad_model = "unheard";
+    bad_status = *status;
     for (size_t i = 0; i < 6; i++)
         ask(&a[i], i == 3 ? "unheard" : "m");
     for (size_t i = 0; i < 6; i++)
         UNTIL(a[i].answers == 1);
     for (size_t i = 0; i < 6; i++)
         assert_true(a[i].away == (i == 3));
+    const char *why;
+    assert_true(gate_client_is_well(gate, &why));
     for (size_t i = 0; i < 6; i++)
         gate_ticket_void(a[i].ticket);
     UNTIL(gate_client_is_told(gate));
@@ -428,6 +465,8 @@ static void test_what_is_observed_is_counted_also_when_the_call_was_faster(void 
 
 int main(void)
 {
+    static int bad_request = 400;
+    static int server_error = 500;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_one_request_carries_all_that_waited_for_the_last),
         cmocka_unit_test(test_a_hold_is_renewed_while_its_call_runs_and_then_captured),
@@ -436,7 +475,9 @@ int main(void)
         cmocka_unit_test(test_what_is_let_through_without_an_answer_is_told_and_ended_later),
         cmocka_unit_test(test_a_place_without_an_answer_is_voided_once_there_is_one),
         cmocka_unit_test(test_calls_that_end_with_their_answer_are_all_told),
-        cmocka_unit_test(test_one_bad_call_does_not_spoil_the_others),
+        cmocka_unit_test(test_renewals_do_not_wait_until_nothing_else_is_left_to_say),
+        cmocka_unit_test_prestate(test_one_bad_call_does_not_spoil_the_others, &bad_request),
+        cmocka_unit_test_prestate(test_one_bad_call_does_not_spoil_the_others, &server_error),
         cmocka_unit_test(test_a_hold_that_is_gone_is_not_ended),
         cmocka_unit_test(test_more_than_may_wait_are_dropped),
         cmocka_unit_test(test_to_observe_holds_nothing),

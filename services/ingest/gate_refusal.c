@@ -22,7 +22,7 @@ static const struct {
              {SV_INIT("task"), "Task"}, {SV_INIT("conversation"), "Conversation"},
              {SV_INIT("tag"), "Tag"},   {SV_INIT("model"), "Model"}};
 
-enum { BUDGET_ID, SCOPE, VALUE, WINDOW_END, LIMIT, SPENT, HELD, PICKS };
+enum { BUDGET_ID, SCOPE, VALUE, WINDOW_END, LIMIT, SPENT, HELD, ESTIMATE, PICKS };
 
 /* One of the ledger's blocks: views into its text, strings still escaped. */
 struct block {
@@ -53,7 +53,8 @@ static bool blocks_next(struct blocks *b)
                                          [WINDOW_END] = {.path = "window_end"},
                                          [LIMIT] = {.path = "limit"},
                                          [SPENT] = {.path = "spent"},
-                                         [HELD] = {.path = "held"}}};
+                                         [HELD] = {.path = "held"},
+                                         [ESTIMATE] = {.path = "estimate"}}};
     if (!json_scan_item(&b->scan, &value) || !json_scan_skip(&b->scan, &value, &whole))
         return false;
     b->now = fresh;
@@ -92,14 +93,15 @@ static bool write_block(const struct block *b, bool first, struct buffer *out)
 /* When it may pass what blocks it: 0 for never. Only held: as soon as one of those calls is over. */
 static int64_t wait_of(const struct block *b, int64_t now_us)
 {
-    struct strview spent = text_of(&b->pick[SPENT]);
-    struct strview limit = text_of(&b->pick[LIMIT]);
-    int64_t spent_nanos = 0;
-    int64_t limit_nanos = 0;
+    int64_t spent = 0;
+    int64_t limit = 0;
+    int64_t estimate = 0;
     int64_t end = 0;
     bool is_held = !sv_eq(text_of(&b->pick[HELD]), SV_LIT("0"));
-    if (is_held && money_parse_decimal(spent, 9, &spent_nanos, NULL, NULL) &&
-        money_parse_decimal(limit, 9, &limit_nanos, NULL, NULL) && spent_nanos < limit_nanos)
+    if (is_held && money_parse_decimal(text_of(&b->pick[SPENT]), 9, &spent, NULL, NULL) &&
+        money_parse_decimal(text_of(&b->pick[LIMIT]), 9, &limit, NULL, NULL) &&
+        money_parse_decimal(text_of(&b->pick[ESTIMATE]), 9, &estimate, NULL, NULL) && spent < limit &&
+        estimate <= limit - spent)
         return 1;
     if (!b->pick[WINDOW_END].found || !clock_parse(b->pick[WINDOW_END].value.raw, &end))
         return 0;

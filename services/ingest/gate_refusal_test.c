@@ -10,10 +10,11 @@
 #define BLOCK(id, scope, value, end, limit, spent, held)                                                     \
     "{\"budget_id\":\"" id "\",\"scope\":\"" scope "\",\"value\":\"" value "\",\"window_start\":"            \
     "\"2026-09-01T00:00:00Z\",\"window_end\":" end ",\"limit\":\"" limit "\",\"spent\":\"" spent             \
-    "\",\"held\":\"" held "\"}"
-#define BALANCE "{\"budget_id\":null,\"limit\":\"0.5\",\"spent\":\"0\",\"held\":\"0.25\"}"
-#define SOON    "\"2026-09-21T14:13:21.000001Z\""
-#define LATER   "\"2026-09-21T15:13:20Z\""
+    "\",\"held\":\"" held "\",\"estimate\":\"0.1\"}"
+#define BALANCE                                                                                              \
+    "{\"budget_id\":null,\"limit\":\"0.5\",\"spent\":\"0\",\"held\":\"0.25\",\"estimate\":\"0.6\"}"
+#define SOON  "\"2026-09-21T14:13:21.000001Z\""
+#define LATER "\"2026-09-21T15:13:20Z\""
 
 static void assert_refusal(const char *blocking, int status, int64_t retry_after_s, const char *body)
 {
@@ -59,6 +60,8 @@ static void test_it_says_how_long_to_wait_when_that_helps(void **state)
     assert_int_equal(wait_for("[" BLOCK("a", "user", "u", "\"2026-09-21T14:13:19Z\"", "1", "1", "0") "]"), 1);
     assert_int_equal(wait_for("[" BLOCK("a", "user", "u", LATER, "1", "0.9", "0.1") "]"), 1); /* only held */
     assert_int_equal(wait_for("[" BLOCK("a", "user", "u", "null", "1", "0.9", "0.1") "]"), 1);
+    assert_int_equal(wait_for("[" BLOCK("a", "user", "u", LATER, "1", "0.95", "0.1") "]"),
+                     3600); /* one call is too much, also when nothing is held */
     assert_int_equal(wait_for("[" BLOCK("a", "user", "u", LATER, "1", "0.9", "0") "]"),
                      3600); /* one call is too much */
     assert_int_equal(wait_for("[" BLOCK("a", "user", "u", SOON, "1", "1",

@@ -11,6 +11,7 @@
 #include "ingest/text_count.h"
 #include "spend/price_key.h"
 
+#include <stddef.h>
 #include <string.h>
 
 static const struct strview logs_header = SV_INIT("x-litellm-spend-logs-metadata");
@@ -292,38 +293,50 @@ static bool is_model_name(const struct json_value *key, size_t *name)
     return false;
 }
 
-/* How much a call may use, by whatever name; what is no whole number says nothing. */
-static struct opt_i64 *most_of(struct tag_capture *out, const struct json_value *key)
-{
-    static const struct strview tokens[] = {SV_INIT("max_tokens"), SV_INIT("max_completion_tokens"),
-                                            SV_INIT("max_output_tokens")};
-    static const struct strview replies[] = {SV_INIT("n"), SV_INIT("best_of")};
-    for (size_t i = 0; i < sizeof tokens / sizeof tokens[0]; i++)
-        if (json_scan_text_is(key, tokens[i]))
-            return &out->max_tokens;
-    for (size_t i = 0; i < sizeof replies / sizeof replies[0]; i++)
-        if (json_scan_text_is(key, replies[i]))
-            return &out->n;
-    return NULL;
-}
+/* How much a call may use, by the names that its operation knows: another one limits nothing. */
+static const struct {
+    enum spend_operation operation;
+    struct strview name;
+    size_t most; /* in struct tag_capture */
+} most_names[] = {
+    {OPERATION_CHAT, SV_INIT("max_tokens"), offsetof(struct tag_capture, max_tokens)},
+    {OPERATION_CHAT, SV_INIT("max_completion_tokens"), offsetof(struct tag_capture, max_tokens)},
+    {OPERATION_COMPLETION, SV_INIT("max_tokens"), offsetof(struct tag_capture, max_tokens)},
+    {OPERATION_COMPLETION, SV_INIT("max_completion_tokens"), offsetof(struct tag_capture, max_tokens)},
+    {OPERATION_RESPONSES, SV_INIT("max_output_tokens"), offsetof(struct tag_capture, max_tokens)},
+    {OPERATION_MESSAGES, SV_INIT("max_tokens"), offsetof(struct tag_capture, max_tokens)},
+    {OPERATION_CHAT, SV_INIT("n"), offsetof(struct tag_capture, n)},
+    {OPERATION_COMPLETION, SV_INIT("n"), offsetof(struct tag_capture, n)},
+    {OPERATION_COMPLETION, SV_INIT("best_of"), offsetof(struct tag_capture, n)},
+    {OPERATION_IMAGE, SV_INIT("n"), offsetof(struct tag_capture, n)},
+};
 
 static void most_note(struct opt_i64 *most, int64_t n)
 {
-    if (n >= 0 && (!most->has || n > most->v))
+    if (!most->has || n > most->v)
         *most = OPT_I64(n);
 }
 
-static void most_read(struct tag_capture *out, const struct json_value *key, const struct json_value *value)
+/* What is no whole number may be understood as any; of null, an upstream takes its own most. */
+static void most_read(struct tag_capture *out, enum spend_operation operation, const struct json_value *key,
+                      const struct json_value *value)
 {
-    int64_t n;
-    struct opt_i64 *most = value->kind == JSON_KIND_NUMBER ? most_of(out, key) : NULL;
-    if (most != NULL && json_scan_i64(value, &n))
-        most_note(most, n);
+    for (size_t i = 0; i < sizeof most_names / sizeof most_names[0]; i++) {
+        if (most_names[i].operation != operation || !json_scan_text_is(key, most_names[i].name))
+            continue;
+        struct opt_i64 *most = (struct opt_i64 *)(void *)((char *)out + most_names[i].most);
+        int64_t n = INT64_MAX;
+        if (value->kind == JSON_KIND_NULL && most == &out->n) /* one */
+            return;
+        if (value->kind == JSON_KIND_NUMBER && !json_scan_i64(value, &n))
+            n = INT64_MAX;
+        most_note(most, n < 0 ? INT64_MAX : n);
+    }
 }
 
 /* What LiteLLM's client puts over the request, last of all. */
 static bool extra_body_read(struct json_scan *scan, const struct json_value *value, struct tag_capture *out,
-                            bool *prices_found)
+                            enum spend_operation operation, bool *prices_found)
 {
     static const struct strview prices[] = {
         SV_INIT("model"),  SV_INIT("messages"),      SV_INIT("prompt"), SV_INIT("input"),
@@ -337,7 +350,7 @@ static bool extra_body_read(struct json_scan *scan, const struct json_value *val
         for (size_t i = 0; i < sizeof prices / sizeof prices[0]; i++)
             if (json_scan_text_is(&key, prices[i]))
                 *prices_found = true;
-        most_read(out, &key, &item);
+        most_read(out, operation, &key, &item);
         if (!json_scan_skip(scan, &item, NULL))
             return false;
     }
@@ -369,9 +382,9 @@ static bool member_read(struct body_reader *r, const struct json_value *key, con
         r->may_stream |= value->kind != JSON_KIND_FALSE && value->kind != JSON_KIND_NULL;
         return json_scan_skip(&r->scan, value, NULL);
     }
-    most_read(out, key, value);
+    most_read(out, r->operation, key, value);
     if (json_scan_text_is(key, SV_LIT("extra_body")))
-        return extra_body_read(&r->scan, value, out, &out->price_elsewhere);
+        return extra_body_read(&r->scan, value, out, r->operation, &out->price_elsewhere);
     if (is_model_name(key, &name))
         model_name_note(r, name);
     if (json_scan_text_is(key, SV_LIT("stream_options")))
@@ -436,8 +449,8 @@ static void field_read(struct body_reader *r, const struct form_field *field)
         r->quality = field->value;
     else if (sv_eq(field->name, SV_LIT("size")))
         r->size = field->value;
-    else if (sv_eq(field->name, SV_LIT("n")) && sv_to_i64(field->value, &number))
-        most_note(&out->n, number);
+    else if (sv_eq(field->name, SV_LIT("n")))
+        most_note(&out->n, sv_to_i64(field->value, &number) && number >= 0 ? number : INT64_MAX);
     else if (sv_eq(field->name, SV_LIT("user"))) {
         r->has_user = true;
         r->user = field->value;
@@ -468,7 +481,7 @@ static bool form_read(struct body_reader *r, const struct http_headers *headers,
 }
 
 /* Behind a place too deep for us LiteLLM may still read one; deeper still, nobody can say. */
-static bool may_hide_price(struct tag_capture *out, struct strview body)
+static bool may_hide_price(struct tag_capture *out, enum spend_operation operation, struct strview body)
 {
     struct json_scan scan;
     struct json_value key;
@@ -481,8 +494,9 @@ static bool may_hide_price(struct tag_capture *out, struct strview body)
         return scan.err.code == ERR_FULL;
     while (json_scan_member(&scan, &key, &value)) {
         found = found || is_model_name(&key, &name);
-        if (!(json_scan_text_is(&key, SV_LIT("extra_body")) ? extra_body_read(&scan, &value, out, &found)
-                                                            : json_scan_skip(&scan, &value, NULL)))
+        if (!(json_scan_text_is(&key, SV_LIT("extra_body"))
+                  ? extra_body_read(&scan, &value, out, operation, &found)
+                  : json_scan_skip(&scan, &value, NULL)))
             break;
     }
     return found || (scan.failed && scan.err.code == ERR_FULL);
@@ -499,7 +513,7 @@ static void body_drop(struct body_reader *r, const struct http_headers *headers,
     out->ask = (struct stream_ask){.has_root = false};
     out->characters.has = out->max_tokens.has = out->n.has = false;
     if (r->scan.err.code == ERR_FULL) {
-        out->price_elsewhere = out->price_elsewhere || may_hide_price(out, body);
+        out->price_elsewhere = out->price_elsewhere || may_hide_price(out, r->operation, body);
         tag_refuse(&out->tags);
         if (r->has_user)
             tag_set_add_user(&out->tags, r->user, r->scratch);
@@ -554,6 +568,20 @@ static bool model_named(struct tag_capture *out, const struct capture_source *fr
     return true;
 }
 
+/* It reads a form wherever the type says the word: JSON in it would tell us something else. */
+static bool is_form_to_litellm(const struct capture_source *from)
+{
+    for (size_t i = 0; from->litellm && i < from->headers->count; i++) {
+        const struct http_header *line = &from->headers->item[i];
+        if (!sv_eq_nocase(line->name, SV_LIT("content-type")))
+            continue;
+        for (size_t at = 0; at + 4 <= line->value.len; at++)
+            if (sv_eq_nocase((struct strview){line->value.ptr + at, 4}, SV_LIT("form")))
+                return true;
+    }
+    return false;
+}
+
 bool tag_capture_read(struct tag_capture *out, const struct capture_source *from, struct sha256 *sha,
                       struct arena *scratch)
 {
@@ -572,7 +600,7 @@ bool tag_capture_read(struct tag_capture *out, const struct capture_source *from
     out->logs_metadata_of_header = !sv_is_null(out->logs_metadata);
     headers_read(out, headers);
     struct body_reader r = {.operation = from->operation, .out = out, .scratch = scratch};
-    if (form_read(&r, headers, body) || body_read(&r, body)) {
+    if (form_read(&r, headers, body) || (!is_form_to_litellm(from) && body_read(&r, body))) {
         if (r.has_user)
             tag_set_add_user(&out->tags, r.user, scratch);
         if (from->operation == OPERATION_IMAGE)

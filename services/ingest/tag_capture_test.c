@@ -57,19 +57,55 @@ static void assert_most(const char *body, int64_t max_tokens, int64_t n)
     assert_int_equal(capture.n.has ? capture.n.v : -1, n);
 }
 
-static void test_what_it_may_use_at_most_is_read_by_every_name(void **state)
+#define ANY INT64_MAX
+
+static void test_what_it_may_use_at_most_is_read_by_the_names_of_its_operation(void **state)
 {
     (void)state;
     assert_most("{}", -1, -1);
-    assert_most("{\"max_tokens\":7,\"n\":3}", 7, 3);
+    assert_most("{\"max_tokens\":7,\"n\":3,\"best_of\":9}", 7, 3);
     assert_most("{\"max_tokens\":1,\"max_completion_tokens\":900}", 900, -1);
     assert_most("{\"max_completion_tokens\":900,\"max_tokens\":1}", 900, -1);
-    assert_most("{\"max_output_tokens\":0,\"best_of\":5,\"n\":2}", 0, 5);
+    assert_most("{\"max_output_tokens\":1}", -1, -1); /* no chat knows it */
     assert_most("{\"max_tokens\":1,\"extra_body\":{\"max_tokens\":800,\"x\":{\"max_tokens\":9999}}}", 800,
                 -1);
-    assert_most("{\"max_tokens\":\"12\",\"n\":1.5}", -1, -1);
-    assert_most("{\"max_tokens\":-4,\"n\":99999999999999999999}", -1, -1);
     assert_most("{\"max_tokens\":12", -1, -1); /* no JSON says nothing */
+    operation = OPERATION_COMPLETION;
+    assert_most("{\"max_tokens\":0,\"best_of\":5,\"n\":2}", 0, 5);
+    operation = OPERATION_RESPONSES;
+    assert_most("{\"max_tokens\":1,\"max_output_tokens\":50,\"n\":7}", 50, -1);
+    operation = OPERATION_MESSAGES;
+    assert_most("{\"max_tokens\":50,\"max_completion_tokens\":70}", 50, -1);
+    operation = OPERATION_IMAGE;
+    assert_most("{\"n\":4,\"max_tokens\":1}", -1, 4);
+    operation = OPERATION_CHAT;
+}
+
+static void test_a_limit_that_is_no_whole_number_is_none(void **state)
+{
+    (void)state;
+    assert_most("{\"max_tokens\":\"12\",\"n\":1.5}", ANY, ANY);
+    assert_most("{\"max_tokens\":-4,\"n\":99999999999999999999}", ANY, ANY);
+    assert_most("{\"max_tokens\":1,\"max_tokens\":null,\"n\":null}", ANY, -1);
+    assert_most("{\"max_tokens\":1,\"max_completion_tokens\":\"4000\"}", ANY, -1);
+    assert_most("{\"max_tokens\":null,\"max_tokens\":1,\"n\":\"2\"}", ANY, ANY);
+}
+
+static void test_json_that_litellm_reads_as_a_form_is_not_read_as_json(void **state)
+{
+    (void)state;
+    static const char *const body = "{\"model\":\"cheap\",\"tags\":[\"t\"],\"pad\":\"&model=dear&z=\"}";
+    read_request("content-type: application/x-www-form-urlencoded\r\nx-litellm-tags: h\r\n", body);
+    assert_true(capture.body_unparsed && sv_is_null(capture.model));
+    assert_tags("h@1|");
+    read_request("content-type: application/json\r\nContent-Type: x/FORMS\r\n", body);
+    assert_true(capture.body_unparsed);
+    read_request("content-type: application/json\r\n", body);
+    assert_false(capture.body_unparsed);
+    litellm = false; /* what another one reads is not known to be a form */
+    read_request("content-type: application/x-www-form-urlencoded\r\n", body);
+    assert_true(!capture.body_unparsed && sv_eq(capture.model, SV_LIT("cheap")));
+    litellm = true;
 }
 
 #define FORM              "Content-Type: multipart/form-data; boundary=B\r\n"
@@ -520,7 +556,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_what_sets_the_price_elsewhere_is_told),
         cmocka_unit_test(test_nothing_deep_hides_what_sets_the_price),
-        cmocka_unit_test(test_what_it_may_use_at_most_is_read_by_every_name),
+        cmocka_unit_test(test_what_it_may_use_at_most_is_read_by_the_names_of_its_operation),
+        cmocka_unit_test(test_a_limit_that_is_no_whole_number_is_none),
+        cmocka_unit_test(test_json_that_litellm_reads_as_a_form_is_not_read_as_json),
         cmocka_unit_test(test_every_place_gives_its_tags_as_a_union),
         cmocka_unit_test(test_a_form_tells_what_a_body_of_json_would),
         cmocka_unit_test(test_an_image_tells_its_variant),

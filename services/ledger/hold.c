@@ -4,6 +4,7 @@
  */
 #include "hold_inside.h"
 
+#include "base/clock.h"
 #include "base/money.h"
 #include "pg_query.h"
 
@@ -11,6 +12,7 @@
 #include <string.h>
 
 #define ARENA_BYTES    (64LL << 20)
+#define AHEAD_US       (30 * US_PER_SECOND)
 #define BLOCKING_BYTES (1 << 20)
 
 static const char *const state_names[HOLD_STATES] = {"placed",  "captured", "settled",  "voided",
@@ -64,14 +66,19 @@ void hold_free(struct hold *h)
 
 bool hold_clock(struct hold *h, bool begin, int64_t *at, struct err *err)
 {
-    static const char clock_sql[] =
-        "SELECT greatest(clock_timestamp(), changed_at, watermark), version FROM config_version";
+    static const char clock_sql[] = "SELECT greatest(clock_timestamp(), changed_at, watermark), version, "
+                                    "clock_timestamp() FROM config_version";
     struct pg_session *pg = h->options.pg;
     struct pg_step steps[] = {{.sql = PG_BEGIN}, {.sql = clock_sql}};
     struct pg_step *clock = &steps[1];
     bool ok = pg_session_run(pg, begin ? steps : clock, begin ? 2 : 1, err);
     if (ok) {
         *at = pg_get_time(clock->rows, 0, 0);
+        /* a record from so far ahead would be taken by nobody, and its hold would stay */
+        if (*at - pg_get_time(clock->rows, 0, 2) > AHEAD_US)
+            ok = err_set(err, ERR_STATE, FATE_RETRY, "Postgres's clock is behind the configuration's");
+    }
+    if (ok) {
         ok = pg_get_i64(clock->rows, 0, 1) == gate_version(h->options.gate) ||
              gate_refresh(h->options.gate, pg, err);
     }

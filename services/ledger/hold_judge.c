@@ -119,7 +119,7 @@ static bool blocks_balance(const struct balance_row *b, int64_t amount)
     return b->is_checked && (int128)b->amount_nanos - b->held_nanos + b->overdraft_nanos < (int128)amount;
 }
 
-static void write_block(struct json_write *json, const struct hold_block *b)
+static void write_block(struct json_write *json, const struct hold_block *b, int64_t estimate)
 {
     json_write_open(json, '{');
     json_write_key(json, "budget_id");
@@ -145,6 +145,8 @@ static void write_block(struct json_write *json, const struct hold_block *b)
     json_write_usd(json, b->spent_nanos);
     json_write_key(json, "held");
     json_write_usd(json, b->held_nanos);
+    json_write_key(json, "estimate"); /* of this call */
+    json_write_usd(json, estimate);
     json_write_close(json, '}');
 }
 
@@ -161,11 +163,13 @@ static bool write_blocks(const struct hold_judge *j, struct hold_item *item, win
     for (size_t i = 0; i < c->match_count; i++) {
         const struct window_row *w = window_of(j, c->window[i]);
         if (w != NULL && stands_out(w, amount_of(c, i)))
-            write_block(&json, &w->now);
+            write_block(&json, &w->now, amount_of(c, i));
     }
     if (balance != NULL) /* as a budget: what may be spent, and nothing is */
-        write_block(&json, &(struct hold_block){.limit_nanos = OPT_I64(balance->amount_nanos),
-                                                .held_nanos = balance->held_nanos});
+        write_block(&json,
+                    &(struct hold_block){.limit_nanos = OPT_I64(balance->amount_nanos),
+                                         .held_nanos = balance->held_nanos},
+                    c->billed_nanos);
     json_write_close(&json, ']');
     return (json_write_ok(&json) && arena_dup(j->arena, buffer_view(j->text), out)) || full(err);
 }
