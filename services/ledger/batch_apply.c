@@ -365,11 +365,14 @@ static bool attempt_range(struct attempt *at, struct err *err)
     return ok;
 }
 
-/* Without them the next try would miss them again. */
-static void open_missing(struct attempt *at, struct err *err)
+/* So that the next try does not fail for the same reason. One that lacked windows gets these and keeps those
+ * it knew: it would lack them the next time. Else what is remembered may be over. */
+static void mend_windows(struct attempt *at, struct err *err)
 {
     struct err failed = {0};
-    if (at->charge.missing_count > 0 && !budget_charge_open(&at->charge, at->b->options.pg, &failed))
+    if (at->charge.missing_count == 0)
+        window_map_clear(at->b->map);
+    else if (!budget_charge_open(&at->charge, at->b->options.pg, &failed))
         *err = failed;
 }
 
@@ -382,18 +385,16 @@ static bool try_range(struct batch_apply *b, const struct range *range, struct a
     /* the first time it is all there is: too long for a transaction that holds locks */
     bool ok = pg_session_ready(b->options.pg, err) &&
               (budget_store_version(b->budgets) != 0 || refresh(b, err)) && attempt_range(at, err);
-    pg_rows_free(at->found);
-    at->found = NULL;
     if (ok) {
         metric_observe_us(b->took, clock_mono_us() - begin);
-        return true;
+    } else {
+        pg_session_rollback(b->options.pg);
+        if (err->code == ERR_CONFLICT)
+            mend_windows(at, err);
     }
-    pg_session_rollback(b->options.pg);
-    if (err->code == ERR_CONFLICT) { /* what is remembered of windows may be over */
-        window_map_clear(b->map);
-        open_missing(at, err);
-    }
-    return false;
+    pg_rows_free(at->found); /* the windows' values may stand in it */
+    at->found = NULL;
+    return ok;
 }
 
 /*

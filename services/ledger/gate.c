@@ -10,8 +10,7 @@
 #include <string.h>
 
 #define BYTES_A_TOKEN 4
-#define REPLIES_MOST  128                /* n of a request */
-#define HOLD_MOST     1000000000000000LL /* nanos: a million USD; sums of thousands fit */
+#define REPLIES_MOST  128 /* n of a request */
 #define OUTPUTS_BYTES (16 << 20)
 
 /* Replies of a model: twice what 95 of 100 do not exceed. */

@@ -11,6 +11,8 @@
 #include "spend/attribute.h"
 #include "window_map.h"
 
+#define HOLD_MOST 1000000000000000LL /* nanos held for a call: a million USD; sums of thousands fit */
+
 struct gate;
 
 struct gate_options {

@@ -165,9 +165,15 @@ static bool amend(struct hold *h, const struct pg_rows *rows, struct hold_captur
             raw[n] = pg_get_i64(rows, row, 3);
             billed[n] = pg_get_i64(rows, row, 5);
         }
+        raw[n] = raw[n] < HOLD_MOST ? raw[n] : HOLD_MOST;
+        billed[n] = billed[n] < HOLD_MOST ? billed[n] : HOLD_MOST;
         c->state = HOLD_CAPTURED;
         id[n++] = there;
     }
+    for (size_t i = count; i-- > 0;) /* those before the last of one id are answered as it is */
+        for (size_t k = i; k-- > 0;)
+            if (uuid_cmp(&captures[i].call.call_id, &captures[k].call.call_id) == 0)
+                captures[k].state = captures[i].state;
     pg_put_uuid_array(args, id, n);
     pg_put_i64_array(args, raw, n);
     pg_put_i64_array(args, billed, n);

@@ -457,6 +457,20 @@ static void count_answers(const struct placing *p)
     }
 }
 
+/* Of one id twice the first decides for both: one that was let through behind its own question is forced. */
+static void force_first(struct placing *p)
+{
+    for (size_t i = p->count; i-- > 1;) {
+        const struct hold_item *later = p->order[i];
+        struct hold_item *first = p->order[i - 1];
+        if (!later->forced || first->forced ||
+            uuid_cmp(&later->gate.call.call_id, &first->gate.call.call_id) != 0)
+            continue;
+        first->forced = true;
+        first->forced_at = later->forced_at;
+    }
+}
+
 static bool try_place(struct placing *p, struct err *err)
 {
     struct gate_wanted wanted = {.item = NULL};
@@ -468,6 +482,7 @@ static bool try_place(struct placing *p, struct err *err)
     for (size_t i = 0; i < p->count; i++)
         p->order[i] = &p->item[i];
     qsort((void *)p->order, p->count, sizeof(struct hold_item *), by_call);
+    force_first(p);
     if (!open_request(p, &wanted, err))
         return false;
     if (wanted.count > 0) {

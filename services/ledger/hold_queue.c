@@ -145,7 +145,7 @@ static bool deal_out(const struct group *g, struct strview reply)
     return ok;
 }
 
-/* false: one of them is not as it should be, and nothing was done. */
+/* false: one of them is not as it should be, or Postgres is not; each is to be tried alone. */
 static bool answer_merged(struct gate_thread *t, const struct group *g)
 {
     struct api_ask ask = g->job[0]->ask;
@@ -155,9 +155,9 @@ static bool answer_merged(struct gate_thread *t, const struct group *g)
     ask.body = buffer_view(&t->body);
     int status = api_worker_answer(&t->means, &ask, &t->reply);
     metric_observe_us(t->took, clock_mono_us() - began);
-    if (status != 200 && status != 503)
+    if (status != 200) /* a row that one of them waits for in vain is not the others' trouble */
         return false;
-    bool dealt = status == 200 && deal_out(g, buffer_view(&t->reply));
+    bool dealt = deal_out(g, buffer_view(&t->reply));
     for (size_t i = 0; i < g->count; i++) {
         if (!dealt) {
             buffer_clear(&g->job[i]->reply);
@@ -168,16 +168,25 @@ static bool answer_merged(struct gate_thread *t, const struct group *g)
     return true;
 }
 
-/* Those whose callers have given up by now leave undecided. */
+/* Its caller has given up by now: it leaves undecided. */
+static bool is_late(struct gate_thread *t, struct api_job *job)
+{
+    if (job->asked_us >= clock_mono_us() - LATE_US)
+        return false;
+    metric_add(t->late, 1);
+    api_job_refuse(job, "the gate is busier than it can bear");
+    answer(t, job);
+    return true;
+}
+
 static void expel(struct gate_thread *t)
 {
-    int64_t late = clock_mono_us() - LATE_US;
-    while (t->waiting != NULL && t->waiting->asked_us < late) {
-        struct api_job *job = t->waiting;
-        t->waiting = job->next;
-        metric_add(t->late, 1);
-        api_job_refuse(job, "the gate is busier than it can bear");
-        answer(t, job);
+    struct api_job *next;
+    while (t->waiting != NULL) {
+        next = t->waiting->next;
+        if (!is_late(t, t->waiting))
+            break;
+        t->waiting = next;
     }
 }
 
@@ -213,7 +222,8 @@ static void turn(struct gate_thread *t)
     if (g.count > 1 && answer_merged(t, &g))
         return;
     for (size_t i = 0; i < g.count; i++)
-        answer_alone(t, g.job[i]);
+        if (!is_late(t, g.job[i]))
+            answer_alone(t, g.job[i]);
 }
 
 static void take_metrics(struct gate_thread *t)

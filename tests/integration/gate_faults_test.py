@@ -386,6 +386,23 @@ def test_an_ingest_killed_leaves_holds_that_expire_and_calls_that_are_billed(gat
         gate.check_nothing_held()
 
 
+def test_a_call_that_waits_for_the_gate_when_ingest_is_killed_costs_nothing(gate):
+    with gate.ingest(GATE_WAIT="60s") as ingest:
+        tags, budget = gate.account_with_budget(0)  # nothing would pass
+        upstream = len(Provider.seen)
+        gate.ledger.kill(signal.SIGSTOP)
+        with contextlib.closing(Caller(ingest.port)) as caller:
+            caller.connection.request("POST", "/v1/chat/completions", json.dumps(chat()), {"x-litellm-tags": ",".join(tags)})
+            wait_until(lambda: metric(ingest, "spend_ingest_gate_waiting") == 1, 30, "it waits")
+            ingest.kill()
+        gate.ledger.kill(signal.SIGCONT)
+        ingest.start()
+        (row,) = wait_until(lambda: gate.query("SELECT c.outcome, c.raw_nanos FROM spend.call AS c JOIN spend.account AS a ON a.id = c.account"
+                                               " WHERE a.account_id = %s", tags[0].partition("=")[2]), 60, "its record")
+        assert row == ("rejected", 0) and gate.amounts(budget) == (0, 0) and len(Provider.seen) == upstream
+        gate.check_nothing_held()
+
+
 def test_an_ingest_that_stops_captures_what_runs_before_it_leaves(gate):
     """The bill does not come meanwhile: what is seen is the capture."""
     attributor = gate.stack.services["attributor"]

@@ -21,7 +21,8 @@ BEGIN
     END IF;
     INSERT INTO model_output AS m (model, calls, p95_output, at)
     SELECT c.model_requested, count(*),
-        percentile_disc(0.95) WITHIN GROUP (ORDER BY c.usage_output + coalesce(c.usage_reasoning, 0)), now
+        percentile_disc(0.95) WITHIN GROUP (ORDER BY least(c.usage_output, 1000000000)
+            + least(coalesce(c.usage_reasoning, 0), 1000000000)), now
     FROM call AS c
     WHERE c.admitted_at > now - interval '1 day' AND c.admitted_at <= now AND c.usage_output IS NOT NULL AND c.quality = 'final'
         AND c.model_requested IS NOT NULL
