@@ -118,7 +118,7 @@ bool exchange_call_open(struct exchange *x, const struct http_request_head *head
         *why = *unreadable;
         return false;
     }
-    x->size = (struct gate_size){(int64_t)body.len, g->capture->max_tokens, g->capture->n};
+    x->size = (struct gate_size){(int64_t)body.len, g->capture->most.max_tokens, g->capture->most.n};
     x->request_text = g->capture->text_bytes;
     if (g->capture->characters.has)
         usage_reader_note(&x->watch.reader, USAGE_PATH_CHARACTERS, g->capture->characters.v);

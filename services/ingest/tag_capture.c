@@ -11,7 +11,6 @@
 #include "ingest/text_count.h"
 #include "spend/price_key.h"
 
-#include <stddef.h>
 #include <string.h>
 
 static const struct strview logs_header = SV_INIT("x-litellm-spend-logs-metadata");
@@ -293,47 +292,6 @@ static bool is_model_name(const struct json_value *key, size_t *name)
     return false;
 }
 
-/* How much a call may use, by the names that its operation knows: another one limits nothing. */
-static const struct {
-    enum spend_operation operation;
-    struct strview name;
-    size_t most; /* in struct tag_capture */
-} most_names[] = {
-    {OPERATION_CHAT, SV_INIT("max_tokens"), offsetof(struct tag_capture, max_tokens)},
-    {OPERATION_CHAT, SV_INIT("max_completion_tokens"), offsetof(struct tag_capture, max_tokens)},
-    {OPERATION_COMPLETION, SV_INIT("max_tokens"), offsetof(struct tag_capture, max_tokens)},
-    {OPERATION_COMPLETION, SV_INIT("max_completion_tokens"), offsetof(struct tag_capture, max_tokens)},
-    {OPERATION_RESPONSES, SV_INIT("max_output_tokens"), offsetof(struct tag_capture, max_tokens)},
-    {OPERATION_MESSAGES, SV_INIT("max_tokens"), offsetof(struct tag_capture, max_tokens)},
-    {OPERATION_CHAT, SV_INIT("n"), offsetof(struct tag_capture, n)},
-    {OPERATION_COMPLETION, SV_INIT("n"), offsetof(struct tag_capture, n)},
-    {OPERATION_COMPLETION, SV_INIT("best_of"), offsetof(struct tag_capture, n)},
-    {OPERATION_IMAGE, SV_INIT("n"), offsetof(struct tag_capture, n)},
-};
-
-static void most_note(struct opt_i64 *most, int64_t n)
-{
-    if (!most->has || n > most->v)
-        *most = OPT_I64(n);
-}
-
-/* What is no whole number may be understood as any; of null, an upstream takes its own most. */
-static void most_read(struct tag_capture *out, enum spend_operation operation, const struct json_value *key,
-                      const struct json_value *value)
-{
-    for (size_t i = 0; i < sizeof most_names / sizeof most_names[0]; i++) {
-        if (most_names[i].operation != operation || !json_scan_text_is(key, most_names[i].name))
-            continue;
-        struct opt_i64 *most = (struct opt_i64 *)(void *)((char *)out + most_names[i].most);
-        int64_t n = INT64_MAX;
-        if (value->kind == JSON_KIND_NULL && most == &out->n) /* one */
-            return;
-        if (value->kind == JSON_KIND_NUMBER && !json_scan_i64(value, &n))
-            n = INT64_MAX;
-        most_note(most, n < 0 ? INT64_MAX : n);
-    }
-}
-
 /* What LiteLLM's client puts over the request, last of all. */
 static bool extra_body_read(struct json_scan *scan, const struct json_value *value, struct tag_capture *out,
                             enum spend_operation operation, bool *prices_found)
@@ -350,7 +308,7 @@ static bool extra_body_read(struct json_scan *scan, const struct json_value *val
         for (size_t i = 0; i < sizeof prices / sizeof prices[0]; i++)
             if (json_scan_text_is(&key, prices[i]))
                 *prices_found = true;
-        most_read(out, operation, &key, &item);
+        most_asked_read(&out->most, operation, &key, &item);
         if (!json_scan_skip(scan, &item, NULL))
             return false;
     }
@@ -382,7 +340,7 @@ static bool member_read(struct body_reader *r, const struct json_value *key, con
         r->may_stream |= value->kind != JSON_KIND_FALSE && value->kind != JSON_KIND_NULL;
         return json_scan_skip(&r->scan, value, NULL);
     }
-    most_read(out, r->operation, key, value);
+    most_asked_read(&out->most, r->operation, key, value);
     if (json_scan_text_is(key, SV_LIT("extra_body")))
         return extra_body_read(&r->scan, value, out, r->operation, &out->price_elsewhere);
     if (is_model_name(key, &name))
@@ -450,7 +408,7 @@ static void field_read(struct body_reader *r, const struct form_field *field)
     else if (sv_eq(field->name, SV_LIT("size")))
         r->size = field->value;
     else if (sv_eq(field->name, SV_LIT("n")))
-        most_note(&out->n, sv_to_i64(field->value, &number) && number >= 0 ? number : INT64_MAX);
+        most_asked_note(&out->most.n, sv_to_i64(field->value, &number) ? number : INT64_MAX);
     else if (sv_eq(field->name, SV_LIT("user"))) {
         r->has_user = true;
         r->user = field->value;
@@ -511,7 +469,7 @@ static void body_drop(struct body_reader *r, const struct http_headers *headers,
     struct tag_capture *out = r->out;
     out->body_unparsed = true;
     out->ask = (struct stream_ask){.has_root = false};
-    out->characters.has = out->max_tokens.has = out->n.has = false;
+    out->characters.has = out->most.max_tokens.has = out->most.n.has = false;
     if (r->scan.err.code == ERR_FULL) {
         out->price_elsewhere = out->price_elsewhere || may_hide_price(out, r->operation, body);
         tag_refuse(&out->tags);
@@ -592,7 +550,8 @@ bool tag_capture_read(struct tag_capture *out, const struct capture_source *from
     tag_set_init(&out->tags);
     out->body_unparsed = out->stream = out->price_elsewhere = false;
     out->text_bytes = 0;
-    out->characters = out->max_tokens = out->n = (struct opt_i64){.has = false};
+    out->characters = (struct opt_i64){.has = false};
+    out->most = (struct most_asked){.n.has = false};
     out->ask = (struct stream_ask){.has_root = false};
     out->model = out->variant = SV_NULL;
     out->user_agent = tag_capture_text(http_header_last(headers, SV_LIT("user-agent")));

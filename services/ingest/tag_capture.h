@@ -7,6 +7,7 @@
 #define SPEND_INGEST_TAG_CAPTURE_H
 
 #include "ingest/http_guard.h"
+#include "ingest/most_asked.h"
 #include "ingest/stream_ask.h"
 #include "spend/tag_set.h"
 
@@ -24,8 +25,7 @@ struct tag_capture {
     uint64_t text_bytes;       /* of prompts, for estimates */
     struct opt_i64 characters; /* that speech is charged by */
     struct strview variant;    /* that an image is charged by; null for all else */
-    struct opt_i64 max_tokens; /* most tokens of output that it asks for, a reply; the greatest of several */
-    struct opt_i64 n;          /* replies it asks for, the greatest of several */
+    struct most_asked most;
     struct stream_ask ask;
     /* What the price goes by is set where it is not looked for, or may be, behind a place too deep to read:
      * in extra_body, which LiteLLM's client lays over the request, or by what LiteLLM takes a model from. */

@@ -50,45 +50,21 @@ static void test_every_place_gives_its_tags_as_a_union(void **state)
     assert_false(capture.body_unparsed);
 }
 
-static void assert_most(const char *body, int64_t max_tokens, int64_t n)
-{
-    read_request("", body);
-    assert_int_equal(capture.max_tokens.has ? capture.max_tokens.v : -1, max_tokens);
-    assert_int_equal(capture.n.has ? capture.n.v : -1, n);
-}
+#define FORM              "Content-Type: multipart/form-data; boundary=B\r\n"
+#define PART(name, value) "--B\r\nContent-Disposition: form-data; name=\"" name "\"\r\n\r\n" value "\r\n"
 
-#define ANY INT64_MAX
-
-static void test_what_it_may_use_at_most_is_read_by_the_names_of_its_operation(void **state)
+static void test_what_it_asks_for_at_most_is_read_in_the_body_in_extra_body_and_in_forms(void **state)
 {
     (void)state;
-    assert_most("{}", -1, -1);
-    assert_most("{\"max_tokens\":7,\"n\":3,\"best_of\":9}", 7, 3);
-    assert_most("{\"max_tokens\":1,\"max_completion_tokens\":900}", 900, -1);
-    assert_most("{\"max_completion_tokens\":900,\"max_tokens\":1}", 900, -1);
-    assert_most("{\"max_output_tokens\":1}", -1, -1); /* no chat knows it */
-    assert_most("{\"max_tokens\":1,\"extra_body\":{\"max_tokens\":800,\"x\":{\"max_tokens\":9999}}}", 800,
-                -1);
-    assert_most("{\"max_tokens\":12", -1, -1); /* no JSON says nothing */
-    operation = OPERATION_COMPLETION;
-    assert_most("{\"max_tokens\":0,\"best_of\":5,\"n\":2}", 0, 5);
-    operation = OPERATION_RESPONSES;
-    assert_most("{\"max_tokens\":1,\"max_output_tokens\":50,\"n\":7}", 50, -1);
-    operation = OPERATION_MESSAGES;
-    assert_most("{\"max_tokens\":50,\"max_completion_tokens\":70}", 50, -1);
-    operation = OPERATION_IMAGE;
-    assert_most("{\"n\":4,\"max_tokens\":1}", -1, 4);
-    operation = OPERATION_CHAT;
-}
-
-static void test_a_limit_that_is_no_whole_number_is_none(void **state)
-{
-    (void)state;
-    assert_most("{\"max_tokens\":\"12\",\"n\":1.5}", ANY, ANY);
-    assert_most("{\"max_tokens\":-4,\"n\":99999999999999999999}", ANY, ANY);
-    assert_most("{\"max_tokens\":1,\"max_tokens\":null,\"n\":null}", ANY, -1);
-    assert_most("{\"max_tokens\":1,\"max_completion_tokens\":\"4000\"}", ANY, -1);
-    assert_most("{\"max_tokens\":null,\"max_tokens\":1,\"n\":\"2\"}", ANY, ANY);
+    read_request(
+        "", "{\"max_tokens\":1,\"n\":2,\"extra_body\":{\"max_tokens\":800,\"x\":{\"max_tokens\":9999}}}");
+    assert_true(capture.most.max_tokens.v == 800 && capture.most.n.v == 2);
+    read_request("", "{\"max_tokens\":1,\"n\":2");
+    assert_false(capture.most.max_tokens.has || capture.most.n.has);
+    read_request(FORM, PART("n", "3") "--B--\r\n");
+    assert_int_equal(capture.most.n.v, 3);
+    read_request(FORM, PART("n", "many") "--B--\r\n");
+    assert_true(capture.most.n.v == INT64_MAX);
 }
 
 static void test_json_that_litellm_reads_as_a_form_is_not_read_as_json(void **state)
@@ -107,9 +83,6 @@ static void test_json_that_litellm_reads_as_a_form_is_not_read_as_json(void **st
     assert_true(!capture.body_unparsed && sv_eq(capture.model, SV_LIT("cheap")));
     litellm = true;
 }
-
-#define FORM              "Content-Type: multipart/form-data; boundary=B\r\n"
-#define PART(name, value) "--B\r\nContent-Disposition: form-data; name=\"" name "\"\r\n\r\n" value "\r\n"
 
 static void test_a_form_tells_what_a_body_of_json_would(void **state)
 {
@@ -556,8 +529,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_what_sets_the_price_elsewhere_is_told),
         cmocka_unit_test(test_nothing_deep_hides_what_sets_the_price),
-        cmocka_unit_test(test_what_it_may_use_at_most_is_read_by_the_names_of_its_operation),
-        cmocka_unit_test(test_a_limit_that_is_no_whole_number_is_none),
+        cmocka_unit_test(test_what_it_asks_for_at_most_is_read_in_the_body_in_extra_body_and_in_forms),
         cmocka_unit_test(test_json_that_litellm_reads_as_a_form_is_not_read_as_json),
         cmocka_unit_test(test_every_place_gives_its_tags_as_a_union),
         cmocka_unit_test(test_a_form_tells_what_a_body_of_json_would),

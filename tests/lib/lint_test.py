@@ -11,7 +11,7 @@ FILE_LINES = 600
 FUNCTION_LINES = 70
 SERVICES = ("ingest", "attributor", "ledger", "spendctl")
 # lines that are neither blank nor comment, of .c and .h, without tests: small is a promise
-BUDGETS = {"ingest": 9500, "attributor": 1500, "ledger": 11500, "common": 11600, "spendctl": 2500}
+BUDGETS = {"ingest": 9700, "attributor": 1500, "ledger": 11500, "common": 11600, "spendctl": 2500}
 # room -> the rooms it may include; a service may include every room of common
 ROOMS = {"base": ("base",), "spend": ("base", "spend"), "run": ("base", "spend", "run"),
          "kafka": ("base", "spend", "kafka"), "journal": ("base", "journal")}
