@@ -134,6 +134,15 @@ bool hold_void(struct hold *h, struct hold_end *calls, size_t count, struct err 
     return true;
 }
 
+/* Those before the last of one id are answered as it is. */
+static void share_states(struct hold_capture *captures, size_t count)
+{
+    for (size_t i = count; i-- > 0;)
+        for (size_t k = i; k-- > 0;)
+            if (uuid_cmp(&captures[i].call.call_id, &captures[k].call.call_id) == 0)
+                captures[k].state = captures[i].state;
+}
+
 /* What a captured call holds from now on. What nothing prices keeps what was placed. */
 static bool amend(struct hold *h, const struct pg_rows *rows, struct hold_capture *captures, size_t count,
                   struct pg_fields *args, struct err *err)
@@ -170,10 +179,7 @@ static bool amend(struct hold *h, const struct pg_rows *rows, struct hold_captur
         c->state = HOLD_CAPTURED;
         id[n++] = there;
     }
-    for (size_t i = count; i-- > 0;) /* those before the last of one id are answered as it is */
-        for (size_t k = i; k-- > 0;)
-            if (uuid_cmp(&captures[i].call.call_id, &captures[k].call.call_id) == 0)
-                captures[k].state = captures[i].state;
+    share_states(captures, count);
     pg_put_uuid_array(args, id, n);
     pg_put_i64_array(args, raw, n);
     pg_put_i64_array(args, billed, n);
