@@ -6,7 +6,6 @@
 
 #include "base/log.h"
 #include "pg_fate.h"
-#include "pg_plan.h"
 #include "pg_session_rows.h"
 #include <assert.h>
 #include <endian.h>
@@ -19,7 +18,6 @@
 #define STATEMENTS_MAX 256
 #define PARAMETERS_MAX 96
 #define SILENCE_MS     120000 /* longer than any statement_timeout */
-#define PLAN_BYTES     (64 << 10)
 #define COPY_CHUNK     (64 << 10)
 #define COPY_CHUNK_CAP (256 << 20)
 #define SETTINGS                                                                                             \
@@ -178,16 +176,6 @@ static PGconn *open_connection(const struct pg_session *s)
     return PQconnectdbParams(names, values, 1);
 }
 
-static struct statement *statement_of(struct pg_session *s, const char *sql, struct err *err);
-
-static bool plans_are_sorted(struct pg_session *s, struct err *err)
-{
-    for (size_t i = 0; i < PG_PLAN_PROBES; i++)
-        if (statement_of(s, pg_plan_probes[i], err) == NULL)
-            return false;
-    return true;
-}
-
 static bool connect_now(struct pg_session *s, struct err *err)
 {
     s->conn = open_connection(s);
@@ -199,8 +187,7 @@ static bool connect_now(struct pg_session *s, struct err *err)
         return fail_lost(s, err);
     if (!pg_session_script(s, SETTINGS, err) ||
         (s->options.settings != NULL && !pg_session_script(s, s->options.settings, err)) ||
-        (s->options.sorted_plans &&
-         (!pg_session_script(s, SORTED_SETTINGS, err) || !plans_are_sorted(s, err)))) {
+        (s->options.sorted_plans && !pg_session_script(s, SORTED_SETTINGS, err))) {
         disconnect(s);
         return false;
     }
@@ -267,43 +254,6 @@ static bool prepare(struct pg_session *s, struct statement *st, struct err *err)
     return ok;
 }
 
-/* The plan of a prepared statement, as it will be executed: it is a generic one. */
-static bool explain(struct pg_session *s, const struct statement *st, struct buffer *plan, struct err *err)
-{
-    bool ok = buffer_printf(plan, "EXPLAIN (COSTS OFF) EXECUTE %s", st->name);
-    for (size_t i = 0, n = pg_plan_parameters(st->sql); i < n; i++)
-        ok = ok && buffer_printf(plan, "%sNULL%s", i == 0 ? " (" : ", ", i + 1 == n ? ")" : "");
-    if (!ok || !buffer_append_byte(plan, '\0'))
-        return err_set(err, ERR_MEMORY, FATE_FATAL, "postgres: out of memory");
-    if (PQsendQuery(s->conn, plan->data) != 1)
-        return fail_lost(s, err);
-    buffer_clear(plan);
-    for (PGresult *result = NULL; next_result(s, &result);) {
-        if (result == NULL)
-            return ok;
-        ok = ok && (PQresultStatus(result) == PGRES_TUPLES_OK || fail_result(result, err));
-        for (int row = 0; ok && row < PQntuples(result); row++)
-            ok = buffer_printf(plan, "%s\n", PQgetvalue(result, row, 0)) ||
-                 err_set(err, ERR_MEMORY, FATE_FATAL, "postgres: a plan past its room");
-        PQclear(result);
-    }
-    return fail_lost(s, err);
-}
-
-/* A statement that locks rows in the order of a plan has the plan for it. */
-static bool check_plan(struct pg_session *s, struct statement *st, struct err *err)
-{
-    struct buffer plan;
-    if (!s->options.sorted_plans || !pg_plan_matters(st->sql))
-        return true;
-    buffer_init(&plan, PLAN_BYTES);
-    bool ok = explain(s, st, &plan, err) && pg_plan_check(st->sql, buffer_view(&plan), err);
-    buffer_free(&plan);
-    if (!ok)
-        disconnect(s); /* whoever comes again looks again */
-    return ok;
-}
-
 /* The statement with this text, prepared on this connection. NULL: *err says why. */
 static struct statement *statement_of(struct pg_session *s, const char *sql, struct err *err)
 {
@@ -323,9 +273,9 @@ static struct statement *statement_of(struct pg_session *s, const char *sql, str
         (void)snprintf(st->name, sizeof st->name, "s%u", HASH_COUNT(s->statements));
         HASH_ADD_KEYPTR(hh, s->statements, st->sql, strlen(st->sql), st);
     }
-    if (st->prepared)
-        return st;
-    return prepare(s, st, err) && check_plan(s, st, err) ? st : NULL;
+    if (!st->prepared && !prepare(s, st, err))
+        return NULL;
+    return st;
 }
 
 static bool send_step(struct pg_session *s, const struct pg_step *step)

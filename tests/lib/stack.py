@@ -31,7 +31,7 @@ BOOT_ID = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").st
 REPLICA_PORTS = range(32000, 32768)
 PORT_CLAIMS = Path(tempfile.gettempdir()) / "spendline-ports"  # one lock file a port
 CLAIMS = []  # those that are open here
-SANITIZER_SIGNS = ("ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "runtime error:", "WARNING: ThreadSanitizer")
+SANITIZER_SIGNS = ("ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "runtime error:")
 
 
 def wait_until(condition, timeout_s=30.0, what="a condition", every_s=0.05):
