@@ -131,17 +131,20 @@ static bool drop_billed(struct ending *e, struct pg_session *pg, struct err *err
     return ok;
 }
 
-/* Both kinds are locked at once: in order. */
-static bool void_parked(struct ending *e, struct pg_session *pg, struct err *err)
+/* Both kinds are locked at once and in order, whatever plan the statements behind it have. */
+static bool lock_and_void(struct ending *e, struct pg_session *pg, struct err *err)
 {
     struct pg_rows *rows = NULL;
     size_t count = e->billed_count + e->parked_count;
     struct uuid *both = arena_alloc(e->arena, count * sizeof *both + 1);
     if (both == NULL)
         return full(err);
+    if (count == 0)
+        return true;
     if (e->billed_count > 0)
         memcpy(both, e->billed, e->billed_count * sizeof *both);
-    memcpy(both + e->billed_count, e->parked, e->parked_count * sizeof *both);
+    if (e->parked_count > 0)
+        memcpy(both + e->billed_count, e->parked, e->parked_count * sizeof *both);
     bool ok = run(pg, lock_sql, both, count, &rows, err);
     for (size_t i = 0; ok && i < pg_rows_count(rows); i++) {
         struct uuid id = pg_get_uuid(rows, i, CALL_ID);
@@ -149,7 +152,7 @@ static bool void_parked(struct ending *e, struct pg_session *pg, struct err *err
             ok = take(e, NULL, rows, i, err);
     }
     pg_rows_free(rows);
-    return ok && run(pg, void_sql, e->parked, e->parked_count, NULL, err);
+    return ok && (e->parked_count == 0 || run(pg, void_sql, e->parked, e->parked_count, NULL, err));
 }
 
 /* Leaves a closed row where there is none: for every new call that says it had one, its POST perhaps under
@@ -247,6 +250,5 @@ bool hold_settle_run(struct hold_settle *s, struct pg_session *pg, struct batch_
         if (is_billed(&f->call[i]))
             e.billed[e.billed_count++] = f->id[i];
     find_parked(&e);
-    return close_absent(&e, pg, err) && (e.parked_count == 0 || void_parked(&e, pg, err)) &&
-           drop_billed(&e, pg, err);
+    return close_absent(&e, pg, err) && lock_and_void(&e, pg, err) && drop_billed(&e, pg, err);
 }

@@ -266,12 +266,3 @@ def test_the_watch_looks_it_up_by_itself_and_what_is_old_goes(bench, api):
     bench.start()
     wait_until(lambda: bench.query("SELECT 1 FROM model_output WHERE model = %s AND p95_output = 7", (model,)), 30, "it is known")
     assert not bench.query("SELECT 1 FROM model_output WHERE model = 'gone'")
-
-
-def test_a_ledger_whose_plans_would_lock_out_of_order_does_not_start(bench):
-    forced = "%20".join(f"-c%20enable_{what}%3Doff" for what in ("indexscan", "indexonlyscan", "bitmapscan", "material", "memoize"))
-    url = f"{bench.stack.database_url('spend_ledger')}?options={forced}"
-    other = bench.stack.ledger("unsorted", env={"SPEND_DATABASE_URL": url}).start(wait=False)
-    assert other.process.wait(30) == 1
-    assert "would lock rows out of order (DELETE FROM hold" in other.log(), other.log_tail()
-    other.process = None
