@@ -137,10 +137,12 @@ void exchange_gate_ask(struct exchange *x, void (*decided)(struct exchange *x, b
     }
     bool observe = g->gate_mode == GATE_OBSERVE;
     x->ticket = gate_client_ask(g->gate, &x->call, &x->size, observe ? on_observed : on_enforced, x);
-    if (observe)
+    if (observe) {
+        meter_add(METER_GATE_UNOBSERVED, x->ticket == NULL ? 1 : 0);
         decide(x, true);
-    else if (x->ticket == NULL)
+    } else if (x->ticket == NULL) {
         go_without(x);
+    }
 }
 
 void exchange_gate_finish(struct exchange *x)

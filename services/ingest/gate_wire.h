@@ -34,7 +34,6 @@ enum gate_reply_state {
     GATE_REPLY_OBSERVED, /* would have been */
     GATE_REPLY_REFUSED,
     GATE_REPLY_OVER, /* settled, voided, expired: nothing is held for it any more */
-    GATE_REPLY_STATES
 };
 
 /* The ledger's answer to one call. Views into its text. */

@@ -22,7 +22,6 @@ enum turn { TURN_LOOP, TURN_POST, TURN_STOP };
 struct ledger_post {
     struct ledger_post_options options;
     char url[1100];
-    size_t url_len;
     char header[600];
     struct http_client *client;
     int fd;

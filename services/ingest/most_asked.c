@@ -1,7 +1,5 @@
 #include "ingest/most_asked.h"
 
-#include <stddef.h>
-
 /* Another name limits nothing. */
 static const struct {
     enum spend_operation operation;
