@@ -164,15 +164,26 @@ bool call_record_encode(const struct spend_call *call, struct strview *tags, str
     return ok && avro_encode_spend_call_again(call, tags, out, err);
 }
 
-#define PASSED        1U /* of progress, in its lowest bits */
+/* progress of a call that the gate decides, from its lowest bits: whether it has passed, and was forced; how
+ * far its hold's admission lies from when it came, 2^29 for not at all; its reply's text. */
+#define PASSED        1U
 #define PASSED_FORCED 2U
 #define PASSED_BITS   2
+#define APART_BITS    30
+#define APART_ZERO    (1LL << (APART_BITS - 1)) /* micros: 9 minutes either way, and none beyond */
+#define TEXT_SHIFT    (PASSED_BITS + APART_BITS)
+#define TEXT_MOST     (UINT64_MAX >> TEXT_SHIFT)
 
-uint64_t call_record_progress(enum spend_gate gate, uint64_t reply_text)
+uint64_t call_record_progress(const struct spend_call *call, uint64_t reply_text)
 {
-    if (gate != GATE_HELD && gate != GATE_FORCED)
+    int64_t apart = call->admitted_at - call->received_at;
+    if (call->gate != GATE_HELD && call->gate != GATE_FORCED)
         return reply_text;
-    return reply_text << PASSED_BITS | PASSED | (gate == GATE_FORCED ? PASSED_FORCED : 0);
+    if (apart <= -APART_ZERO || apart >= APART_ZERO)
+        apart = 0;
+    return (reply_text < TEXT_MOST ? reply_text : TEXT_MOST) << TEXT_SHIFT |
+           (uint64_t)(APART_ZERO + apart) << PASSED_BITS | PASSED |
+           (call->gate == GATE_FORCED ? PASSED_FORCED : 0);
 }
 
 /* false: the gate had not let it pass. */
@@ -181,10 +192,13 @@ static bool passage_read(struct spend_call *call, uint64_t progress, uint64_t *r
     *reply_text = progress;
     if (call->gate != GATE_HELD)
         return true;
-    *reply_text = progress >> PASSED_BITS;
+    *reply_text = progress >> TEXT_SHIFT;
+    if ((progress & PASSED) == 0)
+        return false;
     if ((progress & PASSED_FORCED) != 0)
         call->gate = GATE_FORCED;
-    return (progress & PASSED) != 0;
+    call->admitted_at += (int64_t)(progress >> PASSED_BITS & ((1ULL << APART_BITS) - 1)) - APART_ZERO;
+    return true;
 }
 
 bool call_record_recover(struct strview head, uint64_t progress, bool estimate, struct arena *a,

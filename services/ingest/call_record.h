@@ -48,8 +48,9 @@ bool call_record_reply(struct spend_call *call, const struct reply_head *head, s
 void call_record_end(struct spend_call *call, const struct call_end *end, const struct reply_watch *watch);
 
 /* What an open call's record says in place: how much text its reply had, and of a call that the gate decides
- * whether, and how, it has passed; 0 until then. */
-uint64_t call_record_progress(enum spend_gate gate, uint64_t reply_text);
+ * whether, how and when it was let through; 0 until then. received_at is the admitted_at it was opened with.
+ */
+uint64_t call_record_progress(const struct spend_call *call, uint64_t reply_text);
 /* The bytes of an open call's head, turned into those of a finished `unknown` one; `rejected` when the gate
  * had not let it pass. */
 bool call_record_recover(struct strview head, uint64_t progress, bool estimate, struct arena *a,

@@ -269,23 +269,54 @@ static void test_a_crash_before_the_gate_let_it_pass_costs_nothing(void **state)
     (void)state;
     struct spend_call found = {0};
     call.gate = GATE_HELD;
+    call.received_at = call.admitted_at;
     recover(0, true, &found);
     assert_int_equal(found.outcome, OUTCOME_REJECTED);
     assert_int_equal(found.quality, QUALITY_UNKNOWN);
     assert_false(found.usage.units[USAGE_INPUT].has || found.usage.units[USAGE_OUTPUT].has);
-    recover(call_record_progress(GATE_HELD, 0), true, &found);
+    recover(call_record_progress(&call, 0), true, &found);
     assert_int_equal(found.outcome, OUTCOME_UNKNOWN);
+    assert_int_equal(found.admitted_at, call.admitted_at);
     assert_int_equal(found.gate, GATE_HELD);
     assert_int_equal(found.usage.units[USAGE_INPUT].v, 3);
     assert_int_equal(found.usage.units[USAGE_OUTPUT].v, 0);
-    recover(call_record_progress(GATE_FORCED, 17), true, &found);
+    call.gate = GATE_FORCED;
+    uint64_t forced = call_record_progress(&call, 17);
+    call.gate = GATE_HELD;
+    recover(forced, true, &found);
     assert_int_equal(found.outcome, OUTCOME_UNKNOWN);
     assert_int_equal(found.gate, GATE_FORCED);
     assert_int_equal(found.usage.units[USAGE_OUTPUT].v, 5);
     call.gate = GATE_OBSERVE; /* nobody decides: it went on at once */
-    assert_int_equal(call_record_progress(GATE_OBSERVE, 17), 17);
+    assert_int_equal(call_record_progress(&call, 17), 17);
     recover(0, true, &found);
     assert_int_equal(found.outcome, OUTCOME_UNKNOWN);
+    call.gate = GATE_OFF;
+}
+
+/* The hold's own moment: the bill lies in the windows that it stood in. */
+static void test_a_crash_keeps_when_the_gate_let_it_pass(void **state)
+{
+    (void)state;
+    static const int64_t apart[] = {1, -1, 4999999, -1999999, (1 << 29) - 1, -(1 << 29) + 1};
+    static const int64_t beyond[] = {1 << 29, -(1 << 29)};
+    struct spend_call found = {0};
+    struct spend_call held = call;
+    call.gate = held.gate = GATE_HELD;
+    held.received_at = call.received_at = call.admitted_at;
+    for (size_t i = 0; i < sizeof apart / sizeof apart[0]; i++) {
+        held.admitted_at = call.admitted_at + apart[i];
+        recover(call_record_progress(&held, UINT64_MAX), true, &found);
+        assert_int_equal(found.admitted_at, held.admitted_at);
+        assert_int_equal(found.received_at, call.received_at);
+        recover(call_record_progress(&held, 17), true, &found);
+        assert_int_equal(found.usage.units[USAGE_OUTPUT].v, 5);
+    }
+    for (size_t i = 0; i < sizeof beyond / sizeof beyond[0]; i++) {
+        held.admitted_at = call.admitted_at + beyond[i];
+        recover(call_record_progress(&held, 17), true, &found);
+        assert_int_equal(found.admitted_at, call.admitted_at);
+    }
     call.gate = GATE_OFF;
 }
 
@@ -391,6 +422,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_usage_that_tells_no_side_is_estimated, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_what_a_crash_left_open_is_unknown_with_an_estimate_or_zero,
                                         set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_crash_keeps_when_the_gate_let_it_pass, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_crash_before_the_gate_let_it_pass_costs_nothing, set_up,
                                         tear_down),
     };

@@ -441,7 +441,7 @@ static void on_decided(struct exchange *x, bool passes)
 {
     if (passes) {
         if (x->entry != NULL)
-            journal_progress(x->entry, call_record_progress(x->call.gate, 0));
+            journal_progress(x->entry, call_record_progress(&x->call, 0));
         link_start(x, false);
         return;
     }

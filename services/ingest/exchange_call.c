@@ -58,7 +58,7 @@ static bool entry_open(struct exchange *x, struct http_refusal *why)
     if (journal_begin(g->journal, &x->call.call_id, buffer_view(&g->record), &x->entry, &err)) {
         x->round = x->entry->round;
         if (g->sync != NULL) /* what changes in place later may not be on the disk when the power goes */
-            journal_progress(x->entry, call_record_progress(x->call.gate, 0));
+            journal_progress(x->entry, call_record_progress(&x->call, 0));
         return true;
     }
     if (g->fail_open) {

@@ -93,7 +93,7 @@ static bool body_pass(struct exchange *x, struct strview bytes, bool last)
         if (!reply_watch_feed(&x->watch, bytes, last, &x->gateway->piece, &pass))
             return false;
         if (x->entry != NULL)
-            journal_progress(x->entry, call_record_progress(x->call.gate, reply_watch_text(&x->watch)));
+            journal_progress(x->entry, call_record_progress(&x->call, reply_watch_text(&x->watch)));
     }
     to_client(x, pass);
     return true;

@@ -30,8 +30,8 @@
 #define SWEEP_US     (10 * US_PER_SECOND)
 #define SETTINGS     "SET lock_timeout = '5s'" /* the other partitions wait that long, no longer */
 
-static const char *const topics[] = {"spend.attributed", "spend.dlq.untagged", "spend.dlq.unknown",
-                                     "spend.dlq.conflict", "spend.dlq.unpriced"};
+static const char *const topics[] = {"spend.attributed",   "spend.dlq.untagged", "spend.dlq.unknown",
+                                     "spend.dlq.conflict", "spend.dlq.unpriced", "spend.dlq.malformed"};
 #define TOPIC_COUNT (sizeof topics / sizeof topics[0])
 
 struct apply_loop {

@@ -114,6 +114,13 @@ static bool read_attributed(struct bill_record *r, struct arena *a, struct err *
     return true;
 }
 
+/* Of what the attributor could not read, the key may tell: ingest's is the call's id. What the ledger parked
+ * itself it has dealt with. */
+static bool find_call_id(const struct dead_letter *v, struct strview key, struct uuid *out)
+{
+    return sv_eq(v->origin.topic, SV_LIT("spend.calls")) && uuid_parse(key, out);
+}
+
 static bool read_dead(struct bill_record *r, struct arena *a, struct err *err)
 {
     enum dead_reason reason;
@@ -124,6 +131,10 @@ static bool read_dead(struct bill_record *r, struct arena *a, struct err *err)
         return false;
     if (v->kind == DEAD_KIND_NOTICE) {
         r->state = RECORD_NOTHING;
+        return true;
+    }
+    if (dead_reason_parse(v->reason, &reason) && reason == DEAD_MALFORMED) {
+        r->state = find_call_id(v, r->input->key, &r->call_id) ? RECORD_ENDS : RECORD_NOTHING;
         return true;
     }
     if (!v->has_call || !v->has_hash)

@@ -23,13 +23,15 @@ void input_record_sha256(const struct input_record *record, uint8_t out[SHA256_L
 enum bill_record_state {
     RECORD_BILLS,   /* it has a say in its call's bill */
     RECORD_NOTHING, /* a notice: nothing to pay */
+    RECORD_ENDS,    /* its call is malformed: nothing to pay, and nothing to wait for */
     RECORD_POISON,  /* can never be applied: parked with its bytes */
 };
 
 struct bill_record {
     const struct input_record *input;
     enum bill_record_state state;
-    char why[240]; /* of poison */
+    char why[240];       /* of poison */
+    struct uuid call_id; /* of what ends */
 
     struct call_record fold; /* the call, its hash, class and redrive */
     struct record_origin origin;

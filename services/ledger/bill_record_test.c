@@ -20,6 +20,7 @@ struct fixture {
     char text[LONGEST];
     struct attributed_call good;
     struct dead_letter letter;
+    struct strview key;
     struct bill_record record;
 };
 
@@ -68,7 +69,7 @@ static int teardown(void **state)
 static enum bill_record_state state_of(struct fixture *f, bool dead)
 {
     struct err err;
-    const struct input_record input = {.value = buffer_view(&f->bytes)};
+    const struct input_record input = {.key = f->key, .value = buffer_view(&f->bytes)};
     assert_true(bill_record_read(&input, dead, &f->arena, &f->record, &err));
     return f->record.state;
 }
@@ -94,6 +95,37 @@ static void test_a_record_as_the_attributor_writes_it_bills(void **state)
     struct fixture *f = *state;
     assert_int_equal(read_attributed(f, &f->good), RECORD_BILLS);
     assert_int_equal(read_dead(f, &f->letter), RECORD_BILLS);
+}
+
+/* What the attributor could not read has no call: ingest's key is its id. */
+static void test_a_malformed_call_only_ends(void **state)
+{
+    struct fixture *f = *state;
+    struct dead_letter d = f->letter;
+    struct uuid id;
+    const struct {
+        const char *key;
+        const char *topic;
+        enum dead_kind kind;
+        enum bill_record_state state;
+    } cases[] = {
+        {"01890a5d-ac96-774b-bcce-b302099a8057", "spend.calls", DEAD_KIND_CALL, RECORD_ENDS},
+        {"01890a5d-ac96-774b-bcce-b302099a8057", "spend.attributed", DEAD_KIND_CALL, RECORD_NOTHING},
+        {"01890a5d-ac96-774b-bcce-b302099a8057", "spend.calls", DEAD_KIND_NOTICE, RECORD_NOTHING},
+        {"acme", "spend.calls", DEAD_KIND_CALL, RECORD_NOTHING},
+        {"", "spend.calls", DEAD_KIND_CALL, RECORD_NOTHING},
+    };
+    assert_true(uuid_parse(sv_of(cases[0].key), &id));
+    d.reason = SV_LIT("malformed");
+    d.has_call = d.has_hash = false;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        f->key = sv_of(cases[i].key);
+        d.origin.topic = sv_of(cases[i].topic);
+        d.kind = cases[i].kind;
+        assert_int_equal(read_dead(f, &d), cases[i].state);
+        if (cases[i].state == RECORD_ENDS)
+            assert_int_equal(uuid_cmp(&f->record.call_id, &id), 0);
+    }
 }
 
 static void test_a_text_is_taken_up_to_its_limit_and_parked_beyond(void **state)
@@ -153,6 +185,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_a_record_as_the_attributor_writes_it_bills, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_malformed_call_only_ends, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_text_is_taken_up_to_its_limit_and_parked_beyond, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_a_time_before_1970_or_from_2200_on_is_parked, setup, teardown),

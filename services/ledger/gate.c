@@ -212,24 +212,8 @@ static bool estimate(struct gate *g, struct gate_call *c, struct err *err)
     return true;
 }
 
-static bool want(struct gate_wanted *w, const struct budget_match *match, int64_t at, struct arena *a)
-{
-    if (w->count == w->room) {
-        size_t room = w->room == 0 ? 64 : w->room * 2;
-        struct window_wanted *more = arena_alloc(a, room * sizeof *more);
-        if (more == NULL)
-            return false;
-        if (w->count > 0)
-            memcpy(more, w->item, w->count * sizeof *more);
-        w->item = more;
-        w->room = room;
-    }
-    w->item[w->count++] = (struct window_wanted){*match, at};
-    return true;
-}
-
 /* The matches of a call, each window once: values that share ~other share it. */
-static bool find_windows(struct gate *g, struct gate_call *c, struct arena *a, struct gate_wanted *wanted)
+static bool find_windows(struct gate *g, struct gate_call *c, struct arena *a)
 {
     size_t kept = 0;
     c->window = arena_alloc(a, c->match_count * sizeof *c->window + 1);
@@ -238,8 +222,6 @@ static bool find_windows(struct gate *g, struct gate_call *c, struct arena *a, s
     for (size_t i = 0; i < c->match_count; i++) {
         int64_t window = window_map_find(g->windows, &c->match[i], c->call.admitted_at);
         size_t same = 0;
-        if (window == 0 && !want(wanted, &c->match[i], c->call.admitted_at, a))
-            return false;
         while (same < kept && (window == 0 || c->window[same] != window))
             same++;
         if (same < kept)
@@ -251,8 +233,7 @@ static bool find_windows(struct gate *g, struct gate_call *c, struct arena *a, s
     return true;
 }
 
-bool gate_resolve(struct gate *g, struct gate_call *c, int64_t at, struct arena *a,
-                  struct gate_wanted *wanted, struct err *err)
+bool gate_resolve(struct gate *g, struct gate_call *c, int64_t at, struct arena *a, struct err *err)
 {
     struct attribution *who = &g->attribution;
     c->call.admitted_at = c->call.received_at = at;
@@ -276,5 +257,5 @@ bool gate_resolve(struct gate *g, struct gate_call *c, int64_t at, struct arena 
                                           .tag_count = who->tag_count};
     return estimate(g, c, err) &&
            budget_store_match(g->budgets, &subject, at, a, &c->match, &c->match_count, err) &&
-           (find_windows(g, c, a, wanted) || err_set(err, ERR_MEMORY, FATE_RETRY, "gate: the arena is full"));
+           (find_windows(g, c, a) || err_set(err, ERR_MEMORY, FATE_RETRY, "gate: the arena is full"));
 }

@@ -51,15 +51,10 @@ int64_t gate_version(const struct gate *g);
 bool gate_learn_outputs(struct gate *g, struct pg_session *pg, struct err *err) NODISCARD;
 struct window_map *gate_windows(struct gate *g);
 
-/* Fills in a call admitted at `at`. Windows that are not in memory are 0, and appended to wanted. Everything
- * lies in the arena. false: an amount does not fit (FATE_DEAD_LETTER), or no memory. */
-struct gate_wanted {
-    struct window_wanted *item;
-    size_t count;
-    size_t room;
-};
+/* Fills in a call admitted at `at`. Windows that are not in memory are 0. Everything lies in the arena.
+ * false: an amount does not fit (FATE_DEAD_LETTER), or no memory. */
 bool gate_resolve(struct gate *g, struct gate_call *c, int64_t at, struct arena *a,
-                  struct gate_wanted *wanted, struct err *err) NODISCARD;
+                  struct err *err) NODISCARD;
 /* What the call costs by what is known now: usage, outcome, model replied, quality are set. *priced false: no
  * price or no usage. */
 bool gate_rate(struct gate *g, const struct spend_call *call, bool *priced, int64_t *raw_nanos,

@@ -19,6 +19,10 @@ struct hold {
  * a transaction begins. */
 bool hold_clock(struct hold *h, bool begin, int64_t *at, struct err *err) NODISCARD;
 
+/* Judges resolved calls, each by itself against what stands, and locks nothing: observed, or refused and why.
+ * A window that is not there is an empty one. The items' windows are others from then on. */
+bool hold_look(struct hold *h, struct hold_item *items, size_t count, int64_t at, struct err *err) NODISCARD;
+
 /* The word of hold.state. */
 enum hold_state hold_state_of(struct strview name);
 

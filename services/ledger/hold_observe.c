@@ -56,30 +56,38 @@ static bool look_args(struct observing *o, struct pg_fields *accounts, struct pg
 }
 
 /* Row n is the window of match n of all calls; a call is about each once. */
-static void take_windows(struct observing *o, const struct pg_rows *windows)
+static bool take_windows(struct observing *o, const struct pg_rows *windows)
 {
     size_t n = 0;
     for (size_t i = 0; i < o->count; i++) {
         struct gate_call *c = &o->item[i].gate;
         size_t kept = 0;
+        struct budget_match *match = arena_alloc(&o->h->arena, c->match_count * sizeof *match + 1);
+        int64_t *window = arena_alloc(&o->h->arena, c->match_count * sizeof *window + 1);
+        if (match == NULL || window == NULL)
+            return false;
         for (size_t k = 0; k < c->match_count; k++, n++) {
             size_t same = 0;
             int64_t id = pg_get_i64(windows, n, 0);
-            while (same < kept && c->window[same] != id)
+            while (same < kept && window[same] != id)
                 same++;
-            c->match[same] = c->match[k];
-            c->window[same] = id;
+            match[same] = c->match[k];
+            window[same] = id;
             kept += same == kept ? 1 : 0;
         }
+        c->match = match;
+        c->window = window;
         c->match_count = kept;
     }
     assert(n == pg_rows_count(windows)); /* budgets are never deleted */
+    return true;
 }
 
 static bool judge(struct observing *o, const struct pg_rows *balances, const struct pg_rows *windows,
                   struct err *err)
 {
-    take_windows(o, windows);
+    if (!take_windows(o, windows))
+        return full(err);
     if (!hold_judge_take(&o->judge, balances, windows, err))
         return false;
     for (size_t i = 0; i < o->count; i++) {
@@ -90,28 +98,25 @@ static bool judge(struct observing *o, const struct pg_rows *balances, const str
         item->state = blocked ? HOLD_REFUSED : HOLD_OBSERVED;
         item->admitted_at = o->at;
         item->priced = OPT_I64(item->gate.is_priced ? 1 : 0);
-        metric_add(o->h->observed, 1);
     }
     return true;
 }
 
-static bool look(struct observing *o, struct err *err)
+bool hold_look(struct hold *h, struct hold_item *items, size_t count, int64_t at, struct err *err)
 {
     static const char balance_sql[] =
         "SELECT b.account_id, b.amount_nanos, b.held_nanos, a.overdraft_limit_nanos FROM balance AS b"
         " JOIN account AS a ON a.id = b.account_id WHERE b.account_id = ANY ($1::bigint[])"
         " ORDER BY b.account_id";
     static const char window_sql[] = "SELECT * FROM window_look($1, $2, $3, $4, $5)";
-    struct gate_wanted wanted = {.item = NULL}; /* they are not opened */
+    struct observing o = {
+        .h = h, .item = items, .count = count, .at = at, .judge = {.arena = &h->arena, .text = &h->text}};
     struct pg_fields args[2];
     struct pg_step steps[] = {{.sql = balance_sql, .args = &args[0]}, {.sql = window_sql, .args = &args[1]}};
-    bool ok = true;
     pg_fields_init(&args[0]);
     pg_fields_init(&args[1]);
-    for (size_t i = 0; ok && i < o->count; i++)
-        ok = gate_resolve(o->h->options.gate, &o->item[i].gate, o->at, &o->h->arena, &wanted, err);
-    ok = ok && (look_args(o, &args[0], &args[1]) || full(err)) &&
-         pg_session_run(o->h->options.pg, steps, 2, err) && judge(o, steps[0].rows, steps[1].rows, err);
+    bool ok = (look_args(&o, &args[0], &args[1]) || full(err)) &&
+              pg_session_run(h->options.pg, steps, 2, err) && judge(&o, steps[0].rows, steps[1].rows, err);
     pg_steps_free(steps, 2);
     pg_fields_free(&args[0]);
     pg_fields_free(&args[1]);
@@ -120,11 +125,17 @@ static bool look(struct observing *o, struct err *err)
 
 bool hold_observe(struct hold *h, struct hold_item *items, size_t count, struct err *err)
 {
-    struct observing o = {
-        .h = h, .item = items, .count = count, .judge = {.arena = &h->arena, .text = &h->text}};
+    int64_t at;
+    struct gate *gate = h->options.gate;
+    struct pg_session *pg = h->options.pg;
+    if (count == 0)
+        return true;
     arena_reset(&h->arena);
-    return count == 0 ||
-           (pg_session_ready(h->options.pg, err) &&
-            (gate_version(h->options.gate) != 0 || gate_refresh(h->options.gate, h->options.pg, err)) &&
-            hold_clock(h, false, &o.at, err) && look(&o, err));
+    bool ok = pg_session_ready(pg, err) && (gate_version(gate) != 0 || gate_refresh(gate, pg, err)) &&
+              hold_clock(h, false, &at, err);
+    for (size_t i = 0; ok && i < count; i++)
+        ok = gate_resolve(gate, &items[i].gate, at, &h->arena, err);
+    ok = ok && hold_look(h, items, count, at, err);
+    metric_add(h->observed, ok ? (int64_t)count : 0);
+    return ok;
 }

@@ -20,8 +20,9 @@ struct placing {
     struct hold_item *item;
     size_t count;
     int64_t at;
-    struct hold_item **order; /* by call_id; of one id the first in the request first */
-    struct pg_rows *rows[3];  /* texts of windows and answers point into them */
+    struct hold_item **order;         /* by call_id; of one id the first in the request first */
+    const struct hold_item **refused; /* beside item; NULL: not before its windows are there */
+    struct pg_rows *rows[3];          /* texts of windows and answers point into them */
     struct hold_judge judge;
 };
 
@@ -52,16 +53,80 @@ static int64_t admission_of(const struct placing *p, const struct hold_item *ite
                                                                                               : p->at;
 }
 
-/* BEGIN, the clock, the configuration, and every call resolved. *wanted: windows are to be opened first. */
-static bool open_request(struct placing *p, struct gate_wanted *wanted, struct err *err)
+/* BEGIN, the clock, the configuration, and every call resolved. */
+static bool open_request(struct placing *p, struct err *err)
 {
     bool ok = hold_clock(p->h, true, &p->at, err);
     for (size_t i = 0; ok && i < p->count; i++) {
         struct hold_item *item = &p->item[i];
         item->is_revived = false;
-        ok = gate_resolve(p->h->options.gate, &item->gate, admission_of(p, item), &p->h->arena, wanted, err);
+        ok = gate_resolve(p->h->options.gate, &item->gate, admission_of(p, item), &p->h->arena, err);
     }
     return ok;
+}
+
+static size_t unknown_windows(const struct gate_call *c)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < c->match_count; i++)
+        n += c->window[i] == 0 ? 1 : 0;
+    return n;
+}
+
+/* Nothing is opened for a call that is refused anyway: it would use up values of an `each`, and time. What is
+ * refused by what stands now is refused; it is left without windows. */
+static bool refuse_first(struct placing *p, struct err *err)
+{
+    size_t count = 0;
+    struct hold_item *look = arena_alloc(&p->h->arena, p->count * sizeof *look);
+    size_t *index = arena_alloc(&p->h->arena, p->count * sizeof *index);
+    p->refused = arena_alloc(&p->h->arena, p->count * sizeof(struct hold_item *));
+    if (look == NULL || index == NULL || p->refused == NULL)
+        return full(err);
+    for (size_t i = 0; i < p->count; i++) {
+        p->refused[i] = NULL;
+        if (p->item[i].forced || unknown_windows(&p->item[i].gate) == 0)
+            continue;
+        look[count] = p->item[i];
+        index[count++] = i;
+    }
+    if (count > 0 && !hold_look(p->h, look, count, p->at, err))
+        return false;
+    for (size_t i = 0; i < count; i++) {
+        if (look[i].state != HOLD_REFUSED)
+            continue;
+        p->refused[index[i]] = &look[i];
+        p->item[index[i]].gate.match_count = 0;
+    }
+    return true;
+}
+
+/* Windows that no ledger, or not this one, has seen yet are opened outside: ERR_CONFLICT, all of it again. */
+static bool open_windows(struct placing *p, struct err *err)
+{
+    struct window_wanted *wanted;
+    size_t count = 0;
+    size_t most = 0;
+    for (size_t i = 0; i < p->count; i++)
+        most += unknown_windows(&p->item[i].gate);
+    if (most == 0)
+        return true;
+    if (!refuse_first(p, err))
+        return false;
+    wanted = arena_alloc(&p->h->arena, most * sizeof *wanted);
+    if (wanted == NULL)
+        return full(err);
+    for (size_t i = 0; i < p->count; i++) {
+        const struct gate_call *c = &p->item[i].gate;
+        for (size_t k = 0; k < c->match_count; k++)
+            if (c->window[k] == 0)
+                wanted[count++] = (struct window_wanted){c->match[k], c->call.admitted_at};
+    }
+    if (count == 0)
+        return true;
+    pg_session_rollback(p->h->options.pg);
+    return window_map_open(gate_windows(p->h->options.gate), p->h->options.pg, wanted, count, err) &&
+           err_set(err, ERR_CONFLICT, FATE_RETRY, "windows were opened first");
 }
 
 /* '{1,2}': rows of arrays of different lengths are no array. */
@@ -171,11 +236,11 @@ static void take_row(struct hold_item *item, const struct pg_rows *standing, siz
         return;
     }
     item->is_repeat = true;
-    item->state = pg_get_bool(standing, row, 6) ? HOLD_SETTLED : state;
+    item->state = known ? HOLD_SETTLED : state;
     item->admitted_at = pg_get_time(standing, row, 2);
-    item->priced = pg_get_opt_i64(standing, row, 7);
+    item->priced = pg_get_opt_i64(standing, row, 6);
     item->blocking = pg_get(standing, row, 3);
-    item->warnings = pg_get(standing, row, 8);
+    item->warnings = pg_get(standing, row, 7);
 }
 
 /* Of all calls, our own rows or older ones; none: its bill was first. Of one id twice in a request the second
@@ -218,11 +283,16 @@ static bool decide(struct placing *p, struct err *err)
 {
     for (size_t i = 0; i < p->count; i++) {
         struct hold_item *item = &p->item[i];
-        bool blocked;
+        const struct hold_item *refused = p->refused == NULL ? NULL : p->refused[i];
+        bool blocked = refused != NULL;
         if (item->is_repeat || item->state == HOLD_SETTLED)
             continue;
-        if (!hold_judge_call(&p->judge, item, &blocked, err))
+        if (blocked) {
+            item->blocking = refused->blocking;
+            item->warnings = refused->warnings;
+        } else if (!hold_judge_call(&p->judge, item, &blocked, err)) {
             return false;
+        }
         item->priced = OPT_I64(item->gate.is_priced ? 1 : 0);
         item->state = blocked && !item->forced ? HOLD_REFUSED : HOLD_PLACED;
         if (item->state == HOLD_PLACED)
@@ -380,7 +450,7 @@ static bool insert_and_lock(struct placing *p, struct err *err)
         " ORDER BY x.call_id ON CONFLICT DO NOTHING";
     static const char standing_sql[] =
         "SELECT h.call_id, h.state, h.admitted_at, h.blocking::text, h.xmin = pg_current_xact_id()::xid,"
-        " c.call_id IS NOT NULL, c.raw_nanos IS NOT NULL, h.priced::int, h.warnings::text"
+        " c.call_id IS NOT NULL, h.priced::int, h.warnings::text"
         " FROM hold AS h LEFT JOIN call AS c ON c.call_id = h.call_id WHERE h.call_id = ANY ($1::uuid[])"
         " ORDER BY h.call_id FOR UPDATE OF h";
     static const char balance_sql[] =
@@ -473,8 +543,6 @@ static void force_first(struct placing *p)
 
 static bool try_place(struct placing *p, struct err *err)
 {
-    struct gate_wanted wanted = {.item = NULL};
-    struct pg_session *pg = p->h->options.pg;
     arena_reset(&p->h->arena);
     p->order = arena_alloc(&p->h->arena, p->count * sizeof(struct hold_item *));
     if (p->order == NULL)
@@ -483,15 +551,8 @@ static bool try_place(struct placing *p, struct err *err)
         p->order[i] = &p->item[i];
     qsort((void *)p->order, p->count, sizeof(struct hold_item *), by_call);
     force_first(p);
-    if (!open_request(p, &wanted, err))
-        return false;
-    if (wanted.count > 0) {
-        pg_session_rollback(pg);
-        if (!window_map_open(gate_windows(p->h->options.gate), pg, wanted.item, wanted.count, err))
-            return false;
-        return err_set(err, ERR_CONFLICT, FATE_RETRY, "windows were opened first");
-    }
-    return insert_and_lock(p, err) && decide(p, err) && write_request(p, err) && keep_texts(p, err);
+    return open_request(p, err) && open_windows(p, err) && insert_and_lock(p, err) && decide(p, err) &&
+           write_request(p, err) && keep_texts(p, err);
 }
 
 bool hold_place(struct hold *h, struct hold_item *items, size_t count, struct err *err)

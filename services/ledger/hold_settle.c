@@ -206,17 +206,24 @@ static bool close_absent(struct ending *e, struct pg_session *pg, struct err *er
     return ok;
 }
 
-/* A call that is billed for the first time, whatever its record says of a hold; a hold that came later, as
- * well. */
+/* A call that has a row from now on, whatever its record says of a hold and whether or not there is a price;
+ * a hold that came later, as well. */
 static bool is_billed(const struct folded_call *call)
 {
-    return call->row.raw_nanos.has && (call->gated || !call->before.raw_nanos.has);
+    return call->existed ? call->gated : call->changed;
 }
 
-/* The calls of records that say a hold was placed and can never be applied: it would stand for ever. */
+/* The calls of records that say a hold was placed and can never be applied, or that were malformed already:
+ * it would stand for ever. */
 static void find_parked(struct ending *e)
 {
     size_t kept = 0;
+    for (size_t i = 0; i < e->f->record_count; i++) {
+        const struct bill_record *r = &e->f->record[i];
+        const struct folded_call *call = call_of(e->f, &r->call_id);
+        if (r->state == RECORD_ENDS && (call == NULL || !is_billed(call)))
+            e->parked[e->parked_count++] = r->call_id;
+    }
     for (size_t i = 0; i < e->f->letter_count; i++) {
         const struct spend_call *told = e->f->letter[i].record->fold.call;
         if (e->f->letter[i].notice || told == NULL || (told->gate != GATE_HELD && told->gate != GATE_FORCED))
@@ -241,9 +248,11 @@ bool hold_settle_run(struct hold_settle *s, struct pg_session *pg, struct batch_
                        .charge = charge,
                        .arena = a,
                        .billed = arena_alloc(a, f->call_count * sizeof(struct uuid) + 1),
-                       .parked = arena_alloc(a, f->letter_count * sizeof(struct uuid) + 1)};
-    *s = (struct hold_settle){.release =
-                                  arena_alloc(a, (f->call_count + f->letter_count) * sizeof *s->release + 1)};
+                       .parked =
+                           arena_alloc(a, (f->letter_count + f->record_count) * sizeof(struct uuid) + 1)};
+    *s = (struct hold_settle){
+        .release =
+            arena_alloc(a, (f->call_count + f->letter_count + f->record_count) * sizeof *s->release + 1)};
     if (e.billed == NULL || e.parked == NULL || s->release == NULL)
         return full(err);
     for (size_t i = 0; i < f->call_count; i++)

@@ -17,14 +17,13 @@ from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, C
 from api_test import at, fresh, put
 from budget_test import LIFETIME, MONTH, USD, get
 from hold_test import call, capture, end, place, settled
-from ledger_bench import attributed, running_ledger
+from ledger_bench import attributed, holding_ledger
 from oracle import avro, build, money
 from oracle.kafka import Tail
 from stack import wait_until
 
 TOPIC = "spend.budgets"
 DAY = 86_400_000_000
-NOW = build.now_us()
 STEP = 10  # every change here adds so much to what a window has spent
 PUBLISHER_LOCK = 8318260036551835651
 
@@ -41,7 +40,7 @@ class Budgets:
         return self.bench.query(sql, args, role="spend_owner")
 
     def make(self, name=None, limit=5_000_000_000, hard=True, **revision):
-        """A budget of one value whose windows are days; (id, budget_id)."""
+        """A budget of one value whose windows are days that are half over, so that none ends in a test; (id, budget_id)."""
         name = name or f"budget-{uuid.uuid4().hex[:8]}"
         (row,) = self.query("INSERT INTO budget (budget_id, revision, limit_nanos, hard, thresholds, created_at, changed_at,"
                             " config_version) VALUES (%s, 1, %s, %s, '{50}', now(), now(), 1) RETURNING id", name, limit, hard)
@@ -49,17 +48,18 @@ class Budgets:
         self.made.append(name)
         return row["id"], name
 
-    def revise(self, budget, number, scope="tag", value="tenant:acme", each=None, measure="raw", window="calendar", period="day",
-               seconds=None):
+    def revise(self, budget, number, scope="tag", value="tenant:acme", each=None, measure="raw", window="interval", period=None,
+               seconds=DAY // 1_000_000):
         self.query("INSERT INTO budget_revision (budget, revision, effective_from, scope, value, each, measure, window_kind, period,"
-                   " seconds, anchor) VALUES (%s, %s, '2020-01-01', %s, %s, %s, %s, %s, %s, %s, '2020-01-01') RETURNING 1",
-                   budget, number, scope, value, each, measure, window, period if window == "calendar" else None, seconds)
+                   " seconds, anchor) VALUES (%s, %s, '2020-01-01', %s, %s, %s, %s, %s, %s, %s, now() - make_interval(secs => %s))"
+                   " RETURNING 1", budget, number, scope, value, each, measure, window, period,
+                   seconds if window == "interval" else None, 1000 * DAY // 1_000_000 + seconds / 2)
         self.query("UPDATE budget SET revision = %s WHERE id = %s RETURNING 1", number, budget)
 
-    def open(self, budget, value="tenant:acme", at=NOW, revision=1, most=100):
-        """A window; that it is the newest now is published, too, with n 0."""
-        (row,) = self.query("SELECT id FROM window_open(%s, %s, %s, to_timestamp(%s::bigint / 1000000.0), %s)",
-                            budget, revision, value, at, most)
+    def open(self, budget, value="tenant:acme", days=0, revision=1, most=100):
+        """The window of so many days from now; that it is the newest now is published, too, with n 0."""
+        (row,) = self.query("SELECT id FROM window_open(%s, %s, %s, now() + make_interval(days => %s), %s)",
+                            budget, revision, value, days, most)
         return row["id"]
 
     def change(self, *rows, spent=STEP, held=0):
@@ -101,11 +101,7 @@ class Budgets:
 
 @pytest.fixture(scope="module")
 def bench():
-    with running_ledger() as bench:
-        for service in bench.stack.services.values():
-            service.stop()
-        bench.start(SPEND_WINDOW_TICK="1s")
-        put(bench.stack.api, "/v1/models/held", price_key="gpt-4o")
+    with holding_ledger() as bench:
         yield bench
 
 
@@ -120,10 +116,11 @@ def budgets(bench):
 
 def test_a_state_says_what_its_window_is_and_has(budgets):
     kinds = (
-        dict(scope="tag", value="tenant:acme"),
+        dict(scope="tag", value="tenant:acme", window="calendar", period="year"),
         dict(scope="account", value="acme", window="lifetime", hard=False, limit=None, measure="billed"),
         dict(scope="model", value="a model", limit=0, window="interval", seconds=3600),
         dict(scope="task", value="\u00e9" * 256, name="b" * 128))
+    before = build.now_us()
     made = [budgets.make(**kind) for kind in kinds]
     windows = [budgets.open(budget, kind["value"]) for (budget, _), kind in zip(made, kinds, strict=True)]
     budgets.publish()
@@ -137,12 +134,12 @@ def test_a_state_says_what_its_window_is_and_has(budgets):
             "window_start": row["window_start"], "window_end": row["window_end"], "n": 1,
             "limit_nanos": kind.get("limit", 5_000_000_000), "measure": kind.get("measure", "raw"),
             "mode": "hard" if kind.get("hard", True) else "shadow", "spent_nanos": 123, "held_nanos": 45, "threshold_crossed": None}
-        assert state["window_start"] <= NOW
-        assert state["window_end"] is None if kind.get("window") == "lifetime" else NOW < state["window_end"] <= NOW + DAY
+        assert state["window_start"] <= before
+        assert state["window_end"] is None if kind.get("window") == "lifetime" else before < state["window_end"] <= before + 366 * DAY
         assert record.key == name.encode() + b"\x1f" + kind["value"].encode()
         headers = {key: value.decode() for key, value in record.headers.items()}
         assert headers.pop("ce_id") == f"{name}/{kind['value']}/{row['window_start']}/1"
-        assert NOW <= datetime.fromisoformat(headers.pop("ce_time")).timestamp() * 1e6 <= build.now_us()
+        assert before <= datetime.fromisoformat(headers.pop("ce_time")).timestamp() * 1e6 <= build.now_us()
         (given,) = budgets.query("SELECT pub_seq FROM publisher")
         assert headers == {"ce_source": "spend-ledger", "ce_type": "spend.budget", "ce_specversion": "1.0",
                            "spend_pub_seq": str(given["pub_seq"])}
@@ -153,7 +150,7 @@ def test_one_set_says_one_state_of_each_value(budgets):
     other, its_name = budgets.make()
     values = [f"tenant:{n}" for n in range(3)]
     windows = [budgets.open(budget, value, most=2) for value in values]  # the third is one too many
-    late = budgets.open(budget, values[0], at=NOW + DAY)
+    late = budgets.open(budget, values[0], days=1)
     its_window = budgets.open(other)
     budgets.publish()
     before = budgets.published()
@@ -169,14 +166,14 @@ def test_a_change_of_an_old_window_publishes_the_newest(budgets):
     old = budgets.open(budget)
     budgets.change([old], spent=700)
     budgets.publish()
-    new = budgets.open(budget, at=NOW + DAY)  # one that is due would be opened by the clock
+    new = budgets.open(budget, days=1)  # one that is due would be opened by the clock
     budgets.change([new], spent=5)
     budgets.publish()
     budgets.change([old], spent=1)
     # what is opened late, before one that is there, is no newer one
     gap, its_name = budgets.make()
     newest = budgets.open(gap)
-    budgets.change([budgets.open(gap, at=NOW - 3 * DAY)])
+    budgets.change([budgets.open(gap, days=-3)])
     told = [avro.BUDGET.decode(r.value) for r in budgets.records(its_name)]
     assert {(s["window_start"], s["n"]) for s in told} == {(budgets.window(newest)["window_start"], 0)}
     first, second, third = budgets.states(name)
@@ -310,7 +307,7 @@ def test_every_change_is_told_as_the_api_shows_it(bench, api, budgets):
     bill({**one, "outcome": "completed", "quality": "final", "received_at": one["received_at"] + 1}, 3 * USD)  # of the old window
     told(budgets, api, made, tag, spent_nanos=0)
     for revision, more in enumerate(({"measure": "billed"}, {"window": MONTH},
-                                     {"window": {"kind": "interval", "seconds": 7200, "anchor": "2020-01-01T00:00:00Z"}}), 2):
+                                     {"window": {"kind": "interval", "seconds": 20 * 365 * 86400, "anchor": "2020-01-01T00:00:00Z"}}), 2):
         change(**more)
         told(budgets, api, made, tag, revision=revision, spent_nanos=0)
         bill(build.call([tag]), USD)
@@ -352,7 +349,7 @@ def test_a_reset_before_a_window_that_is_open_already_sets_nothing_back(api, bud
     name, value = fresh("told"), fresh("core")
     put(api, f"/v1/budgets/{name}", scope="team", value=value, limit="1", window={"kind": "calendar", "period": "day"})
     (row,) = budgets.query("SELECT id FROM budget WHERE budget_id = %s", name)
-    ahead = budgets.window(budgets.open(row["id"], value, at=NOW + DAY))
+    ahead = budgets.window(budgets.open(row["id"], value, days=1))
     assert kept(budgets, name, value)["window_start"] == ahead["window_start"]
     assert api("POST", f"/v1/budgets/{name}/reset", {"reason": "a test"})[0] == 200
     assert kept(budgets, name, value)["window_start"] == ahead["window_start"]
@@ -421,7 +418,7 @@ def changing(budgets, budget, values, seed):
             while not stop.wait(0.003):
                 if rng.random() < 0.02:
                     day += 1
-                    windows.append(budgets.open(budget, rng.choice(values), at=NOW + day * DAY))
+                    windows.append(budgets.open(budget, rng.choice(values), days=day))
                 budgets.change(sorted(rng.sample(windows, rng.randint(1, 3))))
         except BaseException as error:
             failed.append(error)

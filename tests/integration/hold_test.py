@@ -11,7 +11,7 @@ import pytest
 
 from api_test import fresh, put, refused
 from budget_test import LIFETIME, budget, get
-from ledger_bench import attributed, dead, key_hash, running_ledger
+from ledger_bench import attributed, dead, key_hash, holding_ledger
 from oracle import build
 from oracle.build import now_us
 from stack import wait_until
@@ -21,11 +21,7 @@ USD = 1_000_000_000
 
 @pytest.fixture(scope="module")
 def bench():
-    with running_ledger() as bench:
-        for service in bench.stack.services.values():
-            service.stop()
-        bench.start(SPEND_WINDOW_TICK="1s", SPEND_HOLD_LIFETIME="4s")
-        put(bench.stack.api, "/v1/models/held", price_key="gpt-4o")  # 2.5 and 10 USD a million tokens
+    with holding_ledger(SPEND_HOLD_LIFETIME="4s") as bench:
         yield bench
 
 
@@ -160,6 +156,25 @@ def test_what_is_observed_is_judged_alone_and_neither_written_nor_waited_for(ben
     assert bench.breaches() == []
 
 
+def test_a_call_that_is_refused_anyway_takes_no_value_of_an_each(bench, api):
+    account, key = bench.account(), fresh("tenant")
+    put(api, f"/v1/accounts/{account}", name=account, overdraft_limit="0")
+    each = put(api, f"/v1/budgets/{fresh('each')}", scope="tag", each=key, limit=str(COST), window=LIFETIME)
+    stop = budget(api, "tag", fresh("stop"), "0")
+    calls = [call([f"{key}={n}", stop["value"]]) for n in range(40)]
+    answers = place(api, *calls, call([f"{key}=fits"]), call([f"{key}=fits"]), call([f"account_id={account}", f"{key}=poor"]),
+                    call([f"{key}=large"], tokens=101), forced(call([f"{key}=forced", stop["value"]])))
+    assert [a["state"] for a in answers] == ["refused"] * 40 + ["placed", "refused", "refused", "refused", "placed"]
+    blocking = [[b["budget_id"] for b in a["blocking"]] for a in answers]
+    assert blocking == [[stop["budget_id"]]] * 40 + [[], [each["budget_id"]], [None], [each["budget_id"]], [stop["budget_id"]]]
+    assert place(api, *calls) == answers[:40]
+    rows = bench.query("SELECT v.value FROM budget_value v JOIN budget b ON b.id = v.budget WHERE b.budget_id = %s ORDER BY 1",
+                       (each["budget_id"],))
+    assert [row["value"] for row in rows] == [f"{key}=fits", f"{key}=forced"]
+    end(api, "/void", *(call for call, a in zip(calls, answers) if a["state"] == "placed"))
+    assert bench.breaches() == []
+
+
 def test_a_value_beyond_the_most_is_observed_in_what_the_rest_share(bench, api):
     bench.stack.ledger("narrow").start(env={"SPEND_BUDGET_VALUES": "1", "SPEND_WINDOW_TICK": "1s"})
     key = fresh("tenant")
@@ -285,7 +300,7 @@ def test_a_hold_that_nobody_renews_expires_and_its_bill_comes_all_the_same(bench
     assert amounts(api, made) == (Decimal("0.000002"), 0) and bench.breaches() == []
 
 
-def test_an_unpriced_call_keeps_its_hold_until_it_is_priced_or_voided(bench, api):
+def test_an_unpriced_call_holds_nothing_and_what_prices_it_is_ungated(bench, api):
     account = bench.account()
     made = budget(api, "account", account)
     tags = [f"account_id={account}"]
@@ -295,10 +310,11 @@ def test_an_unpriced_call_keeps_its_hold_until_it_is_priced_or_voided(bench, api
     record = build.call(tags, gate="held", call_id=uuid.UUID(one["call_id"]).bytes)
     bench.feeder.letter(dead(record, "unpriced", None))
     bench.settle()
-    assert amounts(api, made) == (0, COST)
+    assert amounts(api, made) == (0, 0)
+    assert place(api, one)[0]["state"] == "settled" and capture(api, one) == "settled"
     bench.feeder.bill(attributed(record, account, 7_000))
     bench.settle()
-    assert amounts(api, made) == (Decimal("0.000007"), 0) and parts(api, made) == (7000, 0, 0)
+    assert amounts(api, made) == (Decimal("0.000007"), 0) and parts(api, made) == (7000, 7000, 0)
     assert bench.breaches() == []
 
 

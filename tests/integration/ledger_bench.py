@@ -14,7 +14,8 @@ from oracle import avro, build, fold, money, postgres, rater
 from oracle.kafka import Tail
 from stack import Stack, wait_until
 
-INPUTS = ("spend.attributed", "spend.dlq.untagged", "spend.dlq.unknown", "spend.dlq.conflict", "spend.dlq.unpriced")
+INPUTS = ("spend.attributed", "spend.dlq.untagged", "spend.dlq.unknown", "spend.dlq.conflict", "spend.dlq.unpriced",
+          "spend.dlq.malformed")
 OUTPUTS = ("spend.entries", "spend.dlq.malformed", "spend.dlq.conflict")
 START = {"topic": "spend.calls", "partition": 0, "offset": 0}
 
@@ -68,6 +69,11 @@ class Feeder:
     def letter(self, record):
         self.raw(f"spend.dlq.{record['reason']}", build.call_key({"call_id": record["call_id"]}),
                  avro.DEAD_LETTER.encode(record))
+
+    def malformed(self, call):
+        """What the attributor makes of a record that it cannot read: only the key tells whose it is."""
+        letter = {**dead(call, "malformed", None, call_id=None, hash=None, rater_version=None, original=b"?"), "call": None}
+        self.raw("spend.dlq.malformed", build.call_key(call), avro.DEAD_LETTER.encode(letter))
 
     def flush(self):
         assert self.producer.flush(60) == 0 and not self.failed, self.failed[:3]
@@ -205,6 +211,17 @@ def running_ledger():
         assert stack.deadlocks() == 0
         assert bench.breaches() == []
         bench.close()
+
+
+@contextlib.contextmanager
+def holding_ledger(**env):
+    """The same, with a ledger of these options and a model `held` that a hold can be priced by: 2.5 and 10 USD a million tokens."""
+    with running_ledger() as bench:
+        for service in bench.stack.services.values():
+            service.stop()
+        bench.start(SPEND_WINDOW_TICK="1s", **env)
+        bench.put("/v1/models/held", {"price_key": "gpt-4o"})
+        yield bench
 
 
 def billed(raw, markup_ppm):

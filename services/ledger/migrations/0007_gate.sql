@@ -94,12 +94,12 @@ LEFT JOIN LATERAL (SELECT greatest(y.window_start, last.window_end) AS window_st
     WHERE last.window_end <= statement_timestamp()
     UNION ALL SELECT last.* WHERE last.window_end > statement_timestamp() LIMIT 1) AS w ON true;
 
--- What is true of holds now; a billed call is settled, whatever is left of its hold. No row: nothing is known.
+-- What is true of holds now; a call that has its row is settled, whatever is left of its hold. No row: nothing is known.
 CREATE FUNCTION hold_states(ids uuid[]) RETURNS TABLE (call_id uuid, state text) LANGUAGE sql STABLE
 SET search_path = spend, pg_temp AS $$
 SELECT x.id, CASE WHEN c.call_id IS NULL THEN h.state ELSE 'settled' END FROM unnest(ids) AS x (id)
 LEFT JOIN hold AS h ON h.call_id = x.id
-LEFT JOIN call AS c ON c.call_id = x.id AND c.raw_nanos IS NOT NULL
+LEFT JOIN call AS c ON c.call_id = x.id
 WHERE h.call_id IS NOT NULL OR c.call_id IS NOT NULL ORDER BY x.id
 $$;
 
@@ -175,6 +175,7 @@ DECLARE
     at timestamptz;
     fresh bigint;
 BEGIN
+    PERFORM FROM budget AS b WHERE b.budget_id = budget_reset.budget_id FOR UPDATE;  -- its revision stands from here on
     SELECT x.* INTO r FROM budget AS b JOIN budget_revision AS x ON x.budget = b.id AND x.revision = b.revision
     WHERE b.budget_id = budget_reset.budget_id FOR UPDATE OF x;
     IF r.budget IS NULL OR coalesce(r.value, wanted) IS NULL OR r.value <> wanted OR NOT EXISTS (SELECT FROM budget_value AS v
