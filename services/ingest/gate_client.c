@@ -16,11 +16,13 @@
 #include <string.h>
 #include <utlist.h>
 
-#define PULSE_US     50000
-#define PROBE_US     250000
-#define TELL_WAIT_US (5 * US_PER_SECOND)
-#define POST_MAX_US  (10 * US_PER_SECOND) /* a stop waits for one that is under way */
-#define BODY_BYTES   (7 << 20)            /* the ledger takes 8 MiB */
+#define PULSE_US       50000
+#define PROBE_US       250000
+#define TELL_WAIT_US   (5 * US_PER_SECOND)
+#define POST_MAX_US    (10 * US_PER_SECOND) /* a stop waits for one that is under way */
+#define BODY_BYTES     (7 << 20)            /* the ledger takes 8 MiB */
+#define RENEW_AGAIN_US US_PER_SECOND
+#define REFUSED_MOST   3 /* places refused one after the other: it is not them */
 
 /* What is to be said of a ticket. */
 enum say { SAY_PLACE, SAY_FORCE, SAY_CAPTURE, SAY_VOID, SAY_RENEW, SAY_COUNT };
@@ -74,6 +76,7 @@ struct gate_client {
     struct buffer body;
     struct gate_reply reply[GATE_AT_ONCE];
     struct gate_health health; /* by the answers to places */
+    int refused;               /* places alone, since one was answered */
     int64_t probed_us;
 };
 
@@ -267,7 +270,7 @@ static void said(enum say say, struct gate_ticket *t, const struct gate_reply *r
     case SAY_FORCE:
         t->maybe_held = false;
         t->stage = reply->state == GATE_REPLY_PLACED ? STAGE_HELD : STAGE_UNHELD;
-        t->renew_us = clock_mono_us() + t->client->options.renew_us;
+        t->renew_us = clock_mono_us(); /* it may have been placed long ago */
         buffer_free(&t->place);
         ticket_settle(t);
         break;
@@ -302,22 +305,29 @@ static void unsaid(enum say say, struct gate_ticket *t, bool maybe)
         ticket_settle(t);
 }
 
-/* The ledger will never take it. */
+/* The ledger will not take it. Of what it is not told the bill ends the hold, or that expires. */
 static void refused(enum say say, struct gate_ticket *t, bool maybe)
 {
     meter_add(METER_GATE_INVALID, 1);
     t->in_flight = false;
-    t->maybe_held = maybe && !t->client->options.observe;
     if (t->stage == STAGE_ASKED) {
+        t->maybe_held = maybe && !t->client->options.observe;
         t->client->health.away_for = METER_GATE_AWAY_ERROR;
         ticket_give_up(t);
         return;
     }
-    if (say != SAY_RENEW) {
-        t->stage = STAGE_UNHELD;
-        buffer_clear(&t->ending);
+    if (say == SAY_PLACE)
+        t->maybe_held = t->maybe_held || (maybe && !t->client->options.observe);
+    t->renew_us = clock_mono_us() + RENEW_AGAIN_US;
+    meter_add(METER_GATE_DROPPED, say == SAY_RENEW || say == SAY_PLACE ? 0 : 1);
+    if (say == SAY_CAPTURE || say == SAY_VOID) {
+        ticket_free(t);
+        return;
     }
-    t->renew_us = clock_mono_us() + t->client->options.renew_us;
+    if (say == SAY_FORCE) {
+        t->stage = STAGE_UNHELD;
+        t->maybe_held = false;
+    }
     ticket_settle(t);
 }
 
@@ -335,10 +345,11 @@ static bool replies_fit(const struct lane *lane, size_t count)
     return true;
 }
 
-/* It is something in the request: another one may be taken. */
+/* It may be something in the request: another one may be taken. Any other status is not the ledger's, or says
+ * that it cannot now. */
 static bool is_refusal(int status)
 {
-    return status == 400 || status == 413 || (status >= 500 && status != 503);
+    return status == 400 || status == 413 || status == 500;
 }
 
 /* What an answer, or none, means to each call that was in the request. */
@@ -377,10 +388,14 @@ static void on_said(void *arg, int status, struct strview body, const struct err
                   LOG_INT("calls", (int64_t)lane->count), LOG_END);
     else if (!ok)
         lane->not_before_us = clock_mono_us() + PULSE_US;
-    if (lane == &g->place && ok)
+    if (lane == &g->place && ok) {
         gate_health_answered(&g->health);
-    else if (lane == &g->place && !is_refusal(status))
-        gate_health_failed(&g->health, status, why);
+        g->refused = 0;
+    } else if (lane == &g->place) {
+        g->refused += lane->count == 1 ? 1 : 0;
+        if (!is_refusal(status) || g->refused >= REFUSED_MOST)
+            gate_health_failed(&g->health, status, why);
+    }
     hand_out(lane, status, ok);
     lane_next(&g->place);
     lane_next(&g->tell);

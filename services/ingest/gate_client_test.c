@@ -380,6 +380,119 @@ static void test_one_bad_call_does_not_spoil_the_others(void **unused)
     stop();
 }
 
+static size_t said_of(size_t from, const char *path, const char *words)
+{
+    size_t n = 0;
+    for (size_t i = from; i < said_count; i++)
+        n += strcmp(said[i].path, path) == 0 && strstr(said[i].body, words) != NULL ? 1 : 0;
+    return n;
+}
+
+/* A proxy's in front of it, say: nothing is told by it, and nothing lost. */
+static void test_an_answer_that_is_not_the_ledgers_is_none(void **unused)
+{
+    (void)unused;
+    struct asker a;
+    struct asker b;
+    const char *why;
+    int64_t dropped = meter_value(METER_GATE_DROPPED);
+    start(false, 1000);
+    ask(&a, "m");
+    UNTIL(a.answers == 1);
+    size_t from = said_count;
+    int64_t began = clock_mono_us();
+    answer_status = 502;
+    a.call.outcome = OUTCOME_COMPLETED;
+    gate_ticket_capture(a.ticket, &a.call);
+    ask(&b, "m");
+    UNTIL(b.answers == 1);
+    assert_true(b.away);
+    gate_ticket_force(b.ticket, 1790000000000001);
+    UNTIL(!gate_client_is_well(gate, &why));
+    assert_int_equal(meter_value(METER_GATE_AWAY), 1);
+    assert_true((int64_t)(said_count - from) <= 2 * (1 + (clock_mono_us() - began) / 50000));
+    gate_ticket_capture(b.ticket, &b.call);
+    from = said_count;
+    answer_status = 200;
+    UNTIL(gate_client_is_told(gate));
+    assert_int_equal(said_of(from, "/v1/holds", "\"forced\":1"), 1);
+    assert_int_equal(said_of(from, "/v1/holds/void", ""), 0);
+    assert_true(said_of(from, "/v1/holds/capture", "completed") >= 1);
+    assert_int_equal(meter_value(METER_GATE_DROPPED), dropped);
+    stop();
+}
+
+/* A hold is not ended before its bill because its end was not understood. */
+static void test_what_the_ledger_does_not_take_is_dropped_and_counted(void **status)
+{
+    struct asker a;
+    struct asker b;
+    int64_t dropped = meter_value(METER_GATE_DROPPED);
+    start(false, 1000);
+    ask(&a, "unheard");
+    UNTIL(a.answers == 1);
+    bad_model = "unheard";
+    bad_status = *(const int *)*status;
+    size_t from = said_count;
+    gate_ticket_capture(a.ticket, &a.call);
+    UNTIL(gate_client_is_told(gate));
+    assert_int_equal(said_of(from, "/v1/holds/capture", "unheard"), 1);
+    assert_int_equal(meter_value(METER_GATE_DROPPED), dropped + 1);
+    ask(&b, "unheard");
+    UNTIL(b.answers == 1);
+    assert_true(b.away);
+    gate_ticket_force(b.ticket, 1790000000000001);
+    UNTIL(meter_value(METER_GATE_DROPPED) == dropped + 2);
+    gate_ticket_capture(b.ticket, &b.call);
+    UNTIL(gate_client_is_told(gate));
+    assert_int_equal(said_of(from, "/v1/holds/capture", ""), 1);
+    assert_int_equal(said_of(from, "/v1/holds/void", ""), 0);
+    stop();
+}
+
+static void test_a_ledger_that_takes_nothing_is_away(void **unused)
+{
+    (void)unused;
+    struct asker a;
+    const char *why;
+    start(false, 1000);
+    bad_model = "unheard";
+    bad_status = 500;
+    for (int i = 0; i < 3; i++) {
+        assert_true(gate_client_is_well(gate, &why));
+        ask(&a, "unheard");
+        UNTIL(a.answers == 1);
+        gate_ticket_leave(a.ticket, on_late);
+    }
+    answer_status = 500; /* nor a probe */
+    UNTIL(!gate_client_is_well(gate, &why));
+    answer_status = 200;
+    UNTIL(gate_client_is_well(gate, &why));
+    UNTIL(gate_client_is_told(gate));
+    stop();
+}
+
+/* Its place may have been answered long ago, and that answer lost. */
+static void test_what_is_told_late_is_renewed_at_once(void **unused)
+{
+    (void)unused;
+    struct asker a;
+    renew_us = 60LL * US_PER_SECOND;
+    start(false, 1000);
+    renew_us = RENEW_US;
+    answer_status = 503;
+    ask(&a, "m");
+    UNTIL(a.answers == 1);
+    gate_ticket_force(a.ticket, 1790000000000001);
+    answer_status = 200;
+    size_t from = said_count;
+    UNTIL(said_of(from, "/v1/holds/renew", "") == 1);
+    gate_ticket_void(a.ticket);
+    UNTIL(gate_client_is_told(gate));
+    assert_int_equal(said_of(from, "/v1/holds/renew", ""), 1);
+    stop();
+}
+
 static void test_a_hold_that_is_gone_is_not_ended(void **unused)
 {
     (void)unused;
@@ -478,6 +591,11 @@ int main(void)
         cmocka_unit_test(test_renewals_do_not_wait_until_nothing_else_is_left_to_say),
         cmocka_unit_test_prestate(test_one_bad_call_does_not_spoil_the_others, &bad_request),
         cmocka_unit_test_prestate(test_one_bad_call_does_not_spoil_the_others, &server_error),
+        cmocka_unit_test(test_an_answer_that_is_not_the_ledgers_is_none),
+        cmocka_unit_test_prestate(test_what_the_ledger_does_not_take_is_dropped_and_counted, &bad_request),
+        cmocka_unit_test_prestate(test_what_the_ledger_does_not_take_is_dropped_and_counted, &server_error),
+        cmocka_unit_test(test_a_ledger_that_takes_nothing_is_away),
+        cmocka_unit_test(test_what_is_told_late_is_renewed_at_once),
         cmocka_unit_test(test_a_hold_that_is_gone_is_not_ended),
         cmocka_unit_test(test_more_than_may_wait_are_dropped),
         cmocka_unit_test(test_to_observe_holds_nothing),

@@ -49,7 +49,8 @@
     X(GATE_UNTOLD, GAUGE, "spend_ingest_gate_untold", NULL, NULL,                                            \
       "calls that are over and whose hold the ledger was not told of yet")                                   \
     X(GATE_DROPPED, COUNTER, "spend_ingest_gate_dropped_total", NULL, NULL,                                  \
-      "holds that the ledger was never told of (--gate-untold): they expire, or their bill ends them")       \
+      "holds that the ledger was never told of (--gate-untold, or not taken): they expire, or their bill "   \
+      "ends them")                                                                                           \
     X(GATE_INVALID, COUNTER, "spend_ingest_gate_invalid_total", NULL, NULL,                                  \
       "what the ledger refused to read: a defect (alarm on it)")                                             \
     X(HOLDS_LAPSED, COUNTER, "spend_ingest_holds_lapsed_total", NULL, NULL,                                  \

@@ -105,12 +105,19 @@ static bool fold_one(struct batch_fold *f, struct folded_call *call, struct bill
     if ((changes & FOLD_CONFLICT) != 0)
         notice_conflict(f, call, record);
     changes &= ~(unsigned)FOLD_CONFLICT;
+    call->passed = call->passed || record->fold.call->source == SOURCE_GATEWAY;
     call->gated =
         call->gated || record->fold.call->gate == GATE_HELD || record->fold.call->gate == GATE_FORCED;
     call->forced = call->forced || record->fold.call->gate == GATE_FORCED;
     call->changed = call->changed || changes != 0;
     f->repeat_count += changes == 0 ? 1 : 0;
     return true;
+}
+
+bool folded_call_passes(const struct folded_call *call)
+{
+    return call->passed &&
+           !(call->existed && sv_eq(call->before.source, sv_of(spend_source_name(SOURCE_GATEWAY))));
 }
 
 /* Suspense is what the provider charges, nothing more. */

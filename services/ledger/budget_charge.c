@@ -169,14 +169,14 @@ static struct opt_i64 least(struct opt_i64 let, struct opt_i64 amount)
     return let.has && amount.has && amount.v < let.v ? amount : let;
 }
 
-/* Its first amount is what the gate let through, in the windows where a hold stood for it, or in all when
- * nobody could be asked. A later one takes nothing but the ungated from a window that it raises; what it
- * lowers does not come back, others may have used it up. */
+/* Its first amount, or that with its gateway's first record, is what the gate let through, in the windows
+ * where a hold stood for it, or in all when nobody could be asked. A later one takes nothing but the ungated
+ * from a window that it raises; what it lowers does not come back, others may have used it up. */
 static bool pass_gate(struct budget_charge *c, struct folded_call *call, size_t most)
 {
     struct call_row *row = &call->row;
     const struct call_gate *before = &call->before.gate;
-    bool first = !call->before.raw_nanos.has;
+    bool first = !call->before.raw_nanos.has || folded_call_passes(call);
     row->gate = (struct call_gate){.windows = {.id = arena_alloc(c->arena, most * sizeof(int64_t) + 1)}};
     if (row->gate.windows.id == NULL)
         return false;
@@ -192,7 +192,7 @@ static bool passed_gate(const struct folded_call *call, int64_t window)
 {
     if (!call->row.raw_nanos.has)
         return false;
-    if (call->before.raw_nanos.has)
+    if (call->before.raw_nanos.has && !folded_call_passes(call))
         return has_id(&call->before.gate.windows, window);
     return call->forced || has_id(&call->held, window);
 }

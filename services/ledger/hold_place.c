@@ -451,7 +451,8 @@ static bool insert_and_lock(struct placing *p, struct err *err)
     static const char standing_sql[] =
         "SELECT h.call_id, h.state, h.admitted_at, h.blocking::text, h.xmin = pg_current_xact_id()::xid,"
         " c.call_id IS NOT NULL, h.priced::int, h.warnings::text"
-        " FROM hold AS h LEFT JOIN call AS c ON c.call_id = h.call_id WHERE h.call_id = ANY ($1::uuid[])"
+        " FROM hold AS h LEFT JOIN call AS c ON c.call_id = h.call_id AND c.source = 'gateway' WHERE "
+        "h.call_id = ANY ($1::uuid[])"
         " ORDER BY h.call_id FOR UPDATE OF h";
     static const char balance_sql[] =
         "SELECT b.account_id, b.amount_nanos, b.held_nanos, a.overdraft_limit_nanos FROM balance AS b JOIN "

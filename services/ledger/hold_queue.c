@@ -3,6 +3,7 @@
  */
 #include "hold_queue.h"
 
+#include "api_hold.h"
 #include "api_route.h"
 #include "api_worker.h"
 #include "base/clock.h"
@@ -19,6 +20,7 @@
 #define LOOP_AGE_US  (120 * US_PER_SECOND) /* a transaction whose COMMIT hangs ends by then */
 #define MERGED_BYTES (16 << 20)
 #define LEARN_US     (30 * US_PER_SECOND)
+#define LOCK_WAIT    "500ms" /* for a row that somebody else has: all that wait stand behind it */
 
 /* Requests that are answered by one transaction. */
 struct group {
@@ -32,6 +34,9 @@ struct gate_thread {
     struct gate *gate;
     struct api_queue *queue;
     struct api_job *waiting; /* taken from the queue, oldest first */
+    struct api_job *alone;   /* those that failed together */
+    bool was_alone;          /* whose turn it was last: it alternates */
+    bool was_place;          /* .. and so do those that callers wait for with all else */
     struct buffer body;      /* merged */
     struct buffer reply;
     int64_t learn_at_us; /* clock_mono_us */
@@ -81,13 +86,31 @@ static bool join(struct gate_thread *t, struct group *g, struct api_job *job, si
     return true;
 }
 
-/* The oldest, and those of its kind behind it until one does not fit. They leave the list. */
+static bool is_place(const struct api_job *job)
+{
+    return job->ask.route->handle == api_hold_place;
+}
+
+/* The oldest; every second time at least the oldest of those that let a call through. */
+static struct api_job *take_first(struct gate_thread *t)
+{
+    struct api_job **link = &t->waiting;
+    while (!t->was_place && *link != NULL && !is_place(*link))
+        link = &(*link)->next;
+    if (*link == NULL)
+        link = &t->waiting;
+    struct api_job *first = *link;
+    *link = first->next;
+    return first;
+}
+
+/* The first, and those of its kind until one does not fit. They leave the list. */
 static void gather(struct gate_thread *t, struct group *g)
 {
-    struct api_job *first = t->waiting;
+    struct api_job *first = take_first(t);
     size_t sum = 0;
     bool fits = true;
-    t->waiting = first->next;
+    t->was_place = is_place(first);
     g->job[0] = first;
     g->count = 1;
     for (struct api_job **link = &t->waiting; *link != NULL && fits;) {
@@ -190,9 +213,9 @@ static void expel(struct gate_thread *t)
     }
 }
 
-static void append(struct gate_thread *t, struct api_job *jobs)
+static void append(struct api_job **list, struct api_job *jobs)
 {
-    struct api_job **link = &t->waiting;
+    struct api_job **link = list;
     while (*link != NULL)
         link = &(*link)->next;
     *link = jobs;
@@ -214,16 +237,27 @@ static void turn(struct gate_thread *t)
 {
     struct group g;
     learn(t);
-    append(t, api_queue_take(t->queue, t->waiting == NULL ? TURN_US : 0));
+    append(&t->waiting, api_queue_take(t->queue, t->waiting == NULL && t->alone == NULL ? TURN_US : 0));
     expel(t);
+    t->was_alone = t->alone != NULL && (t->waiting == NULL || !t->was_alone);
+    if (t->was_alone) {
+        struct api_job *job = t->alone;
+        t->alone = job->next;
+        t->was_place = is_place(job);
+        if (!is_late(t, job))
+            answer_alone(t, job);
+        return;
+    }
     if (t->waiting == NULL)
         return;
     gather(t, &g);
-    if (g.count > 1 && answer_merged(t, &g))
-        return;
-    for (size_t i = 0; i < g.count; i++)
-        if (!is_late(t, g.job[i]))
-            answer_alone(t, g.job[i]);
+    if (g.count == 1)
+        answer_alone(t, g.job[0]);
+    else if (!answer_merged(t, &g)) /* the others of their kind do not wait for one that is locked out */
+        for (size_t i = 0; i < g.count; i++) {
+            g.job[i]->next = NULL;
+            append(&t->alone, g.job[i]);
+        }
 }
 
 static void take_metrics(struct gate_thread *t)
@@ -241,7 +275,7 @@ static bool open_all(struct gate_thread *t, const struct hold_queue_options *o, 
     const struct pg_session_options session = {
         .url = o->database_url,
         .name = "spend-ledger/gate",
-        .settings = "SET lock_timeout = '2s'; SET idle_in_transaction_session_timeout = '3s'",
+        .settings = "SET lock_timeout = '" LOCK_WAIT "'; SET idle_in_transaction_session_timeout = '3s'",
         .sorted_plans = true};
     const struct gate_options gate = {
         .rules = o->rules, .values_max = o->values_max, .output_cap = o->output_cap};
@@ -261,7 +295,7 @@ bool hold_queue_run(void *arg, struct err *err)
     buffer_init(&t.reply, (size_t)API_REPLY_BYTES);
     take_metrics(&t);
     bool ok = open_all(&t, o, err);
-    while (ok && (t.waiting != NULL || !api_queue_is_over(t.queue))) {
+    while (ok && (t.waiting != NULL || t.alone != NULL || !api_queue_is_over(t.queue))) {
         health_beat(health);
         turn(&t);
     }

@@ -172,7 +172,7 @@ static bool close_absent(struct ending *e, struct pg_session *pg, struct err *er
         return full(err);
     for (size_t i = 0; i < e->billed_count; i++) {
         const struct folded_call *call = call_of(e->f, &e->billed[i]);
-        if (call->gated && !call->existed)
+        if (call->gated && folded_call_passes(call))
             closing[count++] = (struct closing){e->billed[i], "settled"};
     }
     for (size_t i = 0; i < e->parked_count; i++)
@@ -206,11 +206,11 @@ static bool close_absent(struct ending *e, struct pg_session *pg, struct err *er
     return ok;
 }
 
-/* A call that has a row from now on, whatever its record says of a hold and whether or not there is a price;
- * a hold that came later, as well. */
+/* Its gateway has told of it, whatever the record says of a hold and whether or not there is a price; a hold
+ * that came later, as well. */
 static bool is_billed(const struct folded_call *call)
 {
-    return call->existed ? call->gated : call->changed;
+    return folded_call_passes(call) || (call->existed && call->gated);
 }
 
 /* The calls of records that say a hold was placed and can never be applied, or that were malformed already:

@@ -8,6 +8,7 @@ import shutil
 import signal
 import threading
 import time
+from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -68,6 +69,31 @@ class Provider(BaseHTTPRequestHandler):
         self.close_connection = True
 
 
+class Front(BaseHTTPRequestHandler):
+    """What may stand between an ingest and the ledger: it passes on what is asked, or answers by itself."""
+
+    protocol_version = "HTTP/1.1"
+    port = None
+    status = None  # its own answer
+
+    def log_message(self, *_):
+        pass
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["content-length"]))
+        status, data = self.status, b"bad gateway"
+        if status is None:
+            there = HTTPConnection("127.0.0.1", self.port, timeout=30)
+            there.request("POST", self.path, body, {key: value for key, value in self.headers.items() if key.lower() != "host"})
+            reply = there.getresponse()
+            status, data = reply.status, reply.read()
+            there.close()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+
 class Faults(GateBench):
     def __init__(self, stack, upstream):
         super().__init__(stack)
@@ -110,11 +136,16 @@ class Faults(GateBench):
         assert self.breaches() == []
 
 
-@pytest.fixture(scope="module", name="world")
-def world_fixture():
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Provider)
+def serve(handler):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server
+
+
+@pytest.fixture(scope="module", name="world")
+def world_fixture():
+    server = serve(Provider)
     with Stack(parts=("kafka", "postgres")) as stack:
         stack.migrate()
         stack.ledger(env={"SPEND_HOLD_LIFETIME": f"{LIFETIME_S}s"}).start()
@@ -237,6 +268,25 @@ def test_the_ledger_or_its_postgres_goes_and_comes_back(gate, fault, reason, way
             mend()
         check_back(gate, ingest, caller, tags, budget, 3 if way == "allow" else 1)
         caller.close()
+
+
+@pytest.mark.parametrize("way", HTTP)
+def test_what_stands_before_the_ledger_answers_for_it(gate, way):
+    front = serve(Front)
+    Front.port, Front.status = gate.ledger.port, None
+    with gate.ingest(ON_LEDGER_DOWN=way, LEDGER_URL=f"http://127.0.0.1:{front.server_address[1]}") as ingest:
+        tags, budget = gate.account_with_budget()
+        caller = gate.caller(ingest.name)
+        with held_call(ingest, tags) as (name, finish):
+            wait_until(lambda: reached_provider(name), 30, "let through")
+            Front.status = 502
+            check_away(gate, ingest, caller, tags, way, "error")
+            assert finish().status == 200
+            gate.await_amounts(budget, (3 if way == "allow" else 1) * ONE)  # billed, though nobody could be told
+            Front.status = None
+        check_back(gate, ingest, caller, tags, budget, 3 if way == "allow" else 1)
+        caller.close()
+    front.shutdown()
 
 
 def test_a_call_let_through_is_held_afterwards_in_its_own_time_and_ended_by_its_bill(gate):

@@ -177,18 +177,40 @@ def test_who_hangs_up_disturbs_nobody(bench):
 
 
 def test_what_has_waited_too_long_is_answered_503_undecided(bench):
-    late = call()
+    calls = [call() for _ in range(14)]
     before = metric(bench, 'spend_ledger_gate_refused_total{reason="late"}')
     with locked(bench):
         asked = []
-        for what in ("", "/void", "/capture"):  # each waits for the lock for 2 s
-            body = {"call_id": str(uuid.uuid4()), **({"operation": "chat", "outcome": "completed"} if what == "/capture" else {})}
-            asked.append(Asked(bench, what, [body if what else call()]))
+        for one in calls:  # each waits for the lock for half a second
+            asked.append(Asked(bench, "/void", [{"call_id": one["call_id"]}]))
             waiting(bench, len(asked))
-        asked.append(Asked(bench, "?colour=red", [late]))
-        assert [a.get()[0] for a in asked] == [503] * 4
-    assert metric(bench, 'spend_ledger_gate_refused_total{reason="late"}') == before + 1
-    assert Asked(bench, "", [late]).states() == ["placed"]
+        assert [a.get()[0] for a in asked] == [503] * 14
+    assert metric(bench, 'spend_ledger_gate_refused_total{reason="late"}') > before
+    assert Asked(bench, "", calls).states() == ["placed"] * 14
+
+
+def test_what_somebody_else_has_locked_takes_the_gate_from_nobody(bench):
+    """Tellers ask again and again for their own locked hold; who places in between waits for one of them at most each time."""
+    calls = [call() for _ in range(4)]
+    assert Asked(bench, "", calls).states() == ["placed"] * 4
+    stop, refused = threading.Event(), []
+
+    def tell(one):
+        while not stop.is_set():
+            status, _ = bench.stack.api("POST", "/v1/holds/void", [{"call_id": one["call_id"]}], token="ingest")
+            refused.append(status)
+    with locked(bench, "SELECT FROM hold WHERE state = 'placed' FOR UPDATE"):
+        tellers = [threading.Thread(target=tell, args=(one,)) for one in calls]
+        for teller in tellers:
+            teller.start()
+        wait_until(lambda: len(refused) >= 4, 30, "each has been turned away")
+        before = len(refused)
+        for _ in range(6):
+            assert Asked(bench, "", [call()]).states() == ["placed"]
+        assert set(refused) == {503} and len(refused) - before <= 2 * 6
+        stop.set()
+    for teller in tellers:
+        teller.join()
 
 
 def test_a_full_queue_refuses_at_once_and_a_stop_answers_what_waits(bench):

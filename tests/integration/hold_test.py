@@ -318,6 +318,49 @@ def test_an_unpriced_call_holds_nothing_and_what_prices_it_is_ungated(bench, api
     assert bench.breaches() == []
 
 
+def foreign(record, **fields):
+    """What the proxy's own log says of the same call, with --proxy-log=bill."""
+    return {**record, "source": "proxy_log", "source_id": "1", "gate": "off", **fields}
+
+
+def test_what_others_tell_of_a_call_that_goes_on_ends_no_hold(bench, api):
+    account, tag = bench.account(), f"tenant={fresh('t')}"
+    tags = [f"account_id={account}", tag]
+    made, mine = budget(api, "tag", tag, str(COST)), budget(api, "account", account)
+    one = call(tags)
+    assert place(api, one)[0]["state"] == "placed"
+    record = build.call(tags, gate="held", call_id=uuid.UUID(one["call_id"]).bytes, model_requested="held")
+    bench.feeder.bill(attributed(foreign(record, outcome="failed", quality="estimated"), account, 0))  # one attempt of several
+    bench.settle()
+    assert amounts(api, made) == (0, COST) and place(api, call(tags))[0]["state"] == "refused"
+    assert end(api, "/renew", one) == ["placed"] and place(api, one)[0]["state"] == "placed"
+    bench.feeder.letter(dead(foreign(record, tags=[]), "untagged", 700))  # it is faster than ingest, and was stripped
+    bench.settle()
+    assert amounts(api, mine)[1] == COST and capture(api, one, input=40, output=10) == "captured"
+    bench.feeder.bill(attributed(record, account, 800))
+    bench.settle()
+    assert amounts(api, made) == amounts(api, mine) == (Decimal("0.0000008"), 0)
+    assert parts(api, made) == parts(api, mine) == (800, 0, 0) and place(api, one)[0]["state"] == "settled"
+    bench.feeder.bill(attributed({**record, "received_at": record["received_at"] + 1, "outcome": "completed"}, account, 800))
+    bench.settle()
+    assert parts(api, made) == (800, 0, 0) and bench.breaches() == []
+
+
+def test_a_call_that_others_told_of_can_still_be_held(bench, api):
+    account, tag = bench.account(), f"tenant={fresh('t')}"
+    tags = [f"account_id={account}", tag]
+    made = budget(api, "tag", tag)
+    one = call(tags)
+    record = build.call(tags, gate="forced", call_id=uuid.UUID(one["call_id"]).bytes, model_requested="held")
+    bench.feeder.bill(attributed(foreign(record), account, 600))
+    bench.settle()
+    assert parts(api, made) == (600, 600, 0)
+    assert place(api, forced(one))[0]["state"] == "placed"
+    bench.feeder.bill(attributed(record, account, 600))
+    bench.settle()
+    assert parts(api, made) == (600, 0, 600) and amounts(api, made)[1] == 0 and bench.breaches() == []
+
+
 def test_untagged_calls_stop_at_the_budgets_of_their_key_user_and_team(bench, api):
     key = key_hash(fresh("k"))
     put(api, f"/v1/keys/{key}", user="u" + key[:8], team="t" + key[:8], tags=[f"bound={key[:8]}"])

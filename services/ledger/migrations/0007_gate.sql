@@ -94,12 +94,12 @@ LEFT JOIN LATERAL (SELECT greatest(y.window_start, last.window_end) AS window_st
     WHERE last.window_end <= statement_timestamp()
     UNION ALL SELECT last.* WHERE last.window_end > statement_timestamp() LIMIT 1) AS w ON true;
 
--- What is true of holds now; a call that has its row is settled, whatever is left of its hold. No row: nothing is known.
+-- What is true of holds now; a call whose gateway has told of it is settled, whatever is left of its hold. No row: nothing is known.
 CREATE FUNCTION hold_states(ids uuid[]) RETURNS TABLE (call_id uuid, state text) LANGUAGE sql STABLE
 SET search_path = spend, pg_temp AS $$
 SELECT x.id, CASE WHEN c.call_id IS NULL THEN h.state ELSE 'settled' END FROM unnest(ids) AS x (id)
 LEFT JOIN hold AS h ON h.call_id = x.id
-LEFT JOIN call AS c ON c.call_id = x.id
+LEFT JOIN call AS c ON c.call_id = x.id AND c.source = 'gateway'
 WHERE h.call_id IS NOT NULL OR c.call_id IS NOT NULL ORDER BY x.id
 $$;
 
