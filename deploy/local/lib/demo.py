@@ -49,6 +49,8 @@ class State:
 
     def __init__(self, directory):
         self.dir = Path(directory)
+        self.run = f"{time.time_ns() // 1_000_000:x}"  # names what this run makes
+        self.last_call = None  # the one whose story is told of in the end
         lines = (self.dir / "env").read_text().splitlines()
         self.env = {k: v.strip("'") for k, v in (line[len("export "):].split("=", 1) for line in lines)}
         self.ports = dict(line.split("=") for line in (self.dir / "ports").read_text().split())
@@ -112,8 +114,9 @@ class Caller:
         return call_id
 
 
-def prepare(state, run):
+def prepare(state):
     """An account with a tier and money, a conversation and a task, all new in each run."""
+    run = state.run
     account, conversation, task = f"acme-{run}", f"support-{run}", f"ticket-{run}"
     state.api("PUT", "/v1/tiers/standard", {"markup": "1.30"})
     state.api("PUT", f"/v1/accounts/{account}", {"name": "Acme Corp.", "tier": "standard"})
@@ -166,8 +169,8 @@ def print_task_bill(state, task):
           + (" (more calls may come)" if bill["status"] == "open" else ""))
 
 
-def plain(state, run):
-    account, conversation, task = prepare(state, run)
+def plain(state):
+    account, conversation, task = prepare(state)
     before = state.balance(account)
     print(f"\nAccount {account} has {usd(before)}. Sending calls through {state.env['SPEND_INGEST_URL']} ..")
     model = os.environ.get("DEMO_MODEL", "gpt-4o")
@@ -184,7 +187,7 @@ def plain(state, run):
     calls = [(how, wait_state(state, call_id, "billed")) for how, call_id in sent]
     print_bill(state, account, calls, before)
     print_task_bill(state, task)
-    return sent[0][1]
+    state.last_call = sent[0][1]
 
 
 def read_callbacks(state):
@@ -194,8 +197,8 @@ def read_callbacks(state):
     return {item["litellm_call_id"]: item for item in found if item}
 
 
-def silent_outage(state, run):
-    account, conversation, task = prepare(state, run)
+def silent_outage(state):
+    account, conversation, task = prepare(state)
     before, suspense = state.balance(account), state.balance(SUSPENSE)
     url = f"http://127.0.0.1:{state.ports['ingest_litellm']}"
     print(f"\nAccount {account} has {usd(before)}. Calls go caller -> spend-ingest ({url}) -> LiteLLM -> provider.\n"
@@ -229,23 +232,24 @@ def silent_outage(state, run):
           f"  {SUSPENSE}: {usd(suspense)} before, {usd(now)} after")
     if with_task or suspense - Decimal(dead["raw"]) > now:
         raise Failed("S0 did not end as it must")
-    return sent[0][1]
+    state.last_call = sent[0][1]
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
+def main(doc, cases, make=State):
+    """Runs one of cases, {name: function of what `make` makes of the state's directory}, and says how to go on."""
+    parser = argparse.ArgumentParser(description=doc)
     parser.add_argument("--state", required=True)
-    parser.add_argument("--case", choices=["plain", "S0"], default="plain")
+    parser.add_argument("--case", choices=cases, required=True)
     parser.add_argument("--down", default="deploy/local/down", help="the command that stops the stack")
     args = parser.parse_args()
-    state = State(args.state)
     try:
-        call_id = {"plain": plain, "S0": silent_outage}[args.case](state, f"{time.time_ns() // 1_000_000:x}")
+        state = make(args.state)
+        cases[args.case](state)
     except (Failed, OSError) as error:
-        sys.exit(f"demo: {error}\ndemo: the services' logs are in {state.dir}/log")
-    print(f"\nThe whole story of one call:   source {state.dir}/env; spendctl explain {call_id}\n"
+        sys.exit(f"demo: {error}\ndemo: the services' logs are in {args.state}/log")
+    print(f"\nThe whole story of one call:   source {args.state}/env; spendctl explain {state.last_call}\n"
           f"Everything keeps running:      {args.down} stops it")
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, {"plain": plain, "S0": silent_outage})

@@ -4,21 +4,19 @@ Postgres itself says.
 Exits 1 when a case does not end as it must.
 """
 
-import argparse
 import hashlib
 import json
 import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from decimal import Decimal
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from demo import SUSPENSE, Failed, State, request, table, usd, wait_for
+from demo import SUSPENSE, Failed, State, main, request, table, usd, wait_for
 
 LIFETIME = {"kind": "lifetime"}
 INPUT, OUTPUT = 400, 100  # tokens of a call; what is held for it is the same
@@ -34,9 +32,7 @@ class Case(State):
     def __init__(self, directory):
         super().__init__(directory)
         self.url = f"http://127.0.0.1:{self.ports['ingest_gate']}"
-        self.run = f"{time.time_ns() // 1_000_000:x}"
         self.account = f"acme-{self.run}"
-        self.last_call = None
         self.api("PUT", f"/v1/accounts/{self.account}", {"name": "Acme Corp."})
 
     def known(self):
@@ -235,23 +231,5 @@ def reset_forgotten(case):
          and len({row["window_end"] for row in rows}) == len(rows), "S4 did not end as it must")
 
 
-CASES = {"S1": header_bypass, "S2": phantom_spend, "S3": gate_absent, "S4": reset_forgotten}
-
-
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--state", required=True)
-    parser.add_argument("--case", choices=CASES, required=True)
-    parser.add_argument("--down", default="deploy/local/down", help="the command that stops the stack")
-    args = parser.parse_args()
-    try:
-        case = Case(args.state)
-        CASES[args.case](case)
-    except (Failed, OSError) as error:
-        sys.exit(f"demo: {error}\ndemo: the services' logs are in {args.state}/log")
-    print(f"\nThe whole story of one call:   source {args.state}/env; spendctl explain {case.last_call}\n"
-          f"Everything keeps running:      {args.down} stops it")
-
-
 if __name__ == "__main__":
-    main()
+    main(__doc__, {"S1": header_bypass, "S2": phantom_spend, "S3": gate_absent, "S4": reset_forgotten}, make=Case)
