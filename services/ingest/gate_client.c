@@ -93,6 +93,21 @@ static void list_add(struct gate_ticket *t, enum say say, bool front)
         DL_APPEND(g->list[say], t);
 }
 
+/* In the order in which they fall due. */
+static void list_add_renewal(struct gate_ticket *t)
+{
+    struct gate_ticket **list = &t->client->list[SAY_RENEW];
+    struct gate_ticket *before = *list == NULL ? NULL : (*list)->prev; /* the last */
+    while (before != NULL && before->renew_us > t->renew_us)
+        before = before == *list ? NULL : before->prev;
+    t->list = SAY_RENEW;
+    t->listed = true;
+    if (before == NULL)
+        DL_PREPEND(*list, t);
+    else
+        DL_APPEND_ELEM(*list, before, t);
+}
+
 static void list_drop(struct gate_ticket *t)
 {
     if (!t->listed)
@@ -134,7 +149,7 @@ static void ticket_settle(struct gate_ticket *t)
     else if (t->over || t->left)
         ticket_free(t);
     else if (t->stage == STAGE_HELD)
-        list_add(t, SAY_RENEW, false); /* in the order in which they fall due */
+        list_add_renewal(t);
     lane_next(&g->tell);
 }
 
@@ -291,16 +306,17 @@ static void said(enum say say, struct gate_ticket *t, const struct gate_reply *r
     }
 }
 
-/* It was not said, or nobody knows whether it was. */
-static void unsaid(enum say say, struct gate_ticket *t, bool maybe)
+/* It was not said, or nobody knows whether it was. alone: what it waits for may be its own, so that it goes
+ * behind the others. */
+static void unsaid(enum say say, struct gate_ticket *t, bool maybe, bool alone)
 {
     bool asks = say == SAY_PLACE || say == SAY_FORCE;
     t->in_flight = false;
     t->maybe_held = t->maybe_held || (asks && maybe && !t->client->options.observe);
+    if (say == SAY_RENEW && alone)
+        t->renew_us = clock_mono_us() + PULSE_US;
     if (t->stage == STAGE_ASKED)
-        list_add(t, SAY_PLACE, true);
-    else if (say == SAY_RENEW && t->stage == STAGE_HELD && !t->over)
-        list_add(t, SAY_RENEW, true); /* it is due */
+        list_add(t, SAY_PLACE, !alone);
     else
         ticket_settle(t);
 }
@@ -359,19 +375,23 @@ static void hand_out(struct lane *lane, int status, bool ok)
     bool is_refused = is_refusal(status);
     size_t count = lane->count;
     lane->count = 0;
-    if (is_refused && count > 1) /* which of them it was shows when they go one by one */
+    if ((is_refused || status == 503) && count > 1) /* which of them it was shows when they go one by one */
         lane->alone = count;
     else
         lane->alone -= lane->alone > 0 ? 1 : 0;
     g->handing_out = true;
     for (size_t i = 0; i < count; i++) {
         struct gate_ticket *t = lane->item[ok ? i : count - 1 - i]; /* those put back keep their order */
-        if (ok)
+        if (ok && g->reply[i].state == GATE_REPLY_BUSY) {
+            lane->not_before_us = clock_mono_us() + PULSE_US;
+            unsaid(lane->say, t, false, true);
+        } else if (ok) {
             said(lane->say, t, &g->reply[i]);
-        else if (is_refused && count == 1)
+        } else if (is_refused && count == 1) {
             refused(lane->say, t, status != 400 && status != 413);
-        else
-            unsaid(lane->say, t, status != 400 && status != 413);
+        } else {
+            unsaid(lane->say, t, status != 400 && status != 413, count == 1 && status == 503);
+        }
     }
     g->handing_out = false;
 }
@@ -388,7 +408,9 @@ static void on_said(void *arg, int status, struct strview body, const struct err
                   LOG_INT("calls", (int64_t)lane->count), LOG_END);
     else if (!ok)
         lane->not_before_us = clock_mono_us() + PULSE_US;
-    if (lane == &g->place && ok) {
+    if (lane == &g->place && ok && lane->is_probe) {
+        gate_health_probed(&g->health);
+    } else if (lane == &g->place && ok) {
         gate_health_answered(&g->health);
         g->refused = 0;
     } else if (lane == &g->place) {
@@ -406,6 +428,16 @@ static bool is_late(const struct gate_ticket *t, int64_t now_us)
     return t->stage == STAGE_ASKED && now_us - t->asked_us >= t->client->options.wait_us;
 }
 
+/* They wait in no order of their time: what is tried alone goes behind. */
+static struct gate_ticket *first_late(const struct gate_client *g, int64_t now_us)
+{
+    struct gate_ticket *t;
+    DL_FOREACH(g->list[SAY_PLACE], t)
+    if (g->health.away || is_late(t, now_us))
+        return t;
+    return NULL;
+}
+
 /* Nobody waits longer than is allowed, nor at all while the ledger is known to be away. */
 static void give_up_late(struct gate_client *g)
 {
@@ -416,8 +448,8 @@ static void give_up_late(struct gate_client *g)
         g->health.away_for = METER_GATE_AWAY_SLOW;
         ticket_give_up(g->place.item[i]);
     }
-    while (g->list[SAY_PLACE] != NULL && (g->health.away || is_late(g->list[SAY_PLACE], now)))
-        ticket_give_up(list_pop(g, SAY_PLACE));
+    for (struct gate_ticket *t = first_late(g, now); t != NULL; t = first_late(g, now))
+        ticket_give_up(t);
 }
 
 static void on_pulse(evutil_socket_t fd, short what, void *arg)

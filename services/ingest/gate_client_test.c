@@ -38,6 +38,7 @@ static int answer_status;     /* 0: none, the request hangs */
 static const char *state;     /* of each call */
 static const char *bad_model; /* bad_status for a request that holds it */
 static int bad_status;
+static const char *busy_model; /* a call that holds it is busy */
 static struct evhttp_request *hanging[SAID_MAX];
 static size_t hanging_count;
 
@@ -54,8 +55,10 @@ static size_t answer_calls(const char *body, const char *path, struct evbuffer *
         struct strview whole;
         struct json_pick id = {.path = "call_id"};
         assert_true(json_scan_skip(&scan, &value, &whole) && json_pick(whole, &id, 1));
+        bool busy =
+            busy_model != NULL && memmem(whole.ptr, whole.len, busy_model, strlen(busy_model)) != NULL;
         evbuffer_add_printf(out, "%s{\"call_id\":\"" SV_FMT "\",\"state\":\"%s\",\"admitted_at\":\"" AT "\"}",
-                            count == 0 ? "" : ",", SV_ARG(id.value.raw), word);
+                            count == 0 ? "" : ",", SV_ARG(id.value.raw), busy ? "busy" : word);
         count++;
     }
     evbuffer_add_printf(out, "]}");
@@ -158,7 +161,7 @@ static void start(bool observe, size_t tickets_max)
     said_count = hanging_count = 0;
     answer_status = 200;
     state = "placed";
-    bad_model = NULL;
+    bad_model = busy_model = NULL;
     assert_true(gate_client_new(&gate, &options, &err));
     UNTIL(gate_client_is_well(gate, &why));
 }
@@ -464,10 +467,66 @@ static void test_a_ledger_that_takes_nothing_is_away(void **unused)
         UNTIL(a.answers == 1);
         gate_ticket_leave(a.ticket, on_late);
     }
-    answer_status = 500; /* nor a probe */
-    UNTIL(!gate_client_is_well(gate, &why));
-    answer_status = 200;
-    UNTIL(gate_client_is_well(gate, &why));
+    UNTIL(meter_value(METER_GATE_AWAY) == 1);
+    for (int i = 0; i < 6; i++) { /* its answers to probes do not make it well */
+        UNTIL(gate_client_is_well(gate, &why));
+        ask(&a, "unheard");
+        UNTIL(a.answers == 1);
+        assert_true(a.away && meter_value(METER_GATE_AWAY) == 1);
+        gate_ticket_leave(a.ticket, on_late);
+    }
+    UNTIL(meter_value(METER_GATE_AWAY) == 0);
+    UNTIL(gate_client_is_told(gate));
+    stop();
+}
+
+/* A row that somebody else has locked: busy is the call that wants it, and no other. */
+static void test_one_call_that_is_locked_out_keeps_none_from_the_gate(void **unused)
+{
+    (void)unused;
+    struct asker locked;
+    struct asker others[20];
+    start(false, 1000);
+    busy_model = "unheard";
+    ask(&locked, "unheard");
+    for (size_t i = 0; i < 20; i++) {
+        ask(&others[i], "m");
+        UNTIL(others[i].answers == 1);
+        assert_false(others[i].away);
+        gate_ticket_void(others[i].ticket);
+    }
+    UNTIL(locked.answers == 1);
+    assert_true(locked.away); /* it has waited as long as it may */
+    gate_ticket_void(locked.ticket);
+    ask(&locked, "unheard");
+    ask(&others[0], "m");
+    UNTIL(others[0].answers == 1);
+    assert_int_equal(locked.answers, 0);
+    busy_model = NULL;
+    UNTIL(locked.answers == 1);
+    assert_true(!locked.away && locked.state == GATE_REPLY_PLACED);
+    gate_ticket_void(locked.ticket);
+    gate_ticket_void(others[0].ticket);
+    UNTIL(gate_client_is_told(gate));
+    stop();
+}
+
+/* .. of an end 503 is the answer to all that came with it: then they go one by one. */
+static void test_one_end_that_is_locked_out_keeps_none_from_being_told(void **unused)
+{
+    (void)unused;
+    struct asker a[6];
+    start(false, 1000);
+    for (size_t i = 0; i < 6; i++)
+        ask(&a[i], i == 2 ? "unheard" : "m");
+    for (size_t i = 0; i < 6; i++)
+        UNTIL(a[i].answers == 1);
+    bad_model = "unheard";
+    bad_status = 503;
+    for (size_t i = 0; i < 6; i++)
+        gate_ticket_capture(a[i].ticket, &a[i].call);
+    UNTIL(meter_value(METER_GATE_UNTOLD) == 1);
+    bad_model = NULL;
     UNTIL(gate_client_is_told(gate));
     stop();
 }
@@ -477,17 +536,23 @@ static void test_what_is_told_late_is_renewed_at_once(void **unused)
 {
     (void)unused;
     struct asker a;
+    struct asker before;
     renew_us = 60LL * US_PER_SECOND;
     start(false, 1000);
     renew_us = RENEW_US;
+    ask(&before, "m");
+    UNTIL(before.answers == 1);
     answer_status = 503;
     ask(&a, "m");
     UNTIL(a.answers == 1);
     gate_ticket_force(a.ticket, 1790000000000001);
     answer_status = 200;
     size_t from = said_count;
-    UNTIL(said_of(from, "/v1/holds/renew", "") == 1);
+    char id[UUID_TEXT_LEN + 1];
+    uuid_format(&a.call.call_id, id);
+    UNTIL(said_of(from, "/v1/holds/renew", id) == 1);
     gate_ticket_void(a.ticket);
+    gate_ticket_void(before.ticket);
     UNTIL(gate_client_is_told(gate));
     assert_int_equal(said_of(from, "/v1/holds/renew", ""), 1);
     stop();
@@ -595,6 +660,8 @@ int main(void)
         cmocka_unit_test_prestate(test_what_the_ledger_does_not_take_is_dropped_and_counted, &bad_request),
         cmocka_unit_test_prestate(test_what_the_ledger_does_not_take_is_dropped_and_counted, &server_error),
         cmocka_unit_test(test_a_ledger_that_takes_nothing_is_away),
+        cmocka_unit_test(test_one_call_that_is_locked_out_keeps_none_from_the_gate),
+        cmocka_unit_test(test_one_end_that_is_locked_out_keeps_none_from_being_told),
         cmocka_unit_test(test_what_is_told_late_is_renewed_at_once),
         cmocka_unit_test(test_a_hold_that_is_gone_is_not_ended),
         cmocka_unit_test(test_more_than_may_wait_are_dropped),

@@ -14,8 +14,10 @@ struct gate_health {
     const char *url;
     int64_t wait_us;
     bool answered_once;
-    bool away;           /* nobody waits for it, until it has answered again */
-    int64_t failing_us;  /* since when it has not answered; 0: it has */
+    bool away;          /* nobody waits for it, until it has answered again */
+    int64_t failing_us; /* since when it has not answered; 0: it has */
+    int64_t
+        trial_us; /* since when it answers probes again, as it seems; 0: no trial. The gauge is still up */
     enum meter away_for; /* which counter says why it did not, the last time */
     int status;          /* .. and what it said; 0: nothing */
     struct err why;
@@ -23,6 +25,9 @@ struct gate_health {
 
 void gate_health_init(struct gate_health *h, const char *url, int64_t wait_us);
 void gate_health_answered(struct gate_health *h);
+/* To a request without calls: it is away no more, until a call fails; well when none has for as long as one
+ * may wait. */
+void gate_health_probed(struct gate_health *h);
 /* status 0: no answer came, and why is said. */
 void gate_health_failed(struct gate_health *h, int status, const struct err *why);
 /* Time goes on. */

@@ -113,7 +113,8 @@ static enum gate_reply_state state_of(const struct json_pick *word)
     } rows[] = {{SV_INIT("placed"), GATE_REPLY_PLACED},
                 {SV_INIT("captured"), GATE_REPLY_PLACED},
                 {SV_INIT("observed"), GATE_REPLY_OBSERVED},
-                {SV_INIT("refused"), GATE_REPLY_REFUSED}};
+                {SV_INIT("refused"), GATE_REPLY_REFUSED},
+                {SV_INIT("busy"), GATE_REPLY_BUSY}};
     for (size_t i = 0; word->found && i < sizeof rows / sizeof rows[0]; i++)
         if (json_scan_text_is(&word->value, rows[i].word))
             return rows[i].state;

@@ -33,6 +33,7 @@ enum gate_reply_state {
     GATE_REPLY_PLACED,   /* held, or captured already */
     GATE_REPLY_OBSERVED, /* would have been */
     GATE_REPLY_REFUSED,
+    GATE_REPLY_BUSY, /* not decided: ask again */
     GATE_REPLY_OVER, /* settled, voided, expired: nothing is held for it any more */
 };
 

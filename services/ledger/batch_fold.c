@@ -105,7 +105,6 @@ static bool fold_one(struct batch_fold *f, struct folded_call *call, struct bill
     if ((changes & FOLD_CONFLICT) != 0)
         notice_conflict(f, call, record);
     changes &= ~(unsigned)FOLD_CONFLICT;
-    call->passed = call->passed || record->fold.call->source == SOURCE_GATEWAY;
     call->gated =
         call->gated || record->fold.call->gate == GATE_HELD || record->fold.call->gate == GATE_FORCED;
     call->forced = call->forced || record->fold.call->gate == GATE_FORCED;
@@ -114,10 +113,14 @@ static bool fold_one(struct batch_fold *f, struct folded_call *call, struct bill
     return true;
 }
 
-bool folded_call_passes(const struct folded_call *call)
+static bool is_settled(const struct call_row *row)
 {
-    return call->passed &&
-           !(call->existed && sv_eq(call->before.source, sv_of(spend_source_name(SOURCE_GATEWAY))));
+    return row->raw_nanos.has && sv_eq(row->source, sv_of(spend_source_name(SOURCE_GATEWAY)));
+}
+
+bool folded_call_settles(const struct folded_call *call)
+{
+    return is_settled(&call->row) && !(call->existed && is_settled(&call->before));
 }
 
 /* Suspense is what the provider charges, nothing more. */

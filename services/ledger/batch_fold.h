@@ -16,15 +16,14 @@ struct folded_call {
     struct call_row before; /* as it was found; all zero: nothing was */
     bool existed;
     bool changed; /* row is to be written */
-    bool passed;  /* a record of it is the gateway's: the call is over */
-    bool gated;   /* .. which says that a hold was placed for it */
+    bool gated;   /* a record of it says that a hold was placed for it */
     bool forced;  /* .. after it had been let through while the ledger was away; or its hold says so */
     struct call_ids held; /* the windows of its hold, which ends here */
 };
 
-/* The gateway's first record: what its hold stood for is known from here on. Evidence of others, which may
- * come while the call goes on, says nothing of holds. */
-bool folded_call_passes(const struct folded_call *call);
+/* Its gateway has told of it and it has a price, which was not so before: what its hold stood for is known
+ * from here on. Evidence of others may come while the call goes on, and ends nothing. */
+bool folded_call_settles(const struct folded_call *call);
 
 /* A record that leaves by the outbox. */
 struct fold_letter {

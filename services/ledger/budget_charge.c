@@ -176,7 +176,7 @@ static bool pass_gate(struct budget_charge *c, struct folded_call *call, size_t 
 {
     struct call_row *row = &call->row;
     const struct call_gate *before = &call->before.gate;
-    bool first = !call->before.raw_nanos.has || folded_call_passes(call);
+    bool first = folded_call_settles(call);
     row->gate = (struct call_gate){.windows = {.id = arena_alloc(c->arena, most * sizeof(int64_t) + 1)}};
     if (row->gate.windows.id == NULL)
         return false;
@@ -192,9 +192,9 @@ static bool passed_gate(const struct folded_call *call, int64_t window)
 {
     if (!call->row.raw_nanos.has)
         return false;
-    if (call->before.raw_nanos.has && !folded_call_passes(call))
-        return has_id(&call->before.gate.windows, window);
-    return call->forced || has_id(&call->held, window);
+    if (folded_call_settles(call))
+        return call->forced || has_id(&call->held, window);
+    return has_id(&call->before.gate.windows, window);
 }
 
 static bool charge_one(struct budget_charge *c, struct folded_call *call, const struct budget_match *match,

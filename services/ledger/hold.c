@@ -15,8 +15,8 @@
 #define AHEAD_US       (30 * US_PER_SECOND)
 #define BLOCKING_BYTES (1 << 20)
 
-static const char *const state_names[HOLD_STATES] = {"placed",  "captured", "settled",  "voided",
-                                                     "refused", "expired",  "observed", "unknown"};
+static const char *const state_names[HOLD_STATES] = {"placed",  "captured", "settled", "voided", "refused",
+                                                     "expired", "observed", "busy",    "unknown"};
 
 const char *hold_state_name(enum hold_state state)
 {
@@ -46,6 +46,7 @@ bool hold_new(struct hold **out, const struct hold_options *options, struct err 
     h->observed = metric_counter(name, help, "result", "observed");
     h->refused = metric_counter(name, help, "result", "refused");
     h->repeats = metric_counter(name, help, "result", "repeat");
+    h->busy = metric_counter(name, help, "result", "busy");
     h->captured = metric_counter(name, help, "result", "captured");
     h->voided = metric_counter(name, help, "result", "voided");
     h->unpriced =
@@ -192,11 +193,12 @@ bool hold_capture(struct hold *h, struct hold_capture *captures, size_t count, s
     static const char tombstone_sql[] =
         "INSERT INTO hold (call_id, state, admitted_at, expires_at) SELECT x, 'voided', clock_timestamp(),"
         " clock_timestamp() FROM unnest($1::uuid[]) AS x WHERE NOT EXISTS (SELECT FROM call AS c"
-        " WHERE c.call_id = x AND c.source = 'gateway') ORDER BY x ON CONFLICT DO NOTHING";
+        " WHERE c.call_id = x AND c.source = 'gateway' AND c.raw_nanos IS NOT NULL) ORDER BY x ON CONFLICT "
+        "DO NOTHING";
     static const char standing_sql[] =
         "SELECT h.call_id, CASE WHEN c.call_id IS NULL THEN h.state ELSE 'settled' END, h.admitted_at,"
         " h.raw_nanos, h.markup_ppm, h.billed_nanos FROM hold AS h LEFT JOIN call AS c ON c.call_id = "
-        "h.call_id AND c.source = 'gateway'"
+        "h.call_id AND c.source = 'gateway' AND c.raw_nanos IS NOT NULL"
         " WHERE h.call_id = ANY ($1::uuid[]) ORDER BY h.call_id FOR UPDATE OF h";
     struct uuid id[HOLD_AT_ONCE];
     struct pg_session *pg = h->options.pg;

@@ -12,7 +12,7 @@ struct hold {
     struct hold_options options;
     struct arena arena;
     struct buffer text; /* of one refusal */
-    struct metric *placed, *forced, *refused, *observed, *repeats, *unpriced, *captured, *voided;
+    struct metric *placed, *forced, *refused, *observed, *repeats, *busy, *unpriced, *captured, *voided;
 };
 
 /* Postgres's clock, never behind what is configured; registry, prices and budgets as of then. begin: with it

@@ -86,6 +86,14 @@ bool hold_judge_take(struct hold_judge *j, const struct pg_rows *balances, const
     return true;
 }
 
+bool hold_judge_is_whole(const struct hold_judge *j, const struct gate_call *c)
+{
+    for (size_t i = 0; i < c->match_count; i++)
+        if (window_of(j, c->window[i]) == NULL)
+            return false;
+    return !c->has_account || balance_of(j, c) != NULL;
+}
+
 bool hold_judge_is_open(const struct hold_judge *j, const struct gate_call *c)
 {
     for (size_t i = 0; i < c->match_count; i++) {

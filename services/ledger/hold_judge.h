@@ -22,6 +22,8 @@ struct hold_judge {
  * value, start, end or null, limit or null, spent, held. */
 bool hold_judge_take(struct hold_judge *j, const struct pg_rows *balances, const struct pg_rows *windows,
                      struct err *err) NODISCARD;
+/* All of its rows are there: none was left out since somebody else has it. */
+bool hold_judge_is_whole(const struct hold_judge *j, const struct gate_call *c) NODISCARD;
 /* Each window that it counts in lasts beyond its admission: none was closed meanwhile. */
 bool hold_judge_is_open(const struct hold_judge *j, const struct gate_call *c) NODISCARD;
 /* All that stands in its way, and what it would exceed. *blocked: something does. */

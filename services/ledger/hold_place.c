@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "hold_judge.h"
+#include "hold_row.h"
 #include "pg_query.h"
 
 #include <stdlib.h>
@@ -24,13 +25,8 @@ struct placing {
     const struct hold_item **refused; /* beside item; NULL: not before its windows are there */
     struct pg_rows *rows[3];          /* texts of windows and answers point into them */
     struct hold_judge judge;
+    bool skips; /* waits for no balance and no window */
 };
-
-/* The arguments of row_args as rows. */
-#define ROW_SQL                                                                                              \
-    "unnest($1::uuid[], $2::int[], $3::int[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[],"       \
-    " $8::text[], $9::text[], $10::timestamptz[]) AS x (call_id, forced, priced, account, raw, billed,"      \
-    " markup, windows_raw, windows_billed, admitted_at)"
 
 static bool full(struct err *err)
 {
@@ -129,68 +125,6 @@ static bool open_windows(struct placing *p, struct err *err)
            err_set(err, ERR_CONFLICT, FATE_RETRY, "windows were opened first");
 }
 
-/* '{1,2}': rows of arrays of different lengths are no array. */
-static bool ids_text(struct placing *p, const struct gate_call *c, bool billed, struct strview *out)
-{
-    struct buffer *text = &p->h->text;
-    buffer_clear(text);
-    bool ok = buffer_append_byte(text, '{');
-    bool first = true;
-    for (size_t i = 0; ok && i < c->match_count; i++) {
-        if (c->match[i].rule->billed != billed)
-            continue;
-        ok = buffer_printf(text, "%s%lld", first ? "" : ",", (long long)c->window[i]);
-        first = false;
-    }
-    return ok && buffer_append_byte(text, '}') && arena_dup(&p->h->arena, buffer_view(text), out);
-}
-
-/* The columns of a hold's row, of all calls or of those that are revived: $1 to $10; $11 is when it expires.
- */
-static bool row_args(struct placing *p, bool revived, struct pg_fields *args)
-{
-    enum { ACCOUNT, RAW, BILLED, MARKUP, ADMITTED_AT, NUMBERS };
-    struct arena *a = &p->h->arena;
-    struct uuid *id = arena_alloc(a, p->count * sizeof *id);
-    int32_t *forced = arena_alloc(a, p->count * sizeof *forced);
-    int32_t *priced = arena_alloc(a, p->count * sizeof *priced);
-    int64_t *number[NUMBERS];
-    struct strview *windows[2];
-    size_t n = 0;
-    for (size_t k = 0; k < NUMBERS; k++)
-        number[k] = arena_alloc(a, p->count * sizeof(int64_t));
-    for (size_t k = 0; k < 2; k++)
-        windows[k] = arena_alloc(a, p->count * sizeof(struct strview));
-    if (id == NULL || forced == NULL || priced == NULL || number[NUMBERS - 1] == NULL || windows[1] == NULL)
-        return false;
-    for (size_t i = 0; i < p->count; i++) {
-        const struct gate_call *c = &p->order[i]->gate;
-        if (revived && !p->order[i]->is_revived)
-            continue;
-        id[n] = c->call.call_id;
-        forced[n] = p->order[i]->forced ? 1 : 0;
-        priced[n] = c->is_priced ? 1 : 0;
-        number[ACCOUNT][n] = c->has_account ? c->account : 0;
-        number[RAW][n] = c->raw_nanos;
-        number[BILLED][n] = c->billed_nanos;
-        number[MARKUP][n] = c->markup_ppm;
-        number[ADMITTED_AT][n] = c->call.admitted_at;
-        if (!ids_text(p, c, false, &windows[0][n]) || !ids_text(p, c, true, &windows[1][n]))
-            return false;
-        n++;
-    }
-    pg_put_uuid_array(args, id, n);
-    pg_put_i32_array(args, forced, n);
-    pg_put_i32_array(args, priced, n);
-    for (size_t k = 0; k < ADMITTED_AT; k++)
-        pg_put_i64_array(args, number[k], n);
-    pg_put_text_array(args, windows[0], n);
-    pg_put_text_array(args, windows[1], n);
-    pg_put_time_array(args, number[ADMITTED_AT], n);
-    pg_put_time(args, p->at + p->h->options.lifetime_us);
-    return true;
-}
-
 static int by_number(const void *a, const void *b)
 {
     int64_t x = *(const int64_t *)a;
@@ -285,7 +219,7 @@ static bool decide(struct placing *p, struct err *err)
         struct hold_item *item = &p->item[i];
         const struct hold_item *refused = p->refused == NULL ? NULL : p->refused[i];
         bool blocked = refused != NULL;
-        if (item->is_repeat || item->state == HOLD_SETTLED)
+        if (item->is_repeat || item->state != HOLD_UNKNOWN)
             continue;
         if (blocked) {
             item->blocking = refused->blocking;
@@ -324,8 +258,8 @@ struct additions {
     struct strview *warnings;
     size_t noted_count;
     size_t revived_count;
-    struct uuid *billed;
-    size_t billed_count;
+    struct uuid *undone; /* whose rows go again */
+    size_t undone_count;
 };
 
 static int64_t amount_of(const struct gate_call *c, size_t match)
@@ -352,18 +286,18 @@ static bool add_up(struct placing *p, struct additions *x)
                             .refused = arena_alloc(a, p->count * sizeof(int32_t)),
                             .blocking = arena_alloc(a, p->count * sizeof(struct strview)),
                             .warnings = arena_alloc(a, p->count * sizeof(struct strview)),
-                            .billed = arena_alloc(a, p->count * sizeof(struct uuid))};
+                            .undone = arena_alloc(a, p->count * sizeof(struct uuid))};
     if (x->account == NULL || x->account_amount == NULL || x->window == NULL || x->window_amount == NULL ||
         x->noted == NULL || x->refused == NULL || x->blocking == NULL || x->warnings == NULL ||
-        x->billed == NULL)
+        x->undone == NULL)
         return false;
     for (size_t i = 0; i < p->count; i++) {
         const struct hold_item *item = p->order[i];
         const struct gate_call *c = &item->gate;
         if (item->is_repeat)
             continue;
-        if (item->state == HOLD_SETTLED)
-            x->billed[x->billed_count++] = c->call.call_id;
+        if (item->state == HOLD_SETTLED || item->state == HOLD_BUSY)
+            x->undone[x->undone_count++] = c->call.call_id;
         x->revived_count += item->is_revived ? 1 : 0;
         if (item->state == HOLD_REFUSED || says_something(item->blocking) || says_something(item->warnings)) {
             x->noted[x->noted_count] = c->call.call_id;
@@ -392,11 +326,11 @@ static bool write_request(struct placing *p, struct err *err)
         " account = nullif(x.account, 0), raw_nanos = x.raw, billed_nanos = x.billed, markup_ppm = x.markup,"
         " windows_raw = x.windows_raw::bigint[], windows_billed = x.windows_billed::bigint[],"
         " admitted_at = x.admitted_at, expires_at = $11, changed_at = clock_timestamp(), blocking = NULL,"
-        " warnings = NULL FROM " ROW_SQL " WHERE h.call_id = x.call_id";
+        " warnings = NULL FROM " HOLD_ROW_SQL " WHERE h.call_id = x.call_id";
     static const char note_sql[] = "SELECT hold_note($1, $2, $3, $4)";
-    static const char billed_sql[] = "DELETE FROM hold WHERE call_id = ANY ($1::uuid[])";
+    static const char undo_sql[] = "DELETE FROM hold WHERE call_id = ANY ($1::uuid[])";
     static const char add_sql[] = "SELECT held_add($1, $2, $3, $4)";
-    enum { REVIVE, NOTE, BILLED, ADD, COMMIT, STEPS };
+    enum { REVIVE, NOTE, UNDO, ADD, COMMIT, STEPS };
     struct additions x;
     struct pg_fields args[STEPS];
     struct pg_step steps[STEPS];
@@ -407,7 +341,7 @@ static bool write_request(struct placing *p, struct err *err)
         pg_fields_init(&args[i]);
     bool ok = true;
     if (x.revived_count > 0) {
-        ok = row_args(p, true, &args[REVIVE]) || full(err);
+        ok = hold_row_args(p->h, p->order, p->count, true, p->at, &args[REVIVE]) || full(err);
         steps[count++] = (struct pg_step){.sql = revive_sql, .args = &args[REVIVE]};
     }
     if (x.noted_count > 0) {
@@ -417,9 +351,9 @@ static bool write_request(struct placing *p, struct err *err)
         pg_put_text_array(&args[NOTE], x.warnings, x.noted_count);
         steps[count++] = (struct pg_step){.sql = note_sql, .args = &args[NOTE]};
     }
-    if (x.billed_count > 0) {
-        pg_put_uuid_array(&args[BILLED], x.billed, x.billed_count);
-        steps[count++] = (struct pg_step){.sql = billed_sql, .args = &args[BILLED]};
+    if (x.undone_count > 0) {
+        pg_put_uuid_array(&args[UNDO], x.undone, x.undone_count);
+        steps[count++] = (struct pg_step){.sql = undo_sql, .args = &args[UNDO]};
     }
     if (x.account_count + x.window_count > 0) {
         pg_put_i64_array(&args[ADD], x.account, x.account_count);
@@ -438,6 +372,31 @@ static bool write_request(struct placing *p, struct err *err)
     return ok;
 }
 
+#define BALANCE_SQL                                                                                          \
+    "SELECT b.account_id, b.amount_nanos, b.held_nanos, a.overdraft_limit_nanos FROM balance AS b"           \
+    " JOIN account AS a ON a.id = b.account_id WHERE b.account_id = ANY ($1::bigint[])"                      \
+    " ORDER BY b.account_id FOR UPDATE OF b"
+#define SKIP_LOCKED " SKIP LOCKED"
+#define WINDOW_SQL                                                                                           \
+    "SELECT w.id, b.hard, b.budget_id, r.scope, w.value, w.window_start, nullif(w.window_end, 'infinity'),"  \
+    " b.limit_nanos, w.spent_nanos, w.held_nanos FROM budget_window AS w JOIN budget AS b ON b.id = "        \
+    "w.budget"                                                                                               \
+    " JOIN budget_revision AS r ON r.budget = w.budget AND r.revision = w.revision"                          \
+    " WHERE w.id = ANY ($1::bigint[]) ORDER BY w.id FOR UPDATE OF w"
+
+/* What somebody else has would keep all the others waiting: those that want it are not decided. */
+static void mark_busy(struct placing *p)
+{
+    for (size_t i = 0; p->skips && i < p->count; i++) {
+        struct hold_item *item = &p->item[i];
+        if (item->is_repeat || item->state == HOLD_SETTLED || hold_judge_is_whole(&p->judge, &item->gate))
+            continue;
+        item->state = HOLD_BUSY;
+        item->is_repeat = item->is_revived; /* its row stays as it was; a new one goes */
+        item->is_revived = false;
+    }
+}
+
 /* The rows first, then whether the call is billed: a bill whose transaction was under way has deleted our row
  * by then, or will find it. Then the locks. */
 static bool insert_and_lock(struct placing *p, struct err *err)
@@ -446,42 +405,37 @@ static bool insert_and_lock(struct placing *p, struct err *err)
         "INSERT INTO hold (call_id, state, forced, priced, account, raw_nanos, billed_nanos, markup_ppm,"
         " windows_raw, windows_billed, admitted_at, expires_at) SELECT x.call_id, 'placed', x.forced <> 0,"
         " x.priced <> 0, nullif(x.account, 0), x.raw, x.billed, x.markup, x.windows_raw::bigint[],"
-        " x.windows_billed::bigint[], x.admitted_at, $11 FROM " ROW_SQL
+        " x.windows_billed::bigint[], x.admitted_at, $11 FROM " HOLD_ROW_SQL
         " ORDER BY x.call_id ON CONFLICT DO NOTHING";
     static const char standing_sql[] =
         "SELECT h.call_id, h.state, h.admitted_at, h.blocking::text, h.xmin = pg_current_xact_id()::xid,"
         " c.call_id IS NOT NULL, h.priced::int, h.warnings::text"
-        " FROM hold AS h LEFT JOIN call AS c ON c.call_id = h.call_id AND c.source = 'gateway' WHERE "
+        " FROM hold AS h LEFT JOIN call AS c ON c.call_id = h.call_id AND c.source = 'gateway'"
+        " AND c.raw_nanos IS NOT NULL WHERE "
         "h.call_id = ANY ($1::uuid[])"
         " ORDER BY h.call_id FOR UPDATE OF h";
-    static const char balance_sql[] =
-        "SELECT b.account_id, b.amount_nanos, b.held_nanos, a.overdraft_limit_nanos FROM balance AS b JOIN "
-        "account AS a ON"
-        " a.id = b.account_id WHERE b.account_id = ANY ($1::bigint[]) ORDER BY b.account_id FOR UPDATE OF b";
-    static const char window_sql[] = "SELECT w.id, b.hard, b.budget_id, r.scope, w.value, w.window_start, "
-                                     "nullif(w.window_end, 'infinity'),"
-                                     " b.limit_nanos, w.spent_nanos, w.held_nanos FROM budget_window AS w "
-                                     "JOIN budget AS b ON b.id = w.budget JOIN"
-                                     " budget_revision AS r ON r.budget = w.budget AND r.revision = "
-                                     "w.revision WHERE w.id = ANY ($1::bigint[])"
-                                     " ORDER BY w.id FOR UPDATE OF w";
     struct uuid *id = arena_alloc(&p->h->arena, p->count * sizeof *id);
     struct pg_fields args[4];
     for (size_t i = 0; i < 4; i++)
         pg_fields_init(&args[i]);
-    bool ok = (id != NULL && row_args(p, false, &args[0]) && lock_args(p, &args[2], &args[3])) || full(err);
+    bool ok = (id != NULL && hold_row_args(p->h, p->order, p->count, false, p->at, &args[0]) &&
+               lock_args(p, &args[2], &args[3])) ||
+              full(err);
     for (size_t i = 0; ok && i < p->count; i++)
         id[i] = p->order[i]->gate.call.call_id;
     if (ok)
         pg_put_uuid_array(&args[1], id, p->count);
     struct pg_step steps[] = {{.sql = insert_sql, .args = &args[0]},
                               {.sql = standing_sql, .args = &args[1]},
-                              {.sql = balance_sql, .args = &args[2]},
-                              {.sql = window_sql, .args = &args[3]}};
+                              {.sql = p->skips ? BALANCE_SQL SKIP_LOCKED : BALANCE_SQL, .args = &args[2]},
+                              {.sql = p->skips ? WINDOW_SQL SKIP_LOCKED : WINDOW_SQL, .args = &args[3]}};
     ok = ok && pg_session_run(p->h->options.pg, steps, 4, err);
     if (ok) {
         take_standing(p, steps[1].rows);
-        ok = hold_judge_take(&p->judge, steps[2].rows, steps[3].rows, err) && check_windows(p, err);
+        ok = hold_judge_take(&p->judge, steps[2].rows, steps[3].rows, err);
+        if (ok)
+            mark_busy(p);
+        ok = ok && check_windows(p, err);
     }
     for (size_t i = 0; i < 3; i++) {
         p->rows[i] = steps[i + 1].rows;
@@ -519,7 +473,8 @@ static void count_answers(const struct placing *p)
 {
     for (size_t i = 0; i < p->count; i++) {
         const struct hold_item *item = &p->item[i];
-        metric_add(item->is_repeat               ? p->h->repeats
+        metric_add(item->state == HOLD_BUSY      ? p->h->busy
+                   : item->is_repeat             ? p->h->repeats
                    : item->state == HOLD_REFUSED ? p->h->refused
                    : item->forced                ? p->h->forced
                                                  : p->h->placed,
@@ -559,11 +514,15 @@ static bool try_place(struct placing *p, struct err *err)
 bool hold_place(struct hold *h, struct hold_item *items, size_t count, struct err *err)
 {
     bool ok = false;
+    bool skips = false;
     if (count == 0)
         return true;
     for (int tries = 1; !ok; tries++) {
-        struct placing p = {
-            .h = h, .item = items, .count = count, .judge = {.arena = &h->arena, .text = &h->text}};
+        struct placing p = {.h = h,
+                            .item = items,
+                            .count = count,
+                            .judge = {.arena = &h->arena, .text = &h->text},
+                            .skips = skips};
         err_clear(err);
         ok = pg_session_ready(h->options.pg, err) &&
              (gate_version(h->options.gate) != 0 || gate_refresh(h->options.gate, h->options.pg, err)) &&
@@ -574,8 +533,10 @@ bool hold_place(struct hold *h, struct hold_item *items, size_t count, struct er
         if (ok)
             break;
         pg_session_rollback(h->options.pg);
-        if (err->code != ERR_CONFLICT || tries == TRIES)
+        if (tries == TRIES ||
+            (err->code != ERR_CONFLICT && (err->code != ERR_TIMEOUT || count == 1 || skips)))
             return false;
+        skips = skips || err->code == ERR_TIMEOUT;
         if (p.judge.window_count > 0) /* one of those that were locked was over */
             window_map_clear(gate_windows(h->options.gate));
     }

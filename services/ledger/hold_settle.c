@@ -172,7 +172,7 @@ static bool close_absent(struct ending *e, struct pg_session *pg, struct err *er
         return full(err);
     for (size_t i = 0; i < e->billed_count; i++) {
         const struct folded_call *call = call_of(e->f, &e->billed[i]);
-        if (call->gated && folded_call_passes(call))
+        if (call->gated && folded_call_settles(call))
             closing[count++] = (struct closing){e->billed[i], "settled"};
     }
     for (size_t i = 0; i < e->parked_count; i++)
@@ -206,11 +206,10 @@ static bool close_absent(struct ending *e, struct pg_session *pg, struct err *er
     return ok;
 }
 
-/* Its gateway has told of it, whatever the record says of a hold and whether or not there is a price; a hold
- * that came later, as well. */
+/* Whatever its record says of a hold; a hold that came later, as well. */
 static bool is_billed(const struct folded_call *call)
 {
-    return folded_call_passes(call) || (call->existed && call->gated);
+    return folded_call_settles(call) || (call->existed && call->gated && call->row.raw_nanos.has);
 }
 
 /* The calls of records that say a hold was placed and can never be applied, or that were malformed already:

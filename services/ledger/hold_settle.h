@@ -1,8 +1,9 @@
 /*
- * hold_settle: a call's hold ends in the transaction that applies its gateway's first record, billed or dead:
- * what it held goes back to balances and windows, the row goes, and the call's row is the tombstone. For a
- * call whose hold was not there, its POST perhaps under way, a closed row is left. A call whose record is
- * parked, or was malformed, loses its hold too. Owns nothing: everything lies in the arena given.
+ * hold_settle: a call's hold ends in the transaction in which its gateway's record has a price, billed or
+ * dead: what it held goes back to balances and windows, the row goes, and the call's row is the tombstone.
+ * For a call whose hold was not there, its POST perhaps under way, a closed row is left. A call that nothing
+ * prices keeps its hold; one whose record is parked, or was malformed, loses it. Owns nothing: everything
+ * lies in the arena given.
  */
 #ifndef SPEND_LEDGER_HOLD_SETTLE_H
 #define SPEND_LEDGER_HOLD_SETTLE_H

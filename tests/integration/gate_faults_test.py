@@ -11,6 +11,7 @@ import time
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import psycopg
 import pytest
 
 from gate_bench import ENFORCE, Caller, GateBench, chat, cost, fresh
@@ -130,6 +131,13 @@ class Faults(GateBench):
 
     def holds(self, call_id):
         return self.query("SELECT state, forced, billed_nanos, extract(epoch FROM admitted_at) * 1000000 FROM spend.hold WHERE call_id = %s", call_id)
+
+    @contextlib.contextmanager
+    def locked(self, sql, *args):
+        with psycopg.connect(self.stack.database_url()) as db:
+            db.execute(sql, args)
+            yield
+            db.rollback()
 
     def check_nothing_held(self):
         wait_until(self.nothing_held, 60, "nothing held")
@@ -287,6 +295,32 @@ def test_what_stands_before_the_ledger_answers_for_it(gate, way):
         check_back(gate, ingest, caller, tags, budget, 3 if way == "allow" else 1)
         caller.close()
     front.shutdown()
+
+
+def test_an_account_that_somebody_has_locked_takes_the_gate_from_nobody_else(gate):
+    with gate.ingest(ON_LEDGER_DOWN="deny") as ingest:
+        (locked, _), (free, budget) = gate.account_with_budget(), gate.account_with_budget()
+        answers, stop = {"locked": [], "free": []}, threading.Event()
+
+        def run(name, tags):
+            caller = gate.caller(ingest.name)
+            while not stop.is_set():
+                answers[name].append(caller.call(chat(), tags).status)
+            caller.close()
+        with gate.locked("SELECT FROM spend.balance b JOIN spend.account a ON a.id = b.account_id WHERE a.account_id = %s FOR UPDATE OF b",
+                         locked[0].removeprefix("account_id=")):
+            callers = [threading.Thread(target=run, args=args) for args in [("locked", locked)] * 2 + [("free", free)] * 4]
+            for thread in callers:
+                thread.start()
+            wait_until(lambda: len(answers["locked"]) >= 4, 30, "who is locked out has waited in vain")
+            assert metric(ingest, "spend_ingest_gate_away") == 0
+        wait_until(lambda: answers["locked"][-1] == 200, 30, "it is let through again")
+        stop.set()
+        for thread in callers:
+            thread.join()
+        assert set(answers["free"]) == {200} and answers["locked"][:4] == [503] * 4, answers
+        gate.await_amounts(budget, len(answers["free"]) * ONE, timeout_s=60)
+        gate.check_nothing_held()
 
 
 def test_a_call_let_through_is_held_afterwards_in_its_own_time_and_ended_by_its_bill(gate):

@@ -26,15 +26,15 @@ TABLE = """
 none     | placed   placed P   | placed   placed P   | placed   placed P   | observed none     0 | unknown  none    0  | voided   voided   0 | voided   voided  0 | - settled 0 | - none     0 | - none     0 | - voided  0 | - voided  0
 placed   | placed   placed P   | placed   placed P   | placed   placed P   | observed placed   P | placed   placed  P  | captured captured C | voided   voided  0 | - none    0 | - placed   P | - expired  0 | - voided  0 | - voided  0
 forced   | placed   placed P   | placed   placed P   | placed   placed P   | observed placed   P | placed   placed  P  | captured captured C | voided   voided  0 | - none    0 | - placed   P | - expired  0 | - voided  0 | - voided  0
+unpriced | placed   placed P   | placed   placed P   | placed   placed P   | observed placed   P | placed   placed  P  | captured captured C | voided   voided  0 | - none    0 | - placed   P | - expired  0 | - voided  0 | - voided  0
 captured | captured captured C | captured captured C | captured captured C | observed captured C | captured captured C | captured captured C | voided  voided  0  | - none    0 | - captured C | - captured C | - voided  0 | - voided  0
 settled  | settled  settled 0  | settled  settled 0  | settled  settled 0  | observed settled  0 | settled  settled 0  | settled  settled  0 | settled  settled 0 | - none    0 | - settled  0 | - settled  0 | - settled 0 | - settled 0
 billed   | settled  none    0  | settled  none    0  | settled  none    0  | observed none     0 | settled  none    0  | settled  none     0 | settled  voided  0 | - none    0 | - none     0 | - none     0 | - voided  0 | - voided  0
-unpriced | settled  none    0  | settled  none    0  | settled  none    0  | observed none     0 | settled  none    0  | settled  none     0 | settled  voided  0 | - none    0 | - none     0 | - none     0 | - voided  0 | - voided  0
 voided   | voided   voided  0  | voided   voided  0  | voided   voided  0  | observed voided   0 | voided   voided  0  | voided   voided   0 | voided   voided  0 | - none    0 | - voided   0 | - voided   0 | - voided  0 | - voided  0
 refused  | refused  refused 0  | refused  refused 0  | placed   placed  P  | refused  refused  0 | refused  refused 0  | refused  refused  0 | refused  refused 0 | - none    0 | - refused  0 | - refused  0 | - refused 0 | - refused 0
 expired  | expired  expired 0  | expired  expired 0  | expired  expired 0  | observed expired  0 | expired  expired 0  | expired  expired  0 | expired  expired 0 | - none    0 | - expired  0 | - expired  0 | - expired 0 | - expired 0
 """
-STATES = ("none", "placed", "forced", "captured", "settled", "billed", "unpriced", "voided", "refused", "expired")
+STATES = ("none", "placed", "forced", "unpriced", "captured", "settled", "billed", "voided", "refused", "expired")
 OPERATIONS = ("place", "twice", "forced", "observe", "renew", "capture", "void", "bill", "sweep", "late", "park", "malformed")
 CELLS = list(itertools.product(STATES, OPERATIONS))
 
@@ -132,7 +132,7 @@ def walked(bench):
     bench.settle()
     expire(bench, [cell.call for (state, _), cell in cells.items() if state == "expired"])
     for (state, _), cell in cells.items():
-        assert row_of(bench, cell.call) == {"forced": "placed", "unpriced": "none", "billed": "none"}.get(state, state)
+        assert row_of(bench, cell.call) == {"forced": "placed", "unpriced": "placed", "billed": "none"}.get(state, state)
     for (_, operation), cell in cells.items():
         cell.operate(operation)
     expire(bench, [cell.call for (_, operation), cell in cells.items() if operation == "late"])

@@ -300,7 +300,7 @@ def test_a_hold_that_nobody_renews_expires_and_its_bill_comes_all_the_same(bench
     assert amounts(api, made) == (Decimal("0.000002"), 0) and bench.breaches() == []
 
 
-def test_an_unpriced_call_holds_nothing_and_what_prices_it_is_ungated(bench, api):
+def test_an_unpriced_call_keeps_its_hold_until_it_is_priced_or_voided(bench, api):
     account = bench.account()
     made = budget(api, "account", account)
     tags = [f"account_id={account}"]
@@ -310,11 +310,10 @@ def test_an_unpriced_call_holds_nothing_and_what_prices_it_is_ungated(bench, api
     record = build.call(tags, gate="held", call_id=uuid.UUID(one["call_id"]).bytes)
     bench.feeder.letter(dead(record, "unpriced", None))
     bench.settle()
-    assert amounts(api, made) == (0, 0)
-    assert place(api, one)[0]["state"] == "settled" and capture(api, one) == "settled"
+    assert amounts(api, made) == (0, COST)
     bench.feeder.bill(attributed(record, account, 7_000))
     bench.settle()
-    assert amounts(api, made) == (Decimal("0.000007"), 0) and parts(api, made) == (7000, 7000, 0)
+    assert amounts(api, made) == (Decimal("0.000007"), 0) and parts(api, made) == (7000, 0, 0)
     assert bench.breaches() == []
 
 
@@ -344,6 +343,48 @@ def test_what_others_tell_of_a_call_that_goes_on_ends_no_hold(bench, api):
     bench.feeder.bill(attributed({**record, "received_at": record["received_at"] + 1, "outcome": "completed"}, account, 800))
     bench.settle()
     assert parts(api, made) == (800, 0, 0) and bench.breaches() == []
+
+
+def test_what_only_others_tell_of_ends_a_captured_hold_after_an_hour(bench, api):
+    account = bench.account()
+    made = budget(api, "account", account)
+    tags = [f"account_id={account}"]
+    lost, fresh_one = call(tags), call(tags)
+    place(api, lost, fresh_one)
+    for one in (lost, fresh_one):
+        capture(api, one, input=40, output=10)
+        record = build.call(tags, call_id=uuid.UUID(one["call_id"]).bytes, model_requested="held")
+        bench.feeder.bill(attributed(foreign(record), account, 900))  # the gateway's is lost with its disk
+    bench.settle()
+    held = amounts(api, made)[1]
+    bench.execute("UPDATE hold SET changed_at = clock_timestamp() - interval '61 min' WHERE call_id = %s", (lost["call_id"],))
+    wait_until(lambda: end(api, "/renew", lost) == ["settled"], 30, "the hold ended")
+    assert end(api, "/renew", fresh_one) == ["captured"] and amounts(api, made) == (Decimal("0.0000018"), held / 2)
+    end(api, "/void", fresh_one)
+    assert bench.breaches() == []
+
+
+def test_what_somebody_else_has_locked_is_busy_and_the_rest_is_decided(bench, api):
+    mine, theirs, tag = bench.account(), bench.account(), f"tenant={fresh('t')}"
+    budgets = [budget(api, "account", mine), budget(api, "account", theirs), budget(api, "tag", tag)]
+    calls = [call([f"account_id={mine}"]), call([f"account_id={theirs}"]), call([tag]), call([f"account_id={mine}", tag])]
+    place(api, *(call([f"account_id={account}"], size=0, tokens=0) for account in (mine, theirs)), call([tag], size=0, tokens=0))
+    window = ("SELECT FROM budget_window w JOIN budget b ON b.id = w.budget WHERE b.budget_id = %s FOR UPDATE OF w", (budgets[2]["budget_id"],))
+    balance = ("SELECT FROM balance b JOIN account a ON a.id = b.account_id WHERE a.account_id = %s FOR UPDATE OF b", (theirs,))
+    for locks, want in (((balance,), ["placed", "busy", "placed", "placed"]), ((window,), ["placed", "placed", "busy", "busy"]),
+                        ((balance, window), ["placed", "busy", "busy", "busy"])):
+        with psycopg.connect(bench.stack.database_url("postgres"), options="-c search_path=spend") as other:
+            for sql, args in locks:
+                other.execute(sql, args)
+            answers = place(api, *calls)
+            assert [a["state"] for a in answers] == want and [a["admitted"] for a in answers] == [s == "placed" for s in want]
+            assert place(api, calls[0])[0] == answers[0]  # its answer stands; the others' is still to come
+            other.rollback()
+        assert [a["state"] for a in place(api, *calls)] == ["placed"] * 4
+        assert [amounts(api, made)[1] for made in budgets] == [2 * COST, COST, 2 * COST]
+        end(api, "/void", *calls)
+        calls = [{**one, "call_id": str(uuid.uuid4())} for one in calls]
+    assert bench.breaches() == []
 
 
 def test_a_call_that_others_told_of_can_still_be_held(bench, api):

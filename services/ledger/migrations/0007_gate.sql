@@ -94,12 +94,12 @@ LEFT JOIN LATERAL (SELECT greatest(y.window_start, last.window_end) AS window_st
     WHERE last.window_end <= statement_timestamp()
     UNION ALL SELECT last.* WHERE last.window_end > statement_timestamp() LIMIT 1) AS w ON true;
 
--- What is true of holds now; a call whose gateway has told of it is settled, whatever is left of its hold. No row: nothing is known.
+-- What is true of holds now; a call whose gateway has told of it, with a price, is settled, whatever is left of its hold. No row: nothing is known.
 CREATE FUNCTION hold_states(ids uuid[]) RETURNS TABLE (call_id uuid, state text) LANGUAGE sql STABLE
 SET search_path = spend, pg_temp AS $$
 SELECT x.id, CASE WHEN c.call_id IS NULL THEN h.state ELSE 'settled' END FROM unnest(ids) AS x (id)
 LEFT JOIN hold AS h ON h.call_id = x.id
-LEFT JOIN call AS c ON c.call_id = x.id AND c.source = 'gateway'
+LEFT JOIN call AS c ON c.call_id = x.id AND c.source = 'gateway' AND c.raw_nanos IS NOT NULL
 WHERE h.call_id IS NOT NULL OR c.call_id IS NOT NULL ORDER BY x.id
 $$;
 
@@ -134,7 +134,10 @@ INSERT INTO hold_sweep_run (ran_at) VALUES (clock_timestamp());
 
 DROP FUNCTION hold_sweep(int);
 
--- Those whose ingest is gone, and tombstones of an hour ago. Returns how many expired. One ledger at a time. When nobody has
+CREATE INDEX hold_captured ON hold (changed_at) WHERE state = 'captured';
+
+-- Those whose ingest is gone, and tombstones of an hour ago. Returns how many expired. One ledger at a time. A captured hold ends
+-- with its gateway's record; when that has not come for an hour, and others have told what the call cost, it was lost. When nobody has
 -- swept for more than gap_us, nobody could be asked to renew either: then nothing expires, and every hold begins a
 -- lifetime in which its ingest can.
 CREATE FUNCTION hold_sweep(most int, lifetime_us bigint, gap_us bigint) RETURNS bigint LANGUAGE plpgsql
@@ -161,7 +164,14 @@ BEGIN
     DELETE FROM hold AS h USING (SELECT y.call_id FROM hold AS y WHERE y.state NOT IN ('placed', 'captured')
         AND y.changed_at < clock_timestamp() - interval '1 hour' ORDER BY y.call_id LIMIT most FOR UPDATE SKIP LOCKED) AS x
     WHERE h.call_id = x.call_id;
-    RETURN CASE WHEN ids IS NULL THEN 0 ELSE hold_close(ids, 'expired') END;
+    IF ids IS NOT NULL THEN
+        RETURN hold_close(ids, 'expired');
+    END IF;
+    SELECT array_agg(x.call_id) INTO ids FROM (SELECT h.call_id FROM hold AS h JOIN call AS c ON c.call_id = h.call_id
+        WHERE h.state = 'captured' AND h.changed_at < clock_timestamp() - interval '1 hour' AND c.raw_nanos IS NOT NULL
+        ORDER BY h.call_id LIMIT most FOR UPDATE OF h SKIP LOCKED) AS x;
+    PERFORM hold_close(ids, 'settled') WHERE ids IS NOT NULL;
+    RETURN 0;
 END $$;
 
 -- Closes the window of now and opens the rest of it anew: nothing is set back. It is closed behind every call that it holds
