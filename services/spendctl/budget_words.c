@@ -19,11 +19,6 @@ bool budget_nanos(const json_t *budget, const char *key, int64_t *nanos)
     return text != NULL && money_parse_usd(sv_of(text), nanos, &err);
 }
 
-bool budget_is_reached(int64_t spent, int64_t limit, int64_t percent)
-{
-    return (int128)spent * 100 >= (int128)limit * percent;
-}
-
 bool budget_is_lifetime(const json_t *budget)
 {
     return strcmp(ledger_text(json_object_get(budget, "window"), "kind"), "lifetime") == 0;
@@ -63,16 +58,14 @@ const char *budget_limit(const json_t *budget, char out[BUDGET_WORDS_MAX])
 const char *budget_thresholds(const json_t *budget, char out[BUDGET_WORDS_MAX])
 {
     const json_t *thresholds = json_object_get(budget, "thresholds");
-    int64_t spent = 0;
-    int64_t limit = 0;
-    bool counts = budget_nanos(budget, "spent", &spent) && budget_nanos(budget, "limit", &limit);
+    const json_t *highest = json_object_get(budget, "threshold_crossed"); /* stays, whatever the limit does */
     size_t len = 0;
     size_t i;
     const json_t *percent;
     json_array_foreach(thresholds, i, percent)
     {
         int64_t p = json_integer_value(percent);
-        const char *reached = counts && budget_is_reached(spent, limit, p) ? " reached" : "";
+        const char *reached = json_is_integer(highest) && p <= json_integer_value(highest) ? " reached" : "";
         (void)snprintf(out + len, BUDGET_WORDS_MAX - len, "%s%" PRId64 " %%%s", i == 0 ? "" : ", ", p,
                        reached);
         len = strlen(out);

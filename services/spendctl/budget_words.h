@@ -13,8 +13,6 @@
 
 /* The amount of a member; false when it is null, missing or no amount. */
 bool budget_nanos(const json_t *budget, const char *key, int64_t *nanos);
-/* So much of the limit is spent; of a limit of 0 all is. */
-bool budget_is_reached(int64_t spent, int64_t limit, int64_t percent);
 /* It counts for ever; what it has spent is never reset. */
 bool budget_is_lifetime(const json_t *budget);
 

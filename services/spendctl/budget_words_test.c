@@ -34,19 +34,16 @@ static void test_what_a_budget_is_about(void **state)
     check(budget_limit, "{\"limit\": \"12.5\"}", "12.5 USD");
 }
 
-static void test_thresholds_are_reached_at_their_share_and_not_a_nano_before(void **state)
+static void test_thresholds_are_reached_when_the_ledger_says_so(void **state)
 {
     (void)state;
-    check(budget_thresholds, "{\"limit\": \"10\", \"spent\": \"8\", \"thresholds\": [50, 80, 100]}",
+    check(budget_thresholds,
+          "{\"threshold_crossed\": 80, \"limit\": \"100\", \"spent\": \"8\", \"thresholds\": [50, 80, 100]}",
           "50 % reached, 80 % reached, 100 %");
-    check(budget_thresholds, "{\"limit\": \"10\", \"spent\": \"7.999999999\", \"thresholds\": [50, 80]}",
-          "50 % reached, 80 %");
-    check(budget_thresholds, "{\"limit\": null, \"spent\": \"8\", \"thresholds\": [50]}", "50 %");
-    check(budget_thresholds, "{\"limit\": \"10\", \"spent\": null, \"thresholds\": [50]}", "50 %");
-    check(budget_thresholds, "{\"limit\": \"0\", \"spent\": \"0\", \"thresholds\": [50]}", "50 % reached");
-    check(budget_thresholds, "{\"limit\": \"0\", \"spent\": \"0\", \"thresholds\": []}", "none");
-    assert_true(budget_is_reached(INT64_MAX, INT64_MAX, 100)); /* past what int64 multiplies */
-    assert_false(budget_is_reached(INT64_MAX, INT64_MAX, 101));
+    check(budget_thresholds,
+          "{\"threshold_crossed\": null, \"limit\": \"0\", \"spent\": \"0\", \"thresholds\": [50]}", "50 %");
+    check(budget_thresholds, "{\"limit\": \"10\", \"thresholds\": [50]}", "50 %");
+    check(budget_thresholds, "{\"limit\": \"0\", \"thresholds\": []}", "none");
 }
 
 static void test_windows_in_words(void **state)
@@ -135,7 +132,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_what_a_budget_is_about),
-        cmocka_unit_test(test_thresholds_are_reached_at_their_share_and_not_a_nano_before),
+        cmocka_unit_test(test_thresholds_are_reached_when_the_ledger_says_so),
         cmocka_unit_test(test_windows_in_words),
         cmocka_unit_test(test_windows_are_read_from_a_word),
         cmocka_unit_test(test_thresholds_are_read_from_a_list),

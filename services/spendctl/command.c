@@ -40,13 +40,14 @@ static const struct command commands[] = {
              "calls from a minute later on, or from --effective-from.\n\n"
              "  spendctl account set acme --name 'Acme Ltd' --tier standard\n  spendctl account set acme "
              "--overdraft none",
-     .flags = {{"name", "TEXT", "for people", false},
-               {"tier", "TIER", "which markup it pays; PUT /v1/tiers/{name} makes one", false},
-               {"overdraft", "USD",
-                "how far below zero the balance may fall; `none`: no limit. Kept for the gate, enforced by "
-                "nothing yet",
-                false},
-               {"effective-from", "TIME", "when the tier changes, like 2026-12-01T00:00:00Z", false}},
+     .flags =
+         {{"name", "TEXT", "for people", false},
+          {"tier", "TIER", "which markup it pays; PUT /v1/tiers/{name} makes one", false},
+          {"overdraft", "USD",
+           "how far below zero the balance may fall; `none`: no limit. Calls that would take it lower are "
+           "refused where ingest runs with --gate=enforce",
+           false},
+          {"effective-from", "TIME", "when the tier changes, like 2026-12-01T00:00:00Z", false}},
      .run = account_set},
     {.words = "account credit",
      .operands = "ACCOUNT",
@@ -86,7 +87,8 @@ static const struct command commands[] = {
      .operand_count = 1,
      .summary = "makes a budget, or changes it",
      .help =
-         "A new one needs --scope, --value or --each, --limit and --window. Of one that there is, what is "
+         "There is no delete: --limit none or --mode shadow ends one. A new one needs --scope, --value or "
+         "--each, --limit and --window. Of one that there is, what is "
          "not "
          "given stays\n"
          "as it is. Another scope, value, each, measure or window makes a new revision, which begins with "
@@ -97,19 +99,19 @@ static const struct command commands[] = {
          "Europe/Berlin\n"
          "  spendctl budget set tenants --scope tag --each tenant --limit 5 --window 2592000s --mode shadow\n"
          "  spendctl budget set acme-month --limit 30",
-     .flags = {{"scope", "SCOPE", "key, user, team, account, task, conversation, tag or model", false},
-               {"value", "V", "the one it is about, byte for byte as calls have it: tenant=acme", false},
-               {"each", "K", "instead: every one has a window of its own; a tag's key, else the scope",
-                false},
-               {"limit", "USD", "like 12.50; `none`: no limit; 0: nothing passes", false},
-               {"window", "W", "lifetime, hour, day, week, month, quarter, year, or seconds: 3600s", false},
-               {"tz", "ZONE", "the IANA zone in which its days begin; UTC without", false},
-               {"anchor", "TIME", "of seconds: a window begins there, like 2026-12-01T00:00:00Z", false},
-               {"measure", "M", "raw (without: what the provider charges) or billed (with the markup)",
-                false},
-               {"mode", "MODE", "hard (without), or shadow: it counts, and refuses nothing", false},
-               {"thresholds", "LIST", "percent of the limit; 50,80,100 without; or none", false},
-               {"begin-anew", NULL, "yes, what is spent stays behind in the old revision", false}},
+     .flags =
+         {{"scope", "SCOPE", "key, user, team, account, task, conversation, tag or model", false},
+          {"value", "V", "the one it is about, byte for byte as calls have it: tenant=acme", false},
+          {"each", "K", "instead: every one has a window of its own; a tag's key, else the scope", false},
+          {"limit", "USD", "like 12.50; `none`: no limit; 0: nothing passes", false},
+          {"window", "W", "lifetime, hour, day, week, month, quarter, year, or seconds: 3600s", false},
+          {"tz", "ZONE",
+           "the IANA zone in which its days begin, and times of other windows are shown; UTC without", false},
+          {"anchor", "TIME", "of seconds: a window begins there, like 2026-12-01T00:00:00Z", false},
+          {"measure", "M", "raw (without: what the provider charges) or billed (with the markup)", false},
+          {"mode", "MODE", "hard (without), or shadow: it counts, and refuses nothing", false},
+          {"thresholds", "LIST", "percent of the limit; 50,80,100 without; or none", false},
+          {"begin-anew", NULL, "yes, what is spent stays behind in the old revision", false}},
      .run = budget_set},
     {.words = "budget reset",
      .operands = "BUDGET",

@@ -82,7 +82,7 @@ class Case(State):
     def call_and_leave(self, body, tags):
         """Goes away once the first of the stream is there."""
         at = urlsplit(self.url)
-        data = json.dumps({**body, "stream": True}).encode()
+        data = json.dumps(body).encode()
         with socket.create_connection((at.hostname, at.port), timeout=60) as caller:
             caller.sendall(f"POST /v1/chat/completions HTTP/1.1\r\nHost: demo\r\nContent-Type: application/json\r\nContent-Length: {len(data)}\r\n"
                            f"x-litellm-tags: {','.join(tags)}\r\n\r\n".encode() + data)
@@ -137,7 +137,7 @@ def phantom_spend(case):
     budget = case.budget("s2", "tag", tag, limit)
     print(f"\nOnce, a counter of spend was raised before each call, and never lowered when the call failed or its caller left: it ran at 3 to 6\n"
           f"times the real spend and refused calls at 35 % of the budget. Here the tag has {usd(limit)}, and a call is held for {usd(ONE)}.")
-    left = [threading.Thread(target=case.call_and_leave, args=(case.body("chunks=4 chunk_ms=800"), tags)) for _ in range(5)]
+    left = [threading.Thread(target=case.call_and_leave, args=(case.body("chunks=4 chunk_ms=800", stream=True), tags)) for _ in range(5)]
     for thread in left:
         thread.start()
     held = wait_for("five calls are held", lambda: (found := case.amounts(budget)[1]) >= 5 * ONE and found)
@@ -219,7 +219,7 @@ def reset_forgotten(case):
     windows = ("SELECT w.window_start, w.window_end, w.spent_nanos FROM spend.budget_window w JOIN spend.budget b ON b.id = w.budget"
                f" WHERE b.budget_id = '{budget}' ORDER BY 1")
     wait_for("the next window", lambda: len(case.query(windows)) >= 2)
-    print("  It is back after the end, and still nobody calls: Postgres has the next window, and one reset row for the last.")
+    print(f"  It is back after the end, and still nobody calls: Postgres has the next window, and one reset row for each that ended: {seconds} s each.")
     wait_for("another window, idle", lambda: len(case.query(windows)) >= 3)
     table("spend.budget_window", ["window_start", "window_end", "spent_nanos"], case.query(windows))
     rows = case.api("GET", f"/v1/budgets/{budget}/resets")["items"]
