@@ -52,7 +52,7 @@ static const char *path_of(const struct lane *lane)
 static void lane_take(struct lane *lane, enum say say, int64_t now_us)
 {
     struct gate_client *g = lane->client;
-    size_t most = lane->alone > 0 ? 1 : GATE_AT_ONCE;
+    size_t most = lane->alone[say] > 0 ? 1 : GATE_AT_ONCE;
     lane->say = say;
     while (lane->count < most && g->list[say] != NULL) {
         struct gate_ticket *t = g->list[say];
@@ -220,10 +220,12 @@ static void hand_out(struct lane *lane, int status, bool ok)
     bool is_refused = is_refusal(status);
     size_t count = lane->count;
     lane->count = 0;
-    if ((is_refused || status == 503) && count > 1) /* which of them it was shows when they go one by one */
-        lane->alone = count;
+    size_t *alone = &lane->alone[lane->say];
+    /* which of them it was shows when they go one by one; a place says itself which of its calls are busy */
+    if ((is_refused || (status == 503 && lane == &g->tell)) && count > 1)
+        *alone = count;
     else
-        lane->alone -= lane->alone > 0 ? 1 : 0;
+        *alone -= *alone > 0 ? 1 : 0;
     g->handing_out = true;
     for (size_t i = 0; i < count; i++) {
         struct gate_ticket *t = lane->item[ok ? i : count - 1 - i]; /* those put back keep their order */
@@ -296,8 +298,11 @@ static void give_up_late(struct gate_client *g)
         g->health.away_for = METER_GATE_AWAY_SLOW;
         gate_ticket_give_up(g->place.item[i]);
     }
-    for (struct gate_ticket *t = pop_late(g, now); t != NULL; t = pop_late(g, now))
+    for (struct gate_ticket *t = pop_late(g, now); t != NULL; t = pop_late(g, now)) {
+        if (!g->health.away)
+            g->health.away_for = METER_GATE_AWAY_SLOW;
         gate_ticket_give_up(t);
+    }
 }
 
 static void on_pulse(evutil_socket_t fd, short what, void *arg)

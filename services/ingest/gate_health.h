@@ -25,8 +25,8 @@ struct gate_health {
 
 void gate_health_init(struct gate_health *h, const char *url, int64_t wait_us);
 void gate_health_answered(struct gate_health *h);
-/* To a request without calls: it is away no more, until a call fails; well when none has for as long as one
- * may wait. */
+/* To a request without calls: it is away no more, until a call fails; well when none has for twice as long as
+ * one may wait. */
 void gate_health_probed(struct gate_health *h);
 /* status 0: no answer came, and why is said. */
 void gate_health_failed(struct gate_health *h, int status, const struct err *why);

@@ -60,6 +60,9 @@ static void test_what_only_probes_are_answered_by_is_on_trial(void **state)
         gate_health_check(&h);
         assert_true(!h.away && meter_value(METER_GATE_AWAY) == 1); /* a call may try */
     }
+    h.trial_us -= h.wait_us; /* what was asked at its end may still fail */
+    gate_health_check(&h);
+    assert_true(meter_value(METER_GATE_AWAY) == 1);
     h.trial_us -= h.wait_us; /* none has failed for so long */
     gate_health_check(&h);
     assert_true(!h.away && h.trial_us == 0 && meter_value(METER_GATE_AWAY) == 0);

@@ -46,7 +46,7 @@ struct lane {
     struct gate_ticket *item[GATE_AT_ONCE];
     size_t count;
     bool is_probe;
-    size_t alone; /* so many more go one by one: one of a request was refused */
+    size_t alone[SAY_COUNT]; /* so many more go one by one: a request with several was refused */
     int64_t not_before_us;
 };
 

@@ -169,6 +169,12 @@ static struct opt_i64 least(struct opt_i64 let, struct opt_i64 amount)
     return let.has && amount.has && amount.v < let.v ? amount : let;
 }
 
+/* Let through while nobody could be asked; its row knows it as long as it has no price. */
+static bool was_forced(const struct folded_call *call)
+{
+    return call->forced || (!call->before.raw_nanos.has && call->before.gate.away);
+}
+
 /* Its first amount, or that with its gateway's first record, is what the gate let through, in the windows
  * where a hold stood for it, or in all when nobody could be asked. A later one takes nothing but the ungated
  * from a window that it raises; what it lowers does not come back, others may have used it up. */
@@ -180,11 +186,12 @@ static bool pass_gate(struct budget_charge *c, struct folded_call *call, size_t 
     row->gate = (struct call_gate){.windows = {.id = arena_alloc(c->arena, most * sizeof(int64_t) + 1)}};
     if (row->gate.windows.id == NULL)
         return false;
+    row->gate.away = was_forced(call);
     if (!row->raw_nanos.has)
         return true;
     row->gate.raw_nanos = first ? row->raw_nanos : least(before->raw_nanos, row->raw_nanos);
     row->gate.billed_nanos = first ? row->billed_nanos : least(before->billed_nanos, row->billed_nanos);
-    row->gate.away = first ? call->forced : before->away;
+    row->gate.away = first ? was_forced(call) : before->away;
     return true;
 }
 
@@ -193,7 +200,7 @@ static bool passed_gate(const struct folded_call *call, int64_t window)
     if (!call->row.raw_nanos.has)
         return false;
     if (folded_call_settles(call))
-        return call->forced || has_id(&call->held, window);
+        return was_forced(call) || has_id(&call->held, window);
     return has_id(&call->before.gate.windows, window);
 }
 
@@ -237,7 +244,7 @@ static bool charge_row(struct budget_charge *c, struct folded_call *call, struct
         if (!charge_one(c, call, &match[i], err))
             return false;
     if (row->gate.windows.count == 0)
-        row->gate = (struct call_gate){.away = false};
+        row->gate = (struct call_gate){.away = !row->raw_nanos.has && row->gate.away};
     return true;
 }
 

@@ -20,7 +20,7 @@ enum hold_state {
     HOLD_REFUSED,
     HOLD_EXPIRED,
     HOLD_OBSERVED, /* it would be placed: nothing is */
-    HOLD_BUSY,     /* not decided: somebody else has its account or one of its windows for long. Ask again */
+    HOLD_BUSY,     /* not decided: somebody else has its account or one of its windows. Ask again */
     HOLD_UNKNOWN,  /* there is none */
     HOLD_STATES
 };

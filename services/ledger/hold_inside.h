@@ -12,6 +12,8 @@ struct hold {
     struct hold_options options;
     struct arena arena;
     struct buffer text; /* of one refusal */
+    int64_t
+        skips_until_us; /* clock_mono_us; somebody has had a row for long: none is waited for until then */
     struct metric *placed, *forced, *refused, *observed, *repeats, *busy, *unpriced, *captured, *voided;
 };
 

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #define TRIES          20
+#define SKIP_US        US_PER_SECOND /* who waits keeps all that it has locked already from others meanwhile */
 #define FORCED_BACK_US (24LL * 3600 * US_PER_SECOND) /* how long ago a forced call may have been admitted */
 
 /* One request under way. */
@@ -514,7 +515,7 @@ static bool try_place(struct placing *p, struct err *err)
 bool hold_place(struct hold *h, struct hold_item *items, size_t count, struct err *err)
 {
     bool ok = false;
-    bool skips = false;
+    bool skips = clock_mono_us() < h->skips_until_us;
     if (count == 0)
         return true;
     for (int tries = 1; !ok; tries++) {
@@ -533,10 +534,12 @@ bool hold_place(struct hold *h, struct hold_item *items, size_t count, struct er
         if (ok)
             break;
         pg_session_rollback(h->options.pg);
-        if (tries == TRIES ||
-            (err->code != ERR_CONFLICT && (err->code != ERR_TIMEOUT || count == 1 || skips)))
+        if (tries == TRIES || (err->code != ERR_CONFLICT && (err->code != ERR_TIMEOUT || skips)))
             return false;
-        skips = skips || err->code == ERR_TIMEOUT;
+        if (err->code == ERR_TIMEOUT) {
+            skips = true;
+            h->skips_until_us = clock_mono_us() + SKIP_US;
+        }
         if (p.judge.window_count > 0) /* one of those that were locked was over */
             window_map_clear(gate_windows(h->options.gate));
     }

@@ -15,7 +15,7 @@
 #define OUTPUT_US    (300 * US_PER_SECOND)
 #define OUTPUT_SHARE 20 /* of the time: a database that is slow to tell is asked less often */
 
-/* What a dead ingest left behind. All ledgers may be at it: one does it. */
+/* What a dead ingest left behind, and a lost disk. All ledgers may be at it: one does it. */
 static bool sweep(struct pg_session *pg, const struct watch_loop_options *o, int64_t *expired,
                   struct err *err)
 {
@@ -26,7 +26,7 @@ static bool sweep(struct pg_session *pg, const struct watch_loop_options *o, int
                                                     &rows, err);
     *expired = ok ? pg_get_i64(rows, 0, 0) : 0;
     pg_rows_free(rows);
-    return ok;
+    return ok && pg_query(pg, "SELECT hold_sweep_captured($1)", PG_ARGS(PG_I32(ROLL_AT_ONCE)), NULL, err);
 }
 
 /* More than one that roll at once would only wait for each other. *rolled: none when another ledger is at it.

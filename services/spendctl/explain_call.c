@@ -206,13 +206,14 @@ int explain_call(const json_t *call)
     bool dead = strcmp(ledger_text(call, "state"), "dead") == 0;
     bool refused = strcmp(ledger_text(call, "outcome"), "rejected") == 0;
     printf("Call %s: %s\n", ledger_text(call, "call_id"),
-           refused ? (dead ? "REFUSED before it went upstream, and a dead letter"
-                           : "REFUSED before it went upstream: it cost nothing")
+           refused ? (dead ? "REJECTED, and a dead letter" : "REJECTED: it cost nothing")
            : dead  ? "NOT BILLED, a dead letter"
                    : "billed");
     tell_request(call);
     if (refused)
-        table_fact("why", "the answer that its caller got says it: of budgets, each one in the way");
+        table_fact(
+            "why",
+            "the answer says it, of budgets each one in the way; or the caller left before it was sent");
     if (json_is_true(json_object_get(call, "conflicted")))
         table_fact("notice",
                    "two records of equal rank disagree; one stands, the other is in spend.dlq.conflict");

@@ -7,11 +7,12 @@ import threading
 import uuid
 from decimal import Decimal
 
+import psycopg
 import pytest
 
 from api_test import fresh, put
 from budget_test import LIFETIME, budget
-from hold_test import COST, ask, call, capture, end, forced, observe, place
+from hold_test import COST, amounts, ask, call, capture, end, forced, observe, parts, place
 from ledger_bench import attributed, dead, holding_ledger
 from oracle import build
 from stack import wait_until
@@ -150,6 +151,108 @@ def test_the_table_is_whole(bench):
 @pytest.mark.parametrize(("state", "operation"), CELLS)
 def test_a_hold_and_what_happens_to_it(walked, state, operation):
     assert walked[state, operation] == expected()[state, operation]
+
+
+# -- what others tell of a call
+
+def foreign(record, **fields):
+    """What the proxy's own log says of the same call, with --proxy-log=bill."""
+    return {**record, "source": "proxy_log", "source_id": "1", "gate": "off", **fields}
+
+
+def test_what_others_tell_of_a_call_that_goes_on_ends_no_hold(bench, api):
+    account, tag = bench.account(), f"tenant={fresh('t')}"
+    tags = [f"account_id={account}", tag]
+    made, mine = budget(api, "tag", tag, str(COST)), budget(api, "account", account)
+    one = call(tags)
+    assert place(api, one)[0]["state"] == "placed"
+    record = build.call(tags, gate="held", call_id=uuid.UUID(one["call_id"]).bytes, model_requested="held")
+    bench.feeder.bill(attributed(foreign(record, outcome="failed", quality="estimated"), account, 0))  # one attempt of several
+    bench.settle()
+    assert amounts(api, made) == (0, COST) and place(api, call(tags))[0]["state"] == "refused"
+    assert end(api, "/renew", one) == ["placed"] and place(api, one)[0]["state"] == "placed"
+    bench.feeder.letter(dead(foreign(record, tags=[]), "untagged", 700))  # it is faster than ingest, and was stripped
+    bench.settle()
+    assert amounts(api, mine)[1] == COST and capture(api, one, input=40, output=10) == "captured"
+    bench.feeder.bill(attributed(record, account, 800))
+    bench.settle()
+    assert amounts(api, made) == amounts(api, mine) == (Decimal("0.0000008"), 0)
+    assert parts(api, made) == parts(api, mine) == (800, 0, 0) and place(api, one)[0]["state"] == "settled"
+    bench.feeder.bill(attributed({**record, "received_at": record["received_at"] + 1, "outcome": "completed"}, account, 800))
+    bench.settle()
+    assert parts(api, made) == (800, 0, 0) and bench.breaches() == []
+
+
+def test_what_only_others_tell_of_ends_a_captured_hold_after_an_hour(bench, api):
+    account = bench.account()
+    made = budget(api, "account", account)
+    tags = [f"account_id={account}"]
+    lost, fresh_one = call(tags), call(tags)
+    place(api, lost, fresh_one)
+    for one in (lost, fresh_one):
+        capture(api, one, input=40, output=10)
+        record = build.call(tags, call_id=uuid.UUID(one["call_id"]).bytes, model_requested="held")
+        bench.feeder.bill(attributed(foreign(record), account, 900))  # the gateway's is lost with its disk
+    bench.settle()
+    held = amounts(api, made)[1]
+    bench.execute("UPDATE hold SET changed_at = clock_timestamp() - interval '61 min' WHERE call_id = %s", (lost["call_id"],))
+    wait_until(lambda: end(api, "/renew", lost) == ["settled"], 30, "the hold ended")
+    assert end(api, "/renew", fresh_one) == ["captured"] and amounts(api, made) == (Decimal("0.0000018"), held / 2)
+    end(api, "/void", fresh_one)
+    assert bench.breaches() == []
+
+
+def test_what_somebody_else_has_locked_is_busy_and_the_rest_is_decided(bench, api):
+    mine, theirs, tag = bench.account(), bench.account(), f"tenant={fresh('t')}"
+    budgets = [budget(api, "account", mine), budget(api, "account", theirs), budget(api, "tag", tag)]
+    calls = [call([f"account_id={mine}"]), call([f"account_id={theirs}"]), call([tag]), call([f"account_id={mine}", tag])]
+    place(api, *(call([f"account_id={account}"], size=0, tokens=0) for account in (mine, theirs)), call([tag], size=0, tokens=0))
+    window = ("SELECT FROM budget_window w JOIN budget b ON b.id = w.budget WHERE b.budget_id = %s FOR UPDATE OF w", (budgets[2]["budget_id"],))
+    balance = ("SELECT FROM balance b JOIN account a ON a.id = b.account_id WHERE a.account_id = %s FOR UPDATE OF b", (theirs,))
+    for locks, want in (((balance,), ["placed", "busy", "placed", "placed"]), ((window,), ["placed", "placed", "busy", "busy"]),
+                        ((balance, window), ["placed", "busy", "busy", "busy"])):
+        with psycopg.connect(bench.stack.database_url("postgres"), options="-c search_path=spend") as other:
+            for sql, args in locks:
+                other.execute(sql, args)
+            answers = place(api, *calls)
+            assert [a["state"] for a in answers] == want and [a["admitted"] for a in answers] == [s == "placed" for s in want]
+            assert place(api, calls[0])[0] == answers[0]  # its answer stands; the others' is still to come
+            other.rollback()
+        assert [a["state"] for a in place(api, *calls)] == ["placed"] * 4
+        assert [amounts(api, made)[1] for made in budgets] == [2 * COST, COST, 2 * COST]
+        end(api, "/void", *calls)
+        calls = [{**one, "call_id": str(uuid.uuid4())} for one in calls]
+    assert bench.breaches() == []
+
+
+def test_a_call_that_others_told_of_can_still_be_held(bench, api):
+    account, tag = bench.account(), f"tenant={fresh('t')}"
+    tags = [f"account_id={account}", tag]
+    made = budget(api, "tag", tag)
+    one = call(tags)
+    record = build.call(tags, gate="forced", call_id=uuid.UUID(one["call_id"]).bytes, model_requested="held")
+    bench.feeder.bill(attributed(foreign(record), account, 600))
+    bench.settle()
+    assert parts(api, made) == (600, 600, 0)
+    assert place(api, forced(one))[0]["state"] == "placed"
+    bench.feeder.bill(attributed(record, account, 600))
+    bench.settle()
+    assert parts(api, made) == (600, 0, 600) and amounts(api, made)[1] == 0 and bench.breaches() == []
+
+
+@pytest.mark.parametrize("order", ["gateway first", "others first", "at once"])
+def test_what_was_forced_is_away_whoever_prices_it(bench, api, order):
+    account, tag = bench.account(), f"tenant={fresh('t')}"
+    tags = [f"account_id={account}", tag]
+    made = budget(api, "tag", tag)
+    record = build.call(tags, gate="forced", model_requested="nobody-prices-it", quality="estimated")
+    jobs = [lambda: bench.feeder.letter(dead(record, "unpriced", None)), lambda: bench.feeder.bill(attributed(foreign(record, quality="final"), account, 500))]
+    for job in jobs if order != "others first" else reversed(jobs):
+        job()
+        if order != "at once":
+            bench.settle()
+    bench.settle()
+    assert parts(api, made) == (500, 0, 500)
 
 
 # -- the same at once

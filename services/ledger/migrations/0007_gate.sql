@@ -134,10 +134,7 @@ INSERT INTO hold_sweep_run (ran_at) VALUES (clock_timestamp());
 
 DROP FUNCTION hold_sweep(int);
 
-CREATE INDEX hold_captured ON hold (changed_at) WHERE state = 'captured';
-
--- Those whose ingest is gone, and tombstones of an hour ago. Returns how many expired. One ledger at a time. A captured hold ends
--- with its gateway's record; when that has not come for an hour, and others have told what the call cost, it was lost. When nobody has
+-- Those whose ingest is gone, and tombstones of an hour ago. Returns how many expired. One ledger at a time. When nobody has
 -- swept for more than gap_us, nobody could be asked to renew either: then nothing expires, and every hold begins a
 -- lifetime in which its ingest can.
 CREATE FUNCTION hold_sweep(most int, lifetime_us bigint, gap_us bigint) RETURNS bigint LANGUAGE plpgsql
@@ -164,14 +161,21 @@ BEGIN
     DELETE FROM hold AS h USING (SELECT y.call_id FROM hold AS y WHERE y.state NOT IN ('placed', 'captured')
         AND y.changed_at < clock_timestamp() - interval '1 hour' ORDER BY y.call_id LIMIT most FOR UPDATE SKIP LOCKED) AS x
     WHERE h.call_id = x.call_id;
-    IF ids IS NOT NULL THEN
-        RETURN hold_close(ids, 'expired');
-    END IF;
+    RETURN CASE WHEN ids IS NULL THEN 0 ELSE hold_close(ids, 'expired') END;
+END $$;
+
+-- A captured hold ends with its gateway's record. When that has not come for an hour it was lost, with a disk; others may have
+-- told what the call cost: not by a failure, which may be of one attempt of several. Returns how many ended.
+CREATE INDEX hold_captured ON hold (changed_at) WHERE state = 'captured';
+CREATE FUNCTION hold_sweep_captured(most int) RETURNS bigint LANGUAGE plpgsql SET search_path = spend, pg_temp AS $$
+DECLARE
+    ids uuid[];
+BEGIN
     SELECT array_agg(x.call_id) INTO ids FROM (SELECT h.call_id FROM hold AS h JOIN call AS c ON c.call_id = h.call_id
         WHERE h.state = 'captured' AND h.changed_at < clock_timestamp() - interval '1 hour' AND c.raw_nanos IS NOT NULL
+            AND c.outcome NOT IN ('rejected', 'failed')
         ORDER BY h.call_id LIMIT most FOR UPDATE OF h SKIP LOCKED) AS x;
-    PERFORM hold_close(ids, 'settled') WHERE ids IS NOT NULL;
-    RETURN 0;
+    RETURN CASE WHEN ids IS NULL THEN 0 ELSE hold_close(ids, 'settled') END;
 END $$;
 
 -- Closes the window of now and opens the rest of it anew: nothing is set back. It is closed behind every call that it holds
