@@ -276,15 +276,11 @@ static bool is_late(const struct gate_ticket *t, int64_t now_us)
 }
 
 /* They wait in no order of their time: what is tried alone goes behind. */
-static struct gate_ticket *pop_late(struct gate_client *g, int64_t now_us)
+static struct gate_ticket *first_late(const struct gate_client *g, int64_t now_us)
 {
     struct gate_ticket *t = g->list[SAY_PLACE];
     while (t != NULL && !g->health.away && !is_late(t, now_us))
         t = t->next;
-    if (t == NULL)
-        return NULL;
-    t->listed = false;
-    DL_DELETE(g->list[SAY_PLACE], t);
     return t;
 }
 
@@ -298,7 +294,7 @@ static void give_up_late(struct gate_client *g)
         g->health.away_for = METER_GATE_AWAY_SLOW;
         gate_ticket_give_up(g->place.item[i]);
     }
-    for (struct gate_ticket *t = pop_late(g, now); t != NULL; t = pop_late(g, now)) {
+    for (struct gate_ticket *t = first_late(g, now); t != NULL; t = first_late(g, now)) {
         if (!g->health.away)
             g->health.away_for = METER_GATE_AWAY_SLOW;
         gate_ticket_give_up(t);

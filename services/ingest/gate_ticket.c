@@ -48,8 +48,7 @@ static void list_drop(struct gate_ticket *t)
 struct gate_ticket *gate_list_pop(struct gate_client *g, enum say say)
 {
     struct gate_ticket *t = g->list[say];
-    t->listed = false;
-    DL_DELETE(g->list[say], t);
+    list_drop(t);
     return t;
 }
 

@@ -175,9 +175,9 @@ static bool was_forced(const struct folded_call *call)
     return call->forced || (!call->before.raw_nanos.has && call->before.gate.away);
 }
 
-/* Its first amount, or that with its gateway's first record, is what the gate let through, in the windows
- * where a hold stood for it, or in all when nobody could be asked. A later one takes nothing but the ungated
- * from a window that it raises; what it lowers does not come back, others may have used it up. */
+/* The amount with which it settles is what the gate let through, in the windows where a hold stood for it, or
+ * in all when nobody could be asked. A later one takes nothing but the ungated from a window that it raises;
+ * what it lowers does not come back, others may have used it up. */
 static bool pass_gate(struct budget_charge *c, struct folded_call *call, size_t most)
 {
     struct call_row *row = &call->row;
@@ -186,12 +186,11 @@ static bool pass_gate(struct budget_charge *c, struct folded_call *call, size_t 
     row->gate = (struct call_gate){.windows = {.id = arena_alloc(c->arena, most * sizeof(int64_t) + 1)}};
     if (row->gate.windows.id == NULL)
         return false;
-    row->gate.away = was_forced(call);
+    row->gate.away = first || !row->raw_nanos.has ? was_forced(call) : before->away;
     if (!row->raw_nanos.has)
         return true;
     row->gate.raw_nanos = first ? row->raw_nanos : least(before->raw_nanos, row->raw_nanos);
     row->gate.billed_nanos = first ? row->billed_nanos : least(before->billed_nanos, row->billed_nanos);
-    row->gate.away = first ? was_forced(call) : before->away;
     return true;
 }
 

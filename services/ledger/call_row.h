@@ -26,7 +26,7 @@ struct call_ids {
     size_t count;
 };
 
-/* What the gate had let through of it when it was billed first; only ever less. The rest is ungated. */
+/* What the gate had let through of it when it settled; only ever less. The rest is ungated. */
 struct call_gate {
     struct call_ids windows; /* of those that it is charged to: in these */
     struct opt_i64 raw_nanos;

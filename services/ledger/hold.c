@@ -193,12 +193,11 @@ bool hold_capture(struct hold *h, struct hold_capture *captures, size_t count, s
     static const char tombstone_sql[] =
         "INSERT INTO hold (call_id, state, admitted_at, expires_at) SELECT x, 'voided', clock_timestamp(),"
         " clock_timestamp() FROM unnest($1::uuid[]) AS x WHERE NOT EXISTS (SELECT FROM call AS c"
-        " WHERE c.call_id = x AND c.source = 'gateway' AND c.raw_nanos IS NOT NULL) ORDER BY x ON CONFLICT "
-        "DO NOTHING";
+        " WHERE c.call_id = x AND " HOLD_SETTLED_SQL ") ORDER BY x ON CONFLICT DO NOTHING";
     static const char standing_sql[] =
         "SELECT h.call_id, CASE WHEN c.call_id IS NULL THEN h.state ELSE 'settled' END, h.admitted_at,"
         " h.raw_nanos, h.markup_ppm, h.billed_nanos FROM hold AS h LEFT JOIN call AS c ON c.call_id = "
-        "h.call_id AND c.source = 'gateway' AND c.raw_nanos IS NOT NULL"
+        "h.call_id AND " HOLD_SETTLED_SQL
         " WHERE h.call_id = ANY ($1::uuid[]) ORDER BY h.call_id FOR UPDATE OF h";
     struct uuid id[HOLD_AT_ONCE];
     struct pg_session *pg = h->options.pg;

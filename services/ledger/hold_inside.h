@@ -25,6 +25,10 @@ bool hold_clock(struct hold *h, bool begin, int64_t *at, struct err *err) NODISC
  * A window that is not there is an empty one. The items' windows are others from then on. */
 bool hold_look(struct hold *h, struct hold_item *items, size_t count, int64_t at, struct err *err) NODISCARD;
 
+/* Of a row of call: its gateway has told of it, and it has a price. As is_settled in batch_fold.c, and
+ * hold_states in Postgres. */
+#define HOLD_SETTLED_SQL "c.source = 'gateway' AND c.raw_nanos IS NOT NULL"
+
 /* The word of hold.state. */
 enum hold_state hold_state_of(struct strview name);
 

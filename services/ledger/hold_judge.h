@@ -18,6 +18,12 @@ struct hold_judge {
     size_t window_count;
 };
 
+/* The balances of accounts $1. */
+#define HOLD_JUDGE_BALANCE_SQL                                                                               \
+    "SELECT b.account_id, b.amount_nanos, b.held_nanos, a.overdraft_limit_nanos FROM balance AS b"           \
+    " JOIN account AS a ON a.id = b.account_id WHERE b.account_id = ANY ($1::bigint[])"                      \
+    " ORDER BY b.account_id"
+
 /* balances: account, amount, held, overdraft limit or null, ordered. windows: id, hard, budget_id, scope,
  * value, start, end or null, limit or null, spent, held. */
 bool hold_judge_take(struct hold_judge *j, const struct pg_rows *balances, const struct pg_rows *windows,

@@ -104,15 +104,12 @@ static bool judge(struct observing *o, const struct pg_rows *balances, const str
 
 bool hold_look(struct hold *h, struct hold_item *items, size_t count, int64_t at, struct err *err)
 {
-    static const char balance_sql[] =
-        "SELECT b.account_id, b.amount_nanos, b.held_nanos, a.overdraft_limit_nanos FROM balance AS b"
-        " JOIN account AS a ON a.id = b.account_id WHERE b.account_id = ANY ($1::bigint[])"
-        " ORDER BY b.account_id";
     static const char window_sql[] = "SELECT * FROM window_look($1, $2, $3, $4, $5)";
     struct observing o = {
         .h = h, .item = items, .count = count, .at = at, .judge = {.arena = &h->arena, .text = &h->text}};
     struct pg_fields args[2];
-    struct pg_step steps[] = {{.sql = balance_sql, .args = &args[0]}, {.sql = window_sql, .args = &args[1]}};
+    struct pg_step steps[] = {{.sql = HOLD_JUDGE_BALANCE_SQL, .args = &args[0]},
+                              {.sql = window_sql, .args = &args[1]}};
     pg_fields_init(&args[0]);
     pg_fields_init(&args[1]);
     bool ok = (look_args(&o, &args[0], &args[1]) || full(err)) &&

@@ -373,10 +373,7 @@ static bool write_request(struct placing *p, struct err *err)
     return ok;
 }
 
-#define BALANCE_SQL                                                                                          \
-    "SELECT b.account_id, b.amount_nanos, b.held_nanos, a.overdraft_limit_nanos FROM balance AS b"           \
-    " JOIN account AS a ON a.id = b.account_id WHERE b.account_id = ANY ($1::bigint[])"                      \
-    " ORDER BY b.account_id FOR UPDATE OF b"
+#define BALANCE_SQL HOLD_JUDGE_BALANCE_SQL " FOR UPDATE OF b"
 #define SKIP_LOCKED " SKIP LOCKED"
 #define WINDOW_SQL                                                                                           \
     "SELECT w.id, b.hard, b.budget_id, r.scope, w.value, w.window_start, nullif(w.window_end, 'infinity'),"  \
@@ -411,9 +408,8 @@ static bool insert_and_lock(struct placing *p, struct err *err)
     static const char standing_sql[] =
         "SELECT h.call_id, h.state, h.admitted_at, h.blocking::text, h.xmin = pg_current_xact_id()::xid,"
         " c.call_id IS NOT NULL, h.priced::int, h.warnings::text"
-        " FROM hold AS h LEFT JOIN call AS c ON c.call_id = h.call_id AND c.source = 'gateway'"
-        " AND c.raw_nanos IS NOT NULL WHERE "
-        "h.call_id = ANY ($1::uuid[])"
+        " FROM hold AS h LEFT JOIN call AS c ON c.call_id = h.call_id AND " HOLD_SETTLED_SQL
+        " WHERE h.call_id = ANY ($1::uuid[])"
         " ORDER BY h.call_id FOR UPDATE OF h";
     struct uuid *id = arena_alloc(&p->h->arena, p->count * sizeof *id);
     struct pg_fields args[4];

@@ -221,6 +221,15 @@ static void append(struct api_job **list, struct api_job *jobs)
     *link = jobs;
 }
 
+/* To be tried alone: who comes after them does not wait for one that is locked out. */
+static void set_apart(struct gate_thread *t, const struct group *g)
+{
+    for (size_t i = 0; i < g->count; i++) {
+        g->job[i]->next = NULL;
+        append(&t->alone, g->job[i]);
+    }
+}
+
 /* How long replies are: what was known before stays when Postgres does not tell. */
 static void learn(struct gate_thread *t)
 {
@@ -253,11 +262,8 @@ static void turn(struct gate_thread *t)
     gather(t, &g);
     if (g.count == 1)
         answer_alone(t, g.job[0]);
-    else if (!answer_merged(t, &g)) /* the others of their kind do not wait for one that is locked out */
-        for (size_t i = 0; i < g.count; i++) {
-            g.job[i]->next = NULL;
-            append(&t->alone, g.job[i]);
-        }
+    else if (!answer_merged(t, &g))
+        set_apart(t, &g);
 }
 
 static void take_metrics(struct gate_thread *t)

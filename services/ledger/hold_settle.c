@@ -212,6 +212,13 @@ static bool is_billed(const struct folded_call *call)
     return folded_call_settles(call) || (call->existed && call->gated && call->row.raw_nanos.has);
 }
 
+static void park(struct ending *e, const struct uuid *id)
+{
+    const struct folded_call *call = call_of(e->f, id);
+    if (call == NULL || !is_billed(call))
+        e->parked[e->parked_count++] = *id;
+}
+
 /* The calls of records that say a hold was placed and can never be applied, or that were malformed already:
  * it would stand for ever. */
 static void find_parked(struct ending *e)
@@ -219,17 +226,14 @@ static void find_parked(struct ending *e)
     size_t kept = 0;
     for (size_t i = 0; i < e->f->record_count; i++) {
         const struct bill_record *r = &e->f->record[i];
-        const struct folded_call *call = call_of(e->f, &r->call_id);
-        if (r->state == RECORD_ENDS && (call == NULL || !is_billed(call)))
-            e->parked[e->parked_count++] = r->call_id;
+        if (r->state == RECORD_ENDS)
+            park(e, &r->call_id);
     }
     for (size_t i = 0; i < e->f->letter_count; i++) {
         const struct spend_call *told = e->f->letter[i].record->fold.call;
         if (e->f->letter[i].notice || told == NULL || (told->gate != GATE_HELD && told->gate != GATE_FORCED))
             continue;
-        const struct folded_call *call = call_of(e->f, &told->call_id);
-        if (call == NULL || !is_billed(call))
-            e->parked[e->parked_count++] = told->call_id;
+        park(e, &told->call_id);
     }
     if (e->parked_count > 1)
         qsort(e->parked, e->parked_count, sizeof *e->parked, by_id);

@@ -204,13 +204,13 @@ static void tell_record(const json_t *call, const char *label, const char *key)
 int explain_call(const json_t *call)
 {
     bool dead = strcmp(ledger_text(call, "state"), "dead") == 0;
-    bool refused = strcmp(ledger_text(call, "outcome"), "rejected") == 0;
+    bool rejected = strcmp(ledger_text(call, "outcome"), "rejected") == 0;
     printf("Call %s: %s\n", ledger_text(call, "call_id"),
-           refused ? (dead ? "REJECTED, and a dead letter" : "REJECTED: it cost nothing")
-           : dead  ? "NOT BILLED, a dead letter"
-                   : "billed");
+           rejected ? (dead ? "REJECTED, and a dead letter" : "REJECTED: it cost nothing")
+           : dead   ? "NOT BILLED, a dead letter"
+                    : "billed");
     tell_request(call);
-    if (refused)
+    if (rejected)
         table_fact(
             "why",
             "the answer says it, of budgets each one in the way; or the caller left before it was sent");

@@ -12,7 +12,7 @@ import pytest
 
 from api_test import fresh, put
 from budget_test import LIFETIME, budget
-from hold_test import COST, amounts, ask, call, capture, end, forced, observe, parts, place
+from hold_test import COST, amounts, ask, call, capture, end, forced, observe, parts, place, two_held
 from ledger_bench import attributed, dead, holding_ledger
 from oracle import build
 from stack import wait_until
@@ -184,11 +184,7 @@ def test_what_others_tell_of_a_call_that_goes_on_ends_no_hold(bench, api):
 
 
 def test_what_only_others_tell_of_ends_a_captured_hold_after_an_hour(bench, api):
-    account = bench.account()
-    made = budget(api, "account", account)
-    tags = [f"account_id={account}"]
-    lost, fresh_one = call(tags), call(tags)
-    place(api, lost, fresh_one)
+    account, made, tags, lost, fresh_one = two_held(bench, api)
     for one in (lost, fresh_one):
         capture(api, one, input=40, output=10)
         record = build.call(tags, call_id=uuid.UUID(one["call_id"]).bytes, model_requested="held")

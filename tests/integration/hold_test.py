@@ -11,7 +11,7 @@ import pytest
 
 from api_test import fresh, put, refused
 from budget_test import LIFETIME, budget, get
-from ledger_bench import attributed, dead, key_hash, holding_ledger
+from ledger_bench import attributed, dead, holding_ledger, key_hash
 from oracle import build
 from oracle.build import now_us
 from stack import wait_until
@@ -282,12 +282,17 @@ def test_a_capture_or_a_bill_before_the_place_leaves_nothing_to_hold(bench, api)
     assert amounts(api, made) == (Decimal("0.0000005"), 0) and bench.breaches() == []
 
 
-def test_a_hold_that_nobody_renews_expires_and_its_bill_comes_all_the_same(bench, api):
+def two_held(bench, api):
+    """(account, its budget, the calls' tags, and both calls)."""
     account = bench.account()
-    made = budget(api, "account", account)
-    tags = [f"account_id={account}"]
-    kept, lost = call(tags), call(tags)
-    place(api, kept, lost)
+    made, tags = budget(api, "account", account), [f"account_id={account}"]
+    calls = call(tags), call(tags)
+    place(api, *calls)
+    return account, made, tags, *calls
+
+
+def test_a_hold_that_nobody_renews_expires_and_its_bill_comes_all_the_same(bench, api):
+    account, made, tags, kept, lost = two_held(bench, api)
 
     def gone():
         assert end(api, "/renew", kept) == ["placed"]

@@ -36,7 +36,7 @@ LEFT JOIN LATERAL (SELECT y.* FROM window_bounds(r.window_kind, r.period, r.seco
 ORDER BY x.n
 $$;
 
--- What the gate let through of a call when it was billed first, and where: windows in which a hold stood for it, or all when
+-- What the gate let through of a call when it settled, and where: windows in which a hold stood for it, or all when
 -- nobody could be asked (away). It only ever gets less; what a window has beyond it is ungated.
 ALTER TABLE call ADD COLUMN gate_windows bigint[] NOT NULL DEFAULT '{}', ADD COLUMN gate_raw_nanos bigint,
     ADD COLUMN gate_billed_nanos bigint, ADD COLUMN gate_away boolean NOT NULL DEFAULT false;
@@ -94,7 +94,8 @@ LEFT JOIN LATERAL (SELECT greatest(y.window_start, last.window_end) AS window_st
     WHERE last.window_end <= statement_timestamp()
     UNION ALL SELECT last.* WHERE last.window_end > statement_timestamp() LIMIT 1) AS w ON true;
 
--- What is true of holds now; a call whose gateway has told of it, with a price, is settled, whatever is left of its hold. No row: nothing is known.
+-- What is true of holds now; a call whose gateway has told of it, with a price, is settled, whatever is left of its hold.
+-- No row: nothing is known.
 CREATE FUNCTION hold_states(ids uuid[]) RETURNS TABLE (call_id uuid, state text) LANGUAGE sql STABLE
 SET search_path = spend, pg_temp AS $$
 SELECT x.id, CASE WHEN c.call_id IS NULL THEN h.state ELSE 'settled' END FROM unnest(ids) AS x (id)
