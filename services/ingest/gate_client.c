@@ -291,12 +291,11 @@ static void give_up_late(struct gate_client *g)
     for (size_t i = 0; i < g->place.count; i++) {
         if (!is_late(g->place.item[i], now))
             continue;
-        g->health.away_for = METER_GATE_AWAY_SLOW;
+        gate_health_waited(&g->health);
         gate_ticket_give_up(g->place.item[i]);
     }
     for (struct gate_ticket *t = first_late(g, now); t != NULL; t = first_late(g, now)) {
-        if (!g->health.away)
-            g->health.away_for = METER_GATE_AWAY_SLOW;
+        gate_health_waited(&g->health);
         gate_ticket_give_up(t);
     }
 }

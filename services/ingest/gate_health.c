@@ -72,3 +72,9 @@ void gate_health_failed(struct gate_health *h, int status, const struct err *why
         h->failing_us = clock_mono_us();
     gate_health_check(h);
 }
+
+void gate_health_waited(struct gate_health *h)
+{
+    if (h->failing_us == 0)
+        h->away_for = METER_GATE_AWAY_SLOW;
+}

@@ -86,7 +86,11 @@ static void test_it_tells_why(void **state)
     assert_int_equal(h.away_for, METER_GATE_AWAY_SLOW);
     err.code = ERR_HTTP;
     gate_health_failed(&h, 0, &err);
+    gate_health_waited(&h); /* a call that had to, for that */
     assert_int_equal(h.away_for, METER_GATE_AWAY_UNREACHABLE);
+    gate_health_answered(&h);
+    gate_health_waited(&h);
+    assert_int_equal(h.away_for, METER_GATE_AWAY_SLOW);
 }
 
 int main(void)

@@ -76,6 +76,8 @@ class Front(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     port = None
     status = None  # its own answer
+    pause_s = 0  # .. and how long that takes, but for the first call's
+    has_answered = False
 
     def log_message(self, *_):
         pass
@@ -83,7 +85,10 @@ class Front(BaseHTTPRequestHandler):
     def do_POST(self):
         body = self.rfile.read(int(self.headers["content-length"]))
         status, data = self.status, b"bad gateway"
-        if status is None:
+        if status is not None:
+            time.sleep(Front.pause_s if Front.has_answered else 0)
+            Front.has_answered = Front.has_answered or self.path == "/v1/holds"
+        else:
             there = HTTPConnection("127.0.0.1", self.port, timeout=30)
             there.request("POST", self.path, body, {key: value for key, value in self.headers.items() if key.lower() != "host"})
             reply = there.getresponse()
@@ -278,10 +283,11 @@ def test_the_ledger_or_its_postgres_goes_and_comes_back(gate, fault, reason, way
         caller.close()
 
 
+@pytest.mark.parametrize("pause_s", [0, WAIT_S * 0.7])  # the deadline finds a request under way
 @pytest.mark.parametrize("way", HTTP)
-def test_what_stands_before_the_ledger_answers_for_it(gate, way):
+def test_what_stands_before_the_ledger_answers_for_it(gate, way, pause_s):
     front = serve(Front)
-    Front.port, Front.status = gate.ledger.port, None
+    Front.port, Front.status, Front.pause_s, Front.has_answered = gate.ledger.port, None, pause_s, False
     with gate.ingest(ON_LEDGER_DOWN=way, LEDGER_URL=f"http://127.0.0.1:{front.server_address[1]}") as ingest:
         tags, budget = gate.account_with_budget()
         caller = gate.caller(ingest.name)
