@@ -153,7 +153,11 @@ bool api_hold_place(struct api_request *r, struct err *err)
     struct strview json[HOLD_AT_ONCE];
     size_t count;
     bool observe;
-    if (!read_observe(r, &observe) || !api_query_end(r) || !read_items(r, json, &count))
+    if (!read_observe(r, &observe) || !api_query_end(r))
+        return false;
+    if (!observe)
+        hold_ahead(r->holds);
+    if (!read_items(r, json, &count))
         return false;
     struct hold_item *items = arena_alloc(r->arena, (count + 1) * sizeof *items);
     if (items == NULL)

@@ -65,14 +65,28 @@ void hold_free(struct hold *h)
     free(h);
 }
 
-bool hold_clock(struct hold *h, bool begin, int64_t *at, struct err *err)
+static bool send_clock(struct hold *h, bool begin, struct err *err)
 {
     static const char clock_sql[] = "SELECT greatest(clock_timestamp(), changed_at, watermark), version, "
                                     "clock_timestamp() FROM config_version";
+    h->clock[0] = (struct pg_step){.sql = PG_BEGIN};
+    h->clock[1] = (struct pg_step){.sql = clock_sql};
+    return pg_session_send(h->options.pg, &h->clock[begin ? 0 : 1], begin ? 2 : 1, err);
+}
+
+void hold_ahead(struct hold *h)
+{
+    struct err why = {0}; /* said when it is tried again */
+    if (gate_version(h->options.gate) != 0 && pg_session_ready(h->options.pg, &why))
+        (void)send_clock(h, true, &why);
+}
+
+bool hold_clock(struct hold *h, bool begin, int64_t *at, struct err *err)
+{
     struct pg_session *pg = h->options.pg;
-    struct pg_step steps[] = {{.sql = PG_BEGIN}, {.sql = clock_sql}};
-    struct pg_step *clock = &steps[1];
-    bool ok = pg_session_run(pg, begin ? steps : clock, begin ? 2 : 1, err);
+    const struct pg_step *clock = &h->clock[1];
+    bool ok = (pg_session_is_sent(pg) || send_clock(h, begin, err)) &&
+              pg_session_collect(pg, &h->clock[begin ? 0 : 1], begin ? 2 : 1, err);
     if (ok) {
         *at = pg_get_time(clock->rows, 0, 0);
         /* a record from so far ahead would be taken by nobody, and its hold would stay */
@@ -83,7 +97,7 @@ bool hold_clock(struct hold *h, bool begin, int64_t *at, struct err *err)
         ok = pg_get_i64(clock->rows, 0, 1) == gate_version(h->options.gate) ||
              gate_refresh(h->options.gate, pg, err);
     }
-    pg_steps_free(steps, 2);
+    pg_steps_free(h->clock, 2);
     return ok;
 }
 

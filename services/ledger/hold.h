@@ -64,6 +64,10 @@ struct hold_options {
 bool hold_new(struct hold **out, const struct hold_options *options, struct err *err) NODISCARD;
 void hold_free(struct hold *h); /* NULL allowed */
 
+/* What is placed next is still being read: its transaction is begun meanwhile. Not needed;
+ * pg_session_rollback takes it back. */
+void hold_ahead(struct hold *h);
+
 /* Decides each in order, all or nothing for a call. At most HOLD_AT_ONCE. Texts of the answer hold until the
  * next call. */
 bool hold_place(struct hold *h, struct hold_item *items, size_t count, struct err *err) NODISCARD;

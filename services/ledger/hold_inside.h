@@ -7,11 +7,13 @@
 
 #include "base/metrics.h"
 #include "hold.h"
+#include "pg_session.h"
 
 struct hold {
     struct hold_options options;
     struct arena arena;
-    struct buffer text; /* of one refusal */
+    struct pg_step clock[2]; /* BEGIN and what hold_clock reads: perhaps asked already */
+    struct buffer text;      /* of one refusal */
     int64_t
         skips_until_us; /* clock_mono_us; somebody has had a row for long: none is waited for until then */
     struct metric *placed, *forced, *refused, *observed, *repeats, *busy, *unpriced, *captured, *voided;

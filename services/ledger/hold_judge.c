@@ -16,12 +16,14 @@ struct balance_row {
     int64_t amount_nanos;
     int64_t held_nanos;
     int64_t overdraft_nanos;
+    int64_t added_nanos;
 };
 
 struct window_row {
     int64_t id;
     bool hard;
     struct hold_block now;
+    int64_t added_nanos;
 };
 
 static bool full(struct err *err)
@@ -197,10 +199,41 @@ void hold_judge_take_in(struct hold_judge *j, const struct gate_call *c)
 {
     for (size_t i = 0; i < c->match_count; i++) {
         struct window_row *w = window_of(j, c->window[i]);
-        if (w != NULL) /* the sum is made again in Postgres, which sees an overflow */
-            w->now.held_nanos += amount_of(c, i);
+        if (w == NULL)
+            continue;
+        w->now.held_nanos += amount_of(c, i); /* Postgres adds it up again, and sees an overflow */
+        w->added_nanos += amount_of(c, i);    /* HOLD_MOST each: these fit */
     }
     struct balance_row *b = balance_of(j, c);
-    if (b != NULL)
-        b->held_nanos += c->billed_nanos;
+    if (b == NULL)
+        return;
+    b->held_nanos += c->billed_nanos;
+    b->added_nanos += c->billed_nanos;
+}
+
+static bool sums_new(const struct hold_judge *j, size_t most, struct hold_sums *out, struct err *err)
+{
+    *out = (struct hold_sums){.id = arena_alloc(j->arena, most * sizeof(int64_t) + 1),
+                              .nanos = arena_alloc(j->arena, most * sizeof(int64_t) + 1)};
+    return (out->id != NULL && out->nanos != NULL) || full(err);
+}
+
+static void sums_add(struct hold_sums *sums, int64_t id, int64_t nanos)
+{
+    if (nanos == 0)
+        return;
+    sums->id[sums->count] = id;
+    sums->nanos[sums->count++] = nanos;
+}
+
+bool hold_judge_sums(const struct hold_judge *j, struct hold_sums *accounts, struct hold_sums *windows,
+                     struct err *err)
+{
+    if (!sums_new(j, j->balance_count, accounts, err) || !sums_new(j, j->window_count, windows, err))
+        return false;
+    for (size_t i = 0; i < j->balance_count; i++)
+        sums_add(accounts, j->balance[i].account, j->balance[i].added_nanos);
+    for (size_t i = 0; i < j->window_count; i++)
+        sums_add(windows, j->window[i].id, j->window[i].added_nanos);
+    return true;
 }

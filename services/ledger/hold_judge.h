@@ -38,4 +38,13 @@ bool hold_judge_call(const struct hold_judge *j, struct hold_item *item, bool *b
 /* The calls after it find what it holds. */
 void hold_judge_take_in(struct hold_judge *j, const struct gate_call *c);
 
+/* What was taken in, each once and in order; not what is nothing. */
+struct hold_sums {
+    int64_t *id;
+    int64_t *nanos;
+    size_t count;
+};
+bool hold_judge_sums(const struct hold_judge *j, struct hold_sums *accounts, struct hold_sums *windows,
+                     struct err *err) NODISCARD;
+
 #endif

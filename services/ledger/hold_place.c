@@ -27,6 +27,7 @@ struct placing {
     struct pg_rows *rows[3];          /* texts of windows and answers point into them */
     struct hold_judge judge;
     bool skips; /* waits for no balance and no window */
+    bool anew;  /* all calls are taken for new: one that is not is a conflict */
 };
 
 static bool full(struct err *err)
@@ -178,6 +179,29 @@ static void take_row(struct hold_item *item, const struct pg_rows *standing, siz
     item->warnings = pg_get(standing, row, 7);
 }
 
+static void item_reset(struct hold_item *item, bool is_repeat, enum hold_state state)
+{
+    item->is_repeat = is_repeat;
+    item->is_revived = false;
+    item->state = state;
+    item->admitted_at = item->gate.call.admitted_at;
+    item->priced = (struct opt_i64){.has = false};
+    item->blocking = item->warnings = SV_NULL;
+}
+
+/* All rows are our own; those of calls that are billed go again. */
+static void take_new(struct placing *p, const struct pg_rows *billed)
+{
+    size_t row = 0;
+    for (size_t i = 0; i < p->count; i++) {
+        struct hold_item *item = p->order[i];
+        struct uuid there = row < pg_rows_count(billed) ? pg_get_uuid(billed, row, 0) : (struct uuid){{0}};
+        bool known = row < pg_rows_count(billed) && uuid_cmp(&there, &item->gate.call.call_id) == 0;
+        item_reset(item, false, known ? HOLD_SETTLED : HOLD_UNKNOWN);
+        row += known ? 1 : 0;
+    }
+}
+
 /* Of all calls, our own rows or older ones; none: its bill was first. Of one id twice in a request the second
  * is a repeat of the first. */
 static void take_standing(struct placing *p, const struct pg_rows *standing)
@@ -193,12 +217,7 @@ static void take_standing(struct placing *p, const struct pg_rows *standing)
         }
         bool found = row < pg_rows_count(standing) && uuid_cmp(&there, &item->gate.call.call_id) == 0;
         bool again = i > 0 && uuid_cmp(&item->gate.call.call_id, &p->order[i - 1]->gate.call.call_id) == 0;
-        item->is_repeat = !found;
-        item->is_revived = false;
-        item->state = HOLD_SETTLED;
-        item->admitted_at = item->gate.call.admitted_at;
-        item->priced = (struct opt_i64){.has = false};
-        item->blocking = item->warnings = SV_NULL;
+        item_reset(item, !found, HOLD_SETTLED);
         if (found)
             take_row(item, standing, row, again);
     }
@@ -247,12 +266,10 @@ static bool decide(struct placing *p, struct err *err)
     return true;
 }
 
-/* What the request adds: per item, sums are made in Postgres. */
+/* What the request changes. */
 struct additions {
-    int64_t *account, *account_amount;
-    size_t account_count;
-    int64_t *window, *window_amount;
-    size_t window_count;
+    struct hold_sums accounts;
+    struct hold_sums windows;
     struct uuid *noted; /* refused, or let through although something was in the way */
     int32_t *refused;
     struct strview *blocking;
@@ -263,61 +280,38 @@ struct additions {
     size_t undone_count;
 };
 
-static int64_t amount_of(const struct gate_call *c, size_t match)
-{
-    return c->match[match].rule->billed ? c->billed_nanos : c->raw_nanos;
-}
-
 static bool says_something(struct strview blocks)
 {
     return !sv_is_empty(blocks) && !sv_eq(blocks, SV_LIT("[]"));
 }
 
-static bool add_up(struct placing *p, struct additions *x)
+static bool add_up(struct placing *p, struct additions *x, struct err *err)
 {
     struct arena *a = &p->h->arena;
-    size_t most = 1;
-    for (size_t i = 0; i < p->count; i++)
-        most += p->item[i].gate.match_count;
-    *x = (struct additions){.account = arena_alloc(a, p->count * sizeof(int64_t)),
-                            .account_amount = arena_alloc(a, p->count * sizeof(int64_t)),
-                            .window = arena_alloc(a, most * sizeof(int64_t)),
-                            .window_amount = arena_alloc(a, most * sizeof(int64_t)),
-                            .noted = arena_alloc(a, p->count * sizeof(struct uuid)),
+    *x = (struct additions){.noted = arena_alloc(a, p->count * sizeof(struct uuid)),
                             .refused = arena_alloc(a, p->count * sizeof(int32_t)),
                             .blocking = arena_alloc(a, p->count * sizeof(struct strview)),
                             .warnings = arena_alloc(a, p->count * sizeof(struct strview)),
                             .undone = arena_alloc(a, p->count * sizeof(struct uuid))};
-    if (x->account == NULL || x->account_amount == NULL || x->window == NULL || x->window_amount == NULL ||
-        x->noted == NULL || x->refused == NULL || x->blocking == NULL || x->warnings == NULL ||
+    if (x->noted == NULL || x->refused == NULL || x->blocking == NULL || x->warnings == NULL ||
         x->undone == NULL)
-        return false;
+        return full(err);
     for (size_t i = 0; i < p->count; i++) {
         const struct hold_item *item = p->order[i];
-        const struct gate_call *c = &item->gate;
+        const struct uuid *id = &item->gate.call.call_id;
         if (item->is_repeat)
             continue;
         if (item->state == HOLD_SETTLED || item->state == HOLD_BUSY)
-            x->undone[x->undone_count++] = c->call.call_id;
+            x->undone[x->undone_count++] = *id;
         x->revived_count += item->is_revived ? 1 : 0;
         if (item->state == HOLD_REFUSED || says_something(item->blocking) || says_something(item->warnings)) {
-            x->noted[x->noted_count] = c->call.call_id;
+            x->noted[x->noted_count] = *id;
             x->refused[x->noted_count] = item->state == HOLD_REFUSED ? 1 : 0;
             x->blocking[x->noted_count] = item->blocking;
             x->warnings[x->noted_count++] = item->warnings;
         }
-        if (item->state != HOLD_PLACED)
-            continue;
-        if (c->has_account) {
-            x->account[x->account_count] = c->account;
-            x->account_amount[x->account_count++] = c->billed_nanos;
-        }
-        for (size_t k = 0; k < c->match_count; k++) {
-            x->window[x->window_count] = c->window[k];
-            x->window_amount[x->window_count++] = amount_of(c, k);
-        }
     }
-    return true;
+    return hold_judge_sums(&p->judge, &x->accounts, &x->windows, err);
 }
 
 static bool write_request(struct placing *p, struct err *err)
@@ -325,19 +319,27 @@ static bool write_request(struct placing *p, struct err *err)
     static const char revive_sql[] =
         "UPDATE hold AS h SET state = 'placed', forced = true, priced = x.priced <> 0,"
         " account = nullif(x.account, 0), raw_nanos = x.raw, billed_nanos = x.billed, markup_ppm = x.markup,"
-        " windows_raw = x.windows_raw::bigint[], windows_billed = x.windows_billed::bigint[],"
-        " admitted_at = x.admitted_at, expires_at = $11, changed_at = clock_timestamp(), blocking = NULL,"
+        " windows_raw = " HOLD_ROW_WINDOWS_RAW ", windows_billed = " HOLD_ROW_WINDOWS_BILLED ","
+        " admitted_at = x.admitted_at, expires_at = " HOLD_ROW_EXPIRES_AT
+        ", changed_at = clock_timestamp(), blocking = NULL,"
         " warnings = NULL FROM " HOLD_ROW_SQL " WHERE h.call_id = x.call_id";
     static const char note_sql[] = "SELECT hold_note($1, $2, $3, $4)";
     static const char undo_sql[] = "DELETE FROM hold WHERE call_id = ANY ($1::uuid[])";
-    static const char add_sql[] = "SELECT held_add($1, $2, $3, $4)";
-    enum { REVIVE, NOTE, UNDO, ADD, COMMIT, STEPS };
+    /* all of these rows are locked */
+    static const char balance_sql[] =
+        "UPDATE balance AS b SET held_nanos = b.held_nanos + x.nanos"
+        " FROM unnest($1::bigint[], $2::bigint[]) AS x (id, nanos) WHERE b.account_id = x.id";
+    static const char window_sql[] =
+        "WITH held AS (UPDATE budget_window AS w SET held_nanos = w.held_nanos + x.nanos,"
+        " version = w.version + 1 FROM unnest($1::bigint[], $2::bigint[]) AS x (id, nanos) WHERE w.id = x.id"
+        " RETURNING w.id) INSERT INTO outbox (windows) SELECT array_agg(id) FROM held";
+    enum { REVIVE, NOTE, UNDO, BALANCE, WINDOW, COMMIT, STEPS };
     struct additions x;
     struct pg_fields args[STEPS];
     struct pg_step steps[STEPS];
     size_t count = 0;
-    if (!add_up(p, &x))
-        return full(err);
+    if (!add_up(p, &x, err))
+        return false;
     for (size_t i = 0; i < STEPS; i++)
         pg_fields_init(&args[i]);
     bool ok = true;
@@ -356,12 +358,15 @@ static bool write_request(struct placing *p, struct err *err)
         pg_put_uuid_array(&args[UNDO], x.undone, x.undone_count);
         steps[count++] = (struct pg_step){.sql = undo_sql, .args = &args[UNDO]};
     }
-    if (x.account_count + x.window_count > 0) {
-        pg_put_i64_array(&args[ADD], x.account, x.account_count);
-        pg_put_i64_array(&args[ADD], x.account_amount, x.account_count);
-        pg_put_i64_array(&args[ADD], x.window, x.window_count);
-        pg_put_i64_array(&args[ADD], x.window_amount, x.window_count);
-        steps[count++] = (struct pg_step){.sql = add_sql, .args = &args[ADD]};
+    if (x.accounts.count > 0) {
+        pg_put_i64_array(&args[BALANCE], x.accounts.id, x.accounts.count);
+        pg_put_i64_array(&args[BALANCE], x.accounts.nanos, x.accounts.count);
+        steps[count++] = (struct pg_step){.sql = balance_sql, .args = &args[BALANCE]};
+    }
+    if (x.windows.count > 0) {
+        pg_put_i64_array(&args[WINDOW], x.windows.id, x.windows.count);
+        pg_put_i64_array(&args[WINDOW], x.windows.nanos, x.windows.count);
+        steps[count++] = (struct pg_step){.sql = window_sql, .args = &args[WINDOW]};
     }
     steps[count++] = (struct pg_step){.sql = PG_COMMIT};
     if (ok) {
@@ -395,16 +400,20 @@ static void mark_busy(struct placing *p)
     }
 }
 
+#define INSERT_SQL                                                                                           \
+    "INSERT INTO hold (call_id, state, forced, priced, account, raw_nanos, billed_nanos, markup_ppm,"        \
+    " windows_raw, windows_billed, admitted_at, expires_at) SELECT x.call_id, 'placed', x.forced <> 0,"      \
+    " x.priced <> 0, nullif(x.account, 0), x.raw, x.billed, x.markup, " HOLD_ROW_WINDOWS_RAW                 \
+    ", " HOLD_ROW_WINDOWS_BILLED ", x.admitted_at, " HOLD_ROW_EXPIRES_AT " FROM " HOLD_ROW_SQL
+
 /* The rows first, then whether the call is billed: a bill whose transaction was under way has deleted our row
  * by then, or will find it. Then the locks. */
 static bool insert_and_lock(struct placing *p, struct err *err)
 {
-    static const char insert_sql[] =
-        "INSERT INTO hold (call_id, state, forced, priced, account, raw_nanos, billed_nanos, markup_ppm,"
-        " windows_raw, windows_billed, admitted_at, expires_at) SELECT x.call_id, 'placed', x.forced <> 0,"
-        " x.priced <> 0, nullif(x.account, 0), x.raw, x.billed, x.markup, x.windows_raw::bigint[],"
-        " x.windows_billed::bigint[], x.admitted_at, $11 FROM " HOLD_ROW_SQL
-        " ORDER BY x.call_id ON CONFLICT DO NOTHING";
+    static const char anew_sql[] = INSERT_SQL;
+    static const char insert_sql[] = INSERT_SQL " ON CONFLICT DO NOTHING";
+    static const char billed_sql[] = "SELECT c.call_id FROM call AS c WHERE c.call_id = ANY ($1::uuid[])"
+                                     " AND " HOLD_SETTLED_SQL " ORDER BY c.call_id";
     static const char standing_sql[] =
         "SELECT h.call_id, h.state, h.admitted_at, h.blocking::text, h.xmin = pg_current_xact_id()::xid,"
         " c.call_id IS NOT NULL, h.priced::int, h.warnings::text"
@@ -422,13 +431,16 @@ static bool insert_and_lock(struct placing *p, struct err *err)
         id[i] = p->order[i]->gate.call.call_id;
     if (ok)
         pg_put_uuid_array(&args[1], id, p->count);
-    struct pg_step steps[] = {{.sql = insert_sql, .args = &args[0]},
-                              {.sql = standing_sql, .args = &args[1]},
+    struct pg_step steps[] = {{.sql = p->anew ? anew_sql : insert_sql, .args = &args[0]},
+                              {.sql = p->anew ? billed_sql : standing_sql, .args = &args[1]},
                               {.sql = p->skips ? BALANCE_SQL SKIP_LOCKED : BALANCE_SQL, .args = &args[2]},
                               {.sql = p->skips ? WINDOW_SQL SKIP_LOCKED : WINDOW_SQL, .args = &args[3]}};
     ok = ok && pg_session_run(p->h->options.pg, steps, 4, err);
     if (ok) {
-        take_standing(p, steps[1].rows);
+        if (p->anew)
+            take_new(p, steps[1].rows);
+        else
+            take_standing(p, steps[1].rows);
         ok = hold_judge_take(&p->judge, steps[2].rows, steps[3].rows, err);
         if (ok)
             mark_busy(p);
@@ -519,9 +531,10 @@ bool hold_place(struct hold *h, struct hold_item *items, size_t count, struct er
                             .item = items,
                             .count = count,
                             .judge = {.arena = &h->arena, .text = &h->text},
-                            .skips = skips};
+                            .skips = skips,
+                            .anew = tries == 1};
         err_clear(err);
-        ok = pg_session_ready(h->options.pg, err) &&
+        ok = (pg_session_is_sent(h->options.pg) || pg_session_ready(h->options.pg, err)) &&
              (gate_version(h->options.gate) != 0 || gate_refresh(h->options.gate, h->options.pg, err)) &&
              try_place(&p, err);
         if (ok)

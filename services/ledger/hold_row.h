@@ -8,13 +8,17 @@
 #include "hold_inside.h"
 #include "pg_value.h"
 
-/* The arguments as rows. */
+/* The arguments as rows, in the order of the calls. */
 #define HOLD_ROW_SQL                                                                                         \
-    "unnest($1::uuid[], $2::int[], $3::int[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[],"       \
-    " $8::text[], $9::text[], $10::timestamptz[]) AS x (call_id, forced, priced, account, raw, billed,"      \
-    " markup, windows_raw, windows_billed, admitted_at)"
+    "unnest($1::uuid[], $2::int[], $3::int[], $4::int[], $5::int[], $6::int[], $7::bigint[], $8::bigint[],"  \
+    " $9::bigint[], $10::bigint[], $11::timestamptz[]) AS x (call_id, forced, priced, raw_at, billed_at,"    \
+    " end_at, account, raw, billed, markup, admitted_at)"
+/* Its windows. An array of arrays of different lengths is none: they stand behind one another. */
+#define HOLD_ROW_WINDOWS_RAW    "($12::bigint[])[x.raw_at : x.billed_at - 1]"
+#define HOLD_ROW_WINDOWS_BILLED "($12::bigint[])[x.billed_at : x.end_at - 1]"
+#define HOLD_ROW_EXPIRES_AT     "$13"
 
-/* $1 to $10, of all calls or of those that are revived; $11: when they expire. false: the arena is full. */
+/* $1 to $13, of all calls or of those that are revived. false: the arena is full. */
 bool hold_row_args(struct hold *h, struct hold_item *const *items, size_t count, bool revived, int64_t at,
                    struct pg_fields *args) NODISCARD;
 

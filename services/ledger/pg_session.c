@@ -44,6 +44,7 @@ struct pg_session {
     int64_t generation;
     struct statement *statements;
     bool copying;
+    bool sent; /* steps whose results nobody has taken yet */
     struct buffer chunk;
 };
 
@@ -82,7 +83,7 @@ static void disconnect(struct pg_session *s)
 {
     PQfinish(s->conn);
     s->conn = NULL;
-    s->copying = false;
+    s->copying = s->sent = false;
     buffer_clear(&s->chunk);
     statements_forget(s);
 }
@@ -325,9 +326,11 @@ static bool keep_rows(PGresult *result, struct pg_rows **rows, struct err *err)
 }
 
 /* Results of all steps. After the first that failed the server skips the others. */
-static bool collect(struct pg_session *s, struct pg_step *steps, size_t count, struct err *err)
+bool pg_session_collect(struct pg_session *s, struct pg_step *steps, size_t count, struct err *err)
 {
     bool ok = true;
+    assert(s->sent);
+    s->sent = false;
     for (size_t i = 0; i < count; i++) {
         PGresult *result = NULL;
         if (!take_result(s, &result)) {
@@ -348,8 +351,9 @@ static bool collect(struct pg_session *s, struct pg_step *steps, size_t count, s
     return ok;
 }
 
-bool pg_session_run(struct pg_session *s, struct pg_step *steps, size_t count, struct err *err)
+bool pg_session_send(struct pg_session *s, struct pg_step *steps, size_t count, struct err *err)
 {
+    assert(!s->sent);
     for (size_t i = 0; i < count; i++)
         steps[i].rows = NULL;
     if (s->conn == NULL)
@@ -367,9 +371,20 @@ bool pg_session_run(struct pg_session *s, struct pg_step *steps, size_t count, s
         if (!send_step(s, &steps[i]))
             return fail_lost(s, err);
     }
-    if (PQpipelineSync(s->conn) != 1)
+    if (PQpipelineSync(s->conn) != 1) /* it flushes */
         return fail_lost(s, err);
-    return collect(s, steps, count, err);
+    s->sent = true;
+    return true;
+}
+
+bool pg_session_is_sent(const struct pg_session *s)
+{
+    return s->sent;
+}
+
+bool pg_session_run(struct pg_session *s, struct pg_step *steps, size_t count, struct err *err)
+{
+    return pg_session_send(s, steps, count, err) && pg_session_collect(s, steps, count, err);
 }
 
 void pg_steps_free(struct pg_step *steps, size_t count)
@@ -404,6 +419,9 @@ bool pg_session_commit(struct pg_session *s, struct err *err)
 
 void pg_session_rollback(struct pg_session *s)
 {
+    if (s->sent && !drain(s))
+        disconnect(s);
+    s->sent = false;
     if (s->conn == NULL || (PQtransactionStatus(s->conn) == PQTRANS_IDLE && !s->copying))
         return;
     if (s->copying || !pg_session_query(s, "ROLLBACK", NULL, NULL, NULL))

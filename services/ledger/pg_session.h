@@ -58,6 +58,12 @@ struct pg_step {
     struct pg_rows *rows; /* out */
 };
 bool pg_session_run(struct pg_session *s, struct pg_step *steps, size_t count, struct err *err) NODISCARD;
+/* The two halves of pg_session_run, between which something else can be done: but for asking whether some are
+ * under way and pg_session_rollback, which forgets their results, nothing with this session. The steps are
+ * those that were sent. */
+bool pg_session_send(struct pg_session *s, struct pg_step *steps, size_t count, struct err *err) NODISCARD;
+bool pg_session_collect(struct pg_session *s, struct pg_step *steps, size_t count, struct err *err) NODISCARD;
+bool pg_session_is_sent(const struct pg_session *s);
 void pg_steps_free(struct pg_step *steps, size_t count);
 
 bool pg_session_begin(struct pg_session *s, struct err *err) NODISCARD;

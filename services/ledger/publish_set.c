@@ -13,7 +13,7 @@ static const char oldest_sql[] =
     "WHERE pub_seq IS NOT NULL";
 static const char size_sql[] =
     "SELECT id, greatest(1, coalesce((SELECT sum(n) FROM unnest(counts) AS n), 0) + "
-    "coalesce(cardinality(windows), 0))::bigint FROM outbox "
+    "coalesce(cardinality(windows), 0))::bigint, num_nonnulls(accounts, topic) = 0 FROM outbox "
     "WHERE pub_seq IS NULL ORDER BY id LIMIT 1000";
 static const char number_sql[] = "UPDATE publisher SET pub_seq = pub_seq + 1 RETURNING pub_seq";
 static const char assign_sql[] = "UPDATE outbox SET pub_seq = (SELECT pub_seq FROM publisher) "
@@ -68,30 +68,35 @@ bool publish_set_delete(struct pg_session *pg, int64_t pub_seq, struct err *err)
     return pg_query(pg, "DELETE FROM outbox WHERE pub_seq <= $1", PG_ARGS(PG_I64(pub_seq)), NULL, err);
 }
 
-/* The id up to which a set takes: at least one row, and about SET_RECORDS records. 0: nothing is there. */
-static bool choose_end(struct pg_session *pg, int64_t *id, bool *is_full, struct err *err)
+/* The id up to which a set takes: at least one row, and about SET_RECORDS records. 0: nothing is there, or
+ * nothing that must go. */
+static bool choose_end(struct pg_session *pg, bool budgets_wait, int64_t *id, bool *is_full, struct err *err)
 {
     struct pg_rows *rows = NULL;
     int64_t records = 0;
+    bool may_wait = budgets_wait;
     *id = 0;
     if (!pg_session_query(pg, size_sql, NULL, &rows, err))
         return false;
     for (size_t i = 0; i < pg_rows_count(rows) && records < SET_RECORDS; i++) {
         *id = pg_get_i64(rows, i, 0);
         records += pg_get_i64(rows, i, 1);
+        may_wait = may_wait && pg_get_bool(rows, i, 2);
     }
     *is_full = records >= SET_RECORDS || pg_rows_count(rows) == SET_ROWS;
     pg_rows_free(rows);
+    *id = may_wait && !*is_full ? 0 : *id;
     return true;
 }
 
 /* Rows that became visible meanwhile with a smaller id join: still a prefix of one snapshot. */
-static bool number_new(struct pg_session *pg, int64_t *pub_seq, bool *is_full, struct err *err)
+static bool number_new(struct pg_session *pg, bool budgets_wait, int64_t *pub_seq, bool *is_full,
+                       struct err *err)
 {
     int64_t id;
     struct pg_fields args;
     *pub_seq = 0;
-    if (!choose_end(pg, &id, is_full, err))
+    if (!choose_end(pg, budgets_wait, &id, is_full, err))
         return false;
     if (id == 0)
         return true;
@@ -124,13 +129,13 @@ static bool read_set(struct pg_session *pg, struct publish_set *s, struct err *e
     return ok;
 }
 
-bool publish_set_next(struct pg_session *pg, struct publish_set *out, struct err *err)
+bool publish_set_next(struct pg_session *pg, bool budgets_wait, struct publish_set *out, struct err *err)
 {
     int64_t last;
     *out = (struct publish_set){.is_full = true};
     if (!publish_set_standing(pg, &last, &out->pub_seq, err))
         return false;
-    if (out->pub_seq == 0 && !number_new(pg, &out->pub_seq, &out->is_full, err))
+    if (out->pub_seq == 0 && !number_new(pg, budgets_wait, &out->pub_seq, &out->is_full, err))
         return false;
     if (out->pub_seq == 0 || read_set(pg, out, err))
         return true;

@@ -19,8 +19,10 @@ struct publish_set {
     struct pg_rows *budgets; /* one a value of a budget: its newest window */
 };
 
-/* The oldest set that was numbered and not published, else a new one, else none. */
-bool publish_set_next(struct pg_session *pg, struct publish_set *out, struct err *err) NODISCARD;
+/* The oldest set that was numbered and not published, else a new one, else none. budgets_wait: no new one
+ * that would be small and tell of budgets alone. */
+bool publish_set_next(struct pg_session *pg, bool budgets_wait, struct publish_set *out,
+                      struct err *err) NODISCARD;
 void publish_set_free(struct publish_set *s);
 
 /* Row i of entries. */

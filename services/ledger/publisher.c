@@ -5,6 +5,7 @@
  */
 #include "publisher.h"
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/metrics.h"
 #include "leader.h"
@@ -20,6 +21,7 @@
 #define GROUP        "spend-publisher"
 #define SOURCE       "spend-ledger"
 #define IDLE_US      50000
+#define BUDGETS_US   250000 /* between sets that tell of budgets alone: each hold makes some */
 #define RECORD_BYTES (16 << 10)
 #define NUMBER_TEXT  24
 #define KEY_BETWEEN  0x1f /* budget_id, value */
@@ -28,6 +30,7 @@ struct publisher {
     const struct publisher_options *options;
     int64_t published; /* the last set that is on Kafka */
     bool deleted;      /* it is no longer in the outbox */
+    int64_t sent_us;   /* when; clock_mono_us */
     struct buffer key, value;
     struct metric *entries, *budgets, *letters;
 };
@@ -147,6 +150,7 @@ static bool publish(struct publisher *p, struct leader *leader, const struct pub
         return false;
     p->published = set->pub_seq;
     p->deleted = false;
+    p->sent_us = clock_mono_us();
     metric_add(p->entries, (int64_t)entries);
     metric_add(p->budgets, (int64_t)budgets);
     metric_add(p->letters, (int64_t)letters);
@@ -160,7 +164,7 @@ static bool publisher_turn(void *arg, struct leader *leader, bool *more, struct 
     if (!p->deleted && !publish_set_delete(leader->pg, p->published, err))
         return false;
     p->deleted = true;
-    if (!publish_set_next(leader->pg, &set, err))
+    if (!publish_set_next(leader->pg, clock_mono_us() - p->sent_us < BUDGETS_US, &set, err))
         return false;
     bool ok = set.pub_seq == 0 || publish(p, leader, &set, err);
     /* small sets wait for company: each costs Kafka and Postgres as much as a large one, and the gate makes
