@@ -185,17 +185,33 @@ def test_what_others_tell_of_a_call_that_goes_on_ends_no_hold(bench, api):
 
 def test_what_only_others_tell_of_ends_a_captured_hold_after_an_hour(bench, api):
     account, made, tags, lost, fresh_one = two_held(bench, api)
-    for one in (lost, fresh_one):
+    failed = call(tags)
+    assert place(api, failed)[0]["state"] == "placed"
+    for one, told in ((failed, {"outcome": "failed", "quality": "estimated"}), (lost, {}), (fresh_one, {})):
         capture(api, one, input=40, output=10)
         record = build.call(tags, call_id=uuid.UUID(one["call_id"]).bytes, model_requested="held")
-        bench.feeder.bill(attributed(foreign(record), account, 900))  # the gateway's is lost with its disk
+        bench.feeder.bill(attributed(foreign(record, **told), account, 900 if not told else 0))  # the gateway's is lost with its disk
     bench.settle()
     held = amounts(api, made)[1]
-    bench.execute("UPDATE hold SET changed_at = clock_timestamp() - interval '61 min' WHERE call_id = %s", (lost["call_id"],))
-    wait_until(lambda: end(api, "/renew", lost) == ["settled"], 30, "the hold ended")
-    assert end(api, "/renew", fresh_one) == ["captured"] and amounts(api, made) == (Decimal("0.0000018"), held / 2)
-    end(api, "/void", fresh_one)
+    bench.execute("UPDATE hold SET changed_at = clock_timestamp() - interval '61 min' WHERE call_id = ANY (%s::uuid[])",
+                  ([failed["call_id"], lost["call_id"]],))
+    wait_until(lambda: end(api, "/renew", lost) == ["settled"], 30, "the hold ended")  # in the sweep that has seen the other one
+    assert end(api, "/renew", failed, fresh_one) == ["captured"] * 2 and amounts(api, made) == (Decimal("0.0000018"), held * 2 / 3)
+    end(api, "/void", failed, fresh_one)
     assert bench.breaches() == []
+
+
+def test_who_has_a_row_for_long_is_waited_for_once_a_second_and_not_by_each(bench, api):
+    mine, asked = bench.account(), 10
+    one = call([f"account_id={mine}"])
+    before = bench.stack.lock_timeouts()
+    with psycopg.connect(bench.stack.database_url("postgres"), options="-c search_path=spend") as other:
+        other.execute("SELECT FROM balance b JOIN account a ON a.id = b.account_id WHERE a.account_id = %s FOR UPDATE OF b", (mine,))
+        for _ in range(asked):
+            assert place(api, one)[0]["state"] == "busy"
+        other.rollback()
+    assert 1 <= bench.stack.lock_timeouts() - before <= asked / 2
+    assert place(api, one)[0]["state"] == "placed" and end(api, "/void", one) == ["voided"]
 
 
 def test_what_somebody_else_has_locked_is_busy_and_the_rest_is_decided(bench, api):

@@ -308,7 +308,13 @@ class Stack:
         return [json.loads(line) for line in whole[:whole.rfind("\n") + 1].splitlines()]
 
     def deadlocks(self):
-        return self.log_path("postgres").read_text(encoding="utf-8", errors="replace").count("deadlock detected")
+        return self._postgres_said("deadlock detected")
+
+    def lock_timeouts(self):
+        return self._postgres_said("canceling statement due to lock timeout")
+
+    def _postgres_said(self, text):
+        return self.log_path("postgres").read_text(encoding="utf-8", errors="replace").count(text)
 
     # -- our services
 
