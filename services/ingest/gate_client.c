@@ -53,19 +53,23 @@ static void lane_take(struct lane *lane, enum say say, int64_t now_us)
 {
     struct gate_client *g = lane->client;
     size_t most = lane->alone[say] > 0 ? 1 : GATE_AT_ONCE;
+    struct gate_ticket *next;
     lane->say = say;
-    while (lane->count < most && g->list[say] != NULL) {
-        struct gate_ticket *t = g->list[say];
+    for (struct gate_ticket *t = g->list[say]; t != NULL && lane->count < most; t = next) {
         size_t len = g->body.len;
+        next = t->next;
         if (say == SAY_RENEW && t->renew_us > now_us)
             break;
+        if (t->again_us > now_us)
+            continue;
         if (!buffer_append_byte(&g->body, lane->count == 0 ? '[' : ',') || !lane_write(lane, t, &g->body) ||
             g->body.len > BODY_BYTES - GATE_CALL_BYTES) {
             g->body.len = len;
             break;
         }
+        gate_list_drop(t);
         t->in_flight = true;
-        lane->item[lane->count++] = gate_list_pop(g, say);
+        lane->item[lane->count++] = t;
     }
 }
 
@@ -230,7 +234,7 @@ static void hand_out(struct lane *lane, int status, bool ok)
     for (size_t i = 0; i < count; i++) {
         struct gate_ticket *t = lane->item[ok ? i : count - 1 - i]; /* those put back keep their order */
         if (ok && g->reply[i].state == GATE_REPLY_BUSY) {
-            lane->not_before_us = clock_mono_us() + PULSE_US;
+            t->again_us = clock_mono_us() + PULSE_US;
             unsaid(lane->say, t, false, true);
         } else if (ok) {
             said(lane->say, t, &g->reply[i]);
@@ -330,7 +334,7 @@ bool gate_client_new(struct gate_client **out, const struct gate_client_options 
     if (g == NULL)
         return err_set(err, ERR_MEMORY, FATE_FATAL, "gate_client: out of memory");
     g->options = *options;
-    gate_health_init(&g->health, options->ledger_url, options->wait_us);
+    gate_health_init(&g->health, options->ledger_url, options->wait_us, options->trial_us);
     buffer_init(&g->body, BODY_BYTES);
     g->pulse = event_new(options->base, -1, EV_PERSIST, on_pulse, g);
     int64_t post_us = options->wait_us < POST_MAX_US ? options->wait_us : POST_MAX_US;
@@ -360,7 +364,7 @@ void gate_client_free(struct gate_client *g)
             gate_ticket_free(lane->item[i]);
     for (enum say say = SAY_PLACE; say < SAY_COUNT; say++)
         while (g->list[say] != NULL)
-            gate_ticket_free(gate_list_pop(g, say));
+            gate_ticket_free(g->list[say]);
     buffer_free(&g->body);
     free(g);
 }

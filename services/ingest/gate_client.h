@@ -22,7 +22,8 @@ struct gate_client_options {
     bool observe;             /* ask what would be, hold nothing */
     int64_t wait_us;          /* longest wait for an answer */
     int64_t renew_us;         /* how often a running call's hold is renewed */
-    size_t tickets_max;       /* over, or let through without an answer, and not told yet */
+    int64_t trial_us;   /* gate_health: how long probes alone must be answered without a call that fails */
+    size_t tickets_max; /* over, or let through without an answer, and not told yet */
 };
 
 bool gate_client_new(struct gate_client **out, const struct gate_client_options *options,

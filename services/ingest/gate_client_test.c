@@ -156,6 +156,7 @@ static void start(bool observe, size_t tickets_max)
                                                 .observe = observe,
                                                 .wait_us = WAIT_US,
                                                 .renew_us = renew_us,
+                                                .trial_us = WAIT_US,
                                                 .tickets_max = tickets_max};
     const char *why;
     said_count = hanging_count = 0;

@@ -3,9 +3,10 @@
 #include "base/clock.h"
 #include "base/log.h"
 
-void gate_health_init(struct gate_health *h, const char *url, int64_t wait_us)
+void gate_health_init(struct gate_health *h, const char *url, int64_t wait_us, int64_t trial_us)
 {
-    *h = (struct gate_health){.url = url, .wait_us = wait_us, .away_for = METER_GATE_AWAY_UNREACHABLE};
+    *h = (struct gate_health){
+        .url = url, .wait_us = wait_us, .trial_for_us = trial_us, .away_for = METER_GATE_AWAY_UNREACHABLE};
 }
 
 /* What is said to nothing asked does not show that a call would be answered: so it is tried. */
@@ -46,7 +47,7 @@ void gate_health_check(struct gate_health *h)
     int64_t now = clock_mono_us();
     bool late = h->failing_us != 0 && now - h->failing_us >= h->wait_us;
     if (h->trial_us != 0 && h->failing_us == 0 &&
-        now - h->trial_us >= 2 * h->wait_us) /* what was asked in it had its time */
+        now - h->trial_us >= h->trial_for_us + h->wait_us) /* what was asked in it had its time */
         gate_health_answered(h);
     if (h->away || h->failing_us == 0 || (h->answered_once && !late))
         return;

@@ -13,6 +13,7 @@
 struct gate_health {
     const char *url;
     int64_t wait_us;
+    int64_t trial_for_us;
     bool answered_once;
     bool away;          /* nobody waits for it, until it has answered again */
     int64_t failing_us; /* since when it has not answered; 0: it has */
@@ -23,10 +24,10 @@ struct gate_health {
     struct err why;
 };
 
-void gate_health_init(struct gate_health *h, const char *url, int64_t wait_us);
+void gate_health_init(struct gate_health *h, const char *url, int64_t wait_us, int64_t trial_us);
 void gate_health_answered(struct gate_health *h);
-/* To a request without calls: it is away no more, until a call fails; well when none has for twice as long as
- * one may wait. */
+/* To a request without calls: it is away no more, until a call fails; well when none has for as long as a
+ * trial takes. */
 void gate_health_probed(struct gate_health *h);
 /* status 0: no answer came, and why is said. */
 void gate_health_failed(struct gate_health *h, int status, const struct err *why);

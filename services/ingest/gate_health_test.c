@@ -14,7 +14,7 @@ static void test_one_that_never_answered_is_away_at_once(void **state)
 {
     (void)state;
     struct gate_health h;
-    gate_health_init(&h, "http://ledger", 3600LL * US_PER_SECOND);
+    gate_health_init(&h, "http://ledger", 3600LL * US_PER_SECOND, 1800LL * US_PER_SECOND);
     gate_health_check(&h);
     assert_false(h.away); /* it was not asked yet */
     gate_health_failed(&h, 401, &none);
@@ -28,7 +28,7 @@ static void test_one_that_answered_is_waited_for_as_long_as_a_call_may_wait(void
 {
     (void)state;
     struct gate_health h;
-    gate_health_init(&h, "http://ledger", 3600LL * US_PER_SECOND);
+    gate_health_init(&h, "http://ledger", 3600LL * US_PER_SECOND, 1800LL * US_PER_SECOND);
     gate_health_answered(&h);
     gate_health_failed(&h, 503, &none);
     gate_health_failed(&h, 503, &none);
@@ -47,7 +47,7 @@ static void test_what_only_probes_are_answered_by_is_on_trial(void **state)
 {
     (void)state;
     struct gate_health h;
-    gate_health_init(&h, "http://ledger", 3600LL * US_PER_SECOND);
+    gate_health_init(&h, "http://ledger", 3600LL * US_PER_SECOND, 1800LL * US_PER_SECOND);
     gate_health_failed(&h, 503, &none);
     gate_health_probed(&h); /* the first answer ever: nothing speaks against it */
     assert_true(!h.away && h.answered_once && meter_value(METER_GATE_AWAY) == 0);
@@ -60,7 +60,7 @@ static void test_what_only_probes_are_answered_by_is_on_trial(void **state)
         gate_health_check(&h);
         assert_true(!h.away && meter_value(METER_GATE_AWAY) == 1); /* a call may try */
     }
-    h.trial_us -= h.wait_us; /* what was asked at its end may still fail */
+    h.trial_us -= h.trial_for_us; /* what was asked at its end may still fail */
     gate_health_check(&h);
     assert_true(meter_value(METER_GATE_AWAY) == 1);
     h.trial_us -= h.wait_us; /* none has failed for so long */
@@ -80,7 +80,7 @@ static void test_it_tells_why(void **state)
     (void)state;
     struct gate_health h;
     struct err err = {.code = ERR_TIMEOUT};
-    gate_health_init(&h, "http://ledger", 0);
+    gate_health_init(&h, "http://ledger", 0, 0);
     assert_int_equal(h.away_for, METER_GATE_AWAY_UNREACHABLE);
     gate_health_failed(&h, 0, &err);
     assert_int_equal(h.away_for, METER_GATE_AWAY_SLOW);

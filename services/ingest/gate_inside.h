@@ -33,6 +33,7 @@ struct gate_ticket {
     void *arg;
     int64_t asked_us;
     int64_t renew_us;     /* when it is due */
+    int64_t again_us;     /* not to be asked before: it was busy */
     struct buffer place;  /* its JSON, until it was answered */
     struct buffer ending; /* of a capture; empty: void */
     struct gate_ticket *prev;
@@ -65,8 +66,8 @@ struct gate_client {
     int64_t probed_us;
 };
 
-/* The list of what is to be said, which is not empty: its first leaves it. */
-struct gate_ticket *gate_list_pop(struct gate_client *g, enum say say);
+/* Out of its list, if it is in one. */
+void gate_list_drop(struct gate_ticket *t);
 void gate_list_add(struct gate_ticket *t, enum say say, bool front);
 void gate_ticket_free(struct gate_ticket *t);
 /* Where a ticket goes that no lane has: into a list, or away. */

@@ -37,7 +37,7 @@ static void list_add_renewal(struct gate_ticket *t)
         DL_APPEND_ELEM(*list, before, t);
 }
 
-static void list_drop(struct gate_ticket *t)
+void gate_list_drop(struct gate_ticket *t)
 {
     if (!t->listed)
         return;
@@ -45,17 +45,10 @@ static void list_drop(struct gate_ticket *t)
     DL_DELETE(t->client->list[t->list], t);
 }
 
-struct gate_ticket *gate_list_pop(struct gate_client *g, enum say say)
-{
-    struct gate_ticket *t = g->list[say];
-    list_drop(t);
-    return t;
-}
-
 void gate_ticket_free(struct gate_ticket *t)
 {
     struct gate_client *g = t->client;
-    list_drop(t);
+    gate_list_drop(t);
     g->untold -= t->over ? 1 : 0;
     meter_set(METER_GATE_UNTOLD, (int64_t)g->untold);
     buffer_free(&t->place);
@@ -68,7 +61,7 @@ void gate_ticket_settle(struct gate_ticket *t)
     struct gate_client *g = t->client;
     if (t->in_flight)
         return;
-    list_drop(t);
+    gate_list_drop(t);
     if (t->stage == STAGE_FORCED)
         gate_list_add(t, SAY_FORCE, false);
     else if (t->over && (t->stage == STAGE_HELD || t->maybe_held))
@@ -97,7 +90,7 @@ void gate_ticket_give_up(struct gate_ticket *t)
 {
     static const struct gate_reply none = {.state = GATE_REPLY_OVER};
     t->stage = STAGE_UNHELD;
-    list_drop(t);
+    gate_list_drop(t);
     gate_ticket_answer(t, true, &none);
 }
 

@@ -24,6 +24,9 @@
       "budgets and balances: not asked; asked and told of; asked before each call, and refused by")          \
     X(gate_wait, DURATION, "2s", 1000, 600 * US_PER_SECOND, PLAIN, OPTIONAL, "ingest.gateWait",              \
       "longest wait for the ledger's gate; then, and while it does not answer, --on-ledger-down decides")    \
+    X(gate_trial, DURATION, "30s", 0, 3600 * US_PER_SECOND, PLAIN, OPTIONAL, "ingest.gateTrial",             \
+      "how long a ledger that answers probes again must fail no call before the gate is said to be well, "   \
+      "when no call tells sooner")                                                                           \
     X(gate_renew, DURATION, "30s", 10000, 3600 * US_PER_SECOND, PLAIN, OPTIONAL, "ingest.gateRenew",         \
       "how often the hold of a running call is renewed; well below the ledger's --hold-lifetime")            \
     X(gate_untold, INT, "100000", 1, 10000000, PLAIN, OPTIONAL, "ingest.gateUntold",                         \

@@ -205,6 +205,7 @@ static bool gate_open(struct service *s, struct err *err)
                                              .observe = strcmp(o->gate, "observe") == 0,
                                              .wait_us = o->gate_wait_us,
                                              .renew_us = o->gate_renew_us,
+                                             .trial_us = o->gate_trial_us,
                                              .tickets_max = (size_t)o->gate_untold};
     s->waits_for_gate = !gate.observe && strcmp(o->on_cold_start, "wait") == 0;
     health_ready("gate", false, "starting");

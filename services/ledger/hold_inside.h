@@ -12,10 +12,9 @@
 struct hold {
     struct hold_options options;
     struct arena arena;
-    struct pg_step clock[2]; /* BEGIN and what hold_clock reads: perhaps asked already */
-    struct buffer text;      /* of one refusal */
-    int64_t
-        skips_until_us; /* clock_mono_us; somebody has had a row for long: none is waited for until then */
+    struct pg_step clock[2];  /* BEGIN and what hold_clock reads: perhaps asked already */
+    struct buffer text;       /* of one refusal */
+    int64_t hurries_until_us; /* clock_mono_us; somebody has had a row for long */
     struct metric *placed, *forced, *refused, *observed, *repeats, *busy, *unpriced, *captured, *voided;
 };
 

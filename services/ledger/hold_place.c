@@ -13,7 +13,8 @@
 #include <string.h>
 
 #define TRIES          20
-#define SKIP_US        US_PER_SECOND /* who waits keeps all that it has locked already from others meanwhile */
+#define HURRY_US       US_PER_SECOND /* who waits keeps all that it has locked already from others meanwhile */
+#define HURRY_SQL      "SET LOCAL lock_timeout = '25ms'" /* longer than others' transactions as a rule */
 #define FORCED_BACK_US (24LL * 3600 * US_PER_SECOND) /* how long ago a forced call may have been admitted */
 
 /* One request under way. */
@@ -26,8 +27,9 @@ struct placing {
     const struct hold_item **refused; /* beside item; NULL: not before its windows are there */
     struct pg_rows *rows[3];          /* texts of windows and answers point into them */
     struct hold_judge judge;
-    bool skips; /* waits for no balance and no window */
-    bool anew;  /* all calls are taken for new: one that is not is a conflict */
+    bool hurries; /* somebody had a row for long a moment ago: nothing is waited for as long again */
+    bool skips;   /* .. and somebody still has one: no balance and no window is waited for */
+    bool anew;    /* all calls are taken for new: one that is not is a conflict */
 };
 
 static bool full(struct err *err)
@@ -431,11 +433,13 @@ static bool insert_and_lock(struct placing *p, struct err *err)
         id[i] = p->order[i]->gate.call.call_id;
     if (ok)
         pg_put_uuid_array(&args[1], id, p->count);
-    struct pg_step steps[] = {{.sql = p->anew ? anew_sql : insert_sql, .args = &args[0]},
-                              {.sql = p->anew ? billed_sql : standing_sql, .args = &args[1]},
-                              {.sql = p->skips ? BALANCE_SQL SKIP_LOCKED : BALANCE_SQL, .args = &args[2]},
-                              {.sql = p->skips ? WINDOW_SQL SKIP_LOCKED : WINDOW_SQL, .args = &args[3]}};
-    ok = ok && pg_session_run(p->h->options.pg, steps, 4, err);
+    struct pg_step all[] = {{.sql = HURRY_SQL},
+                            {.sql = p->anew ? anew_sql : insert_sql, .args = &args[0]},
+                            {.sql = p->anew ? billed_sql : standing_sql, .args = &args[1]},
+                            {.sql = p->skips ? BALANCE_SQL SKIP_LOCKED : BALANCE_SQL, .args = &args[2]},
+                            {.sql = p->skips ? WINDOW_SQL SKIP_LOCKED : WINDOW_SQL, .args = &args[3]}};
+    struct pg_step *steps = &all[1];
+    ok = ok && pg_session_run(p->h->options.pg, p->hurries ? all : steps, p->hurries ? 5 : 4, err);
     if (ok) {
         if (p->anew)
             take_new(p, steps[1].rows);
@@ -450,7 +454,7 @@ static bool insert_and_lock(struct placing *p, struct err *err)
         p->rows[i] = steps[i + 1].rows;
         steps[i + 1].rows = NULL;
     }
-    pg_steps_free(steps, 4);
+    pg_steps_free(all, 5);
     for (size_t i = 0; i < 4; i++)
         pg_fields_free(&args[i]);
     return ok;
@@ -523,14 +527,16 @@ static bool try_place(struct placing *p, struct err *err)
 bool hold_place(struct hold *h, struct hold_item *items, size_t count, struct err *err)
 {
     bool ok = false;
-    bool skips = clock_mono_us() < h->skips_until_us;
-    if (count == 0)
-        return true;
+    bool skips = false;
+    int64_t at;
+    if (count == 0) /* a probe: what was asked ahead is answered */
+        return !pg_session_is_sent(h->options.pg) || hold_clock(h, true, &at, err);
     for (int tries = 1; !ok; tries++) {
         struct placing p = {.h = h,
                             .item = items,
                             .count = count,
                             .judge = {.arena = &h->arena, .text = &h->text},
+                            .hurries = !skips && clock_mono_us() < h->hurries_until_us,
                             .skips = skips,
                             .anew = tries == 1};
         err_clear(err);
@@ -543,12 +549,12 @@ bool hold_place(struct hold *h, struct hold_item *items, size_t count, struct er
         if (ok)
             break;
         pg_session_rollback(h->options.pg);
-        if (tries == TRIES || (err->code != ERR_CONFLICT && (err->code != ERR_TIMEOUT || skips)))
+        bool waited = err->code == ERR_TIMEOUT;
+        if (waited) /* in vain for something else when it was not for one of those that are skipped */
+            h->hurries_until_us = skips ? 0 : clock_mono_us() + HURRY_US;
+        if (tries == TRIES || (err->code != ERR_CONFLICT && (!waited || skips)))
             return false;
-        if (err->code == ERR_TIMEOUT) {
-            skips = true;
-            h->skips_until_us = clock_mono_us() + SKIP_US;
-        }
+        skips = skips || waited;
         if (p.judge.window_count > 0) /* one of those that were locked was over */
             window_map_clear(gate_windows(h->options.gate));
     }

@@ -20,9 +20,10 @@ static const char lock_sql[] =
     "SELECT " HOLD_FIELDS " FROM hold AS h WHERE h.call_id = ANY ($1::uuid[]) ORDER BY h.call_id FOR UPDATE";
 static const char delete_sql[] = "DELETE FROM hold AS h USING unnest($1::uuid[]) AS x (call_id)"
                                  " WHERE h.call_id = x.call_id RETURNING " HOLD_FIELDS;
+/* Of those that were locked open, and no others: what they held has been given back. */
 static const char void_sql[] =
     "UPDATE hold AS h SET state = 'voided', raw_nanos = 0, billed_nanos = 0, changed_at = clock_timestamp()"
-    " WHERE h.call_id = ANY ($1::uuid[]) AND h.state IN ('placed', 'captured')";
+    " WHERE h.call_id = ANY ($1::uuid[])";
 
 /* The holds that end: of calls that are billed, and of calls whose record is parked. Both ascending. */
 struct ending {
@@ -146,13 +147,17 @@ static bool lock_and_void(struct ending *e, struct pg_session *pg, struct err *e
     if (e->parked_count > 0)
         memcpy(both + e->billed_count, e->parked, e->parked_count * sizeof *both);
     bool ok = run(pg, lock_sql, both, count, &rows, err);
+    size_t voided = 0; /* the places in `both` are read by now */
     for (size_t i = 0; ok && i < pg_rows_count(rows); i++) {
         struct uuid id = pg_get_uuid(rows, i, CALL_ID);
-        if (bsearch(&id, e->parked, e->parked_count, sizeof id, by_id) != NULL)
-            ok = take(e, NULL, rows, i, err);
+        if (!pg_get_bool(rows, i, IS_OPEN) ||
+            bsearch(&id, e->parked, e->parked_count, sizeof id, by_id) == NULL)
+            continue;
+        both[voided++] = id;
+        ok = take(e, NULL, rows, i, err);
     }
     pg_rows_free(rows);
-    return ok && (e->parked_count == 0 || run(pg, void_sql, e->parked, e->parked_count, NULL, err));
+    return ok && (voided == 0 || run(pg, void_sql, both, voided, NULL, err));
 }
 
 /* Leaves a closed row where there is none: for every new call that says it had one, its POST perhaps under

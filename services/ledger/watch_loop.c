@@ -16,15 +16,16 @@
 #define OUTPUT_SHARE 20 /* of the time: a database that is slow to tell is asked less often */
 
 /* What a dead ingest left behind, and a lost disk. All ledgers may be at it: one does it. */
-static bool sweep(struct pg_session *pg, const struct watch_loop_options *o, int64_t *expired,
+static bool sweep(struct pg_session *pg, const struct watch_loop_options *o, int64_t *expired, bool *more,
                   struct err *err)
 {
     struct pg_rows *rows = NULL;
-    bool ok = pg_session_ready(pg, err) && pg_query(pg, "SELECT hold_sweep($1, $2, $3)",
+    bool ok = pg_session_ready(pg, err) && pg_query(pg, "SELECT expired, purged FROM hold_sweep($1, $2, $3)",
                                                     PG_ARGS(PG_I32(ROLL_AT_ONCE), PG_I64(o->hold_lifetime_us),
                                                             PG_I64(TICKS_MISSED * o->tick_us)),
                                                     &rows, err);
     *expired = ok ? pg_get_i64(rows, 0, 0) : 0;
+    *more = ok && (*expired == ROLL_AT_ONCE || pg_get_i64(rows, 0, 1) == ROLL_AT_ONCE);
     pg_rows_free(rows);
     return ok && pg_query(pg, "SELECT hold_sweep_captured($1)", PG_ARGS(PG_I32(ROLL_AT_ONCE)), NULL, err);
 }
@@ -84,14 +85,18 @@ bool watch_loop_run(void *arg, struct err *err)
     while (ok && !lifecycle_is_stopping()) {
         int64_t rolled = 0;
         int64_t swept = 0;
+        bool more = false;
+        struct err why = {0};
         health_beat(health);
-        if (sweep(pg, o, &swept, err) && roll(pg, &rolled, err)) {
+        bool is_swept = sweep(pg, o, &swept, &more, err); /* a hold that cannot end keeps no window closed */
+        bool is_rolled = roll(pg, &rolled, is_swept ? err : &why);
+        metric_add(opened, rolled);
+        metric_add(expired, swept);
+        if (is_swept && is_rolled) {
             tries = 0;
-            metric_add(opened, rolled);
-            metric_add(expired, swept);
             health_ready(NAME, true, NULL);
             tell_outputs(pg, &outputs_at_us);
-            if (rolled < ROLL_AT_ONCE && swept < ROLL_AT_ONCE)
+            if (rolled < ROLL_AT_ONCE && !more)
                 (void)lifecycle_wait_us(o->tick_us);
             continue;
         }

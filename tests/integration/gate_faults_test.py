@@ -113,7 +113,7 @@ class Faults(GateBench):
     def ingest(self, wait=True, **options):
         """An ingest of its own with these options, at --gate=enforce unless told otherwise."""
         name = fresh("ingest")
-        env = {**ENFORCE, "SPEND_GATE_WAIT": f"{WAIT_S}s", "SPEND_GATE_RENEW": "1s", "SPEND_SPEND_LOG_SECRET": "s",
+        env = {**ENFORCE, "SPEND_GATE_WAIT": f"{WAIT_S}s", "SPEND_GATE_RENEW": "1s", "SPEND_GATE_TRIAL": f"{WAIT_S}s", "SPEND_SPEND_LOG_SECRET": "s",
                **{f"SPEND_{option}": value for option, value in options.items()}}
         service = self.stack.ingest(name, upstream=self.upstream, env=env, journal=self.stack.dir / name).start(wait=wait)
         try:

@@ -201,16 +201,45 @@ def test_what_only_others_tell_of_ends_a_captured_hold_after_an_hour(bench, api)
     assert bench.breaches() == []
 
 
+def test_tombstones_go_as_fast_as_they_came(bench):
+    bench.execute("INSERT INTO hold (call_id, state, admitted_at, expires_at, changed_at) SELECT gen_random_uuid(), 'refused', now(), now(),"
+                  " now() - interval '61 min' FROM generate_series(1, 150000)")
+    wait_until(lambda: bench.query("SELECT count(*) AS n FROM hold WHERE changed_at < now() - interval '61 min'")[0]["n"] == 0, 60, "all are gone")
+
+
+def test_a_locked_account_keeps_no_other_hold_and_no_window_from_ending(bench, api):
+    """Its own hold ends when it is free again."""
+    theirs, mine = bench.account(), bench.account()
+    stuck, free = call([f"account_id={theirs}"]), call([f"account_id={mine}"])
+    made = budget(api, "account", mine, window={"kind": "interval", "seconds": 2})
+    opened = ("SELECT count(*) AS n FROM budget_window AS w JOIN budget AS b ON b.id = w.budget WHERE b.budget_id = %s", (made["budget_id"],))
+
+    def state(one):
+        return bench.query("SELECT state FROM hold WHERE call_id = %s", (one["call_id"],))[0]["state"]
+    assert [a["state"] for a in place(api, stuck, free)] == ["placed"] * 2
+    with psycopg.connect(bench.stack.database_url("postgres"), options="-c search_path=spend") as other:
+        other.execute("SELECT FROM balance b JOIN account a ON a.id = b.account_id WHERE a.account_id = %s FOR UPDATE OF b", (theirs,))
+        bench.execute("UPDATE hold SET expires_at = now() - interval '1 s' WHERE call_id = ANY (%s::uuid[])",
+                      ([stuck["call_id"], free["call_id"]],))
+        wait_until(lambda: state(free) == "expired", 30, "the other one expired")
+        before = bench.query(*opened)[0]["n"]
+        wait_until(lambda: bench.query(*opened)[0]["n"] >= before + 2, 30, "its windows go on")
+        assert state(stuck) == "placed"
+        other.rollback()
+    wait_until(lambda: state(stuck) == "expired", 30, "it expired too")
+    assert bench.breaches() == []
+
+
 def test_who_has_a_row_for_long_is_waited_for_once_a_second_and_not_by_each(bench, api):
     mine, asked = bench.account(), 10
     one = call([f"account_id={mine}"])
-    before = bench.stack.lock_timeouts()
+    before = bench.stack.long_waits()
     with psycopg.connect(bench.stack.database_url("postgres"), options="-c search_path=spend") as other:
         other.execute("SELECT FROM balance b JOIN account a ON a.id = b.account_id WHERE a.account_id = %s FOR UPDATE OF b", (mine,))
         for _ in range(asked):
             assert place(api, one)[0]["state"] == "busy"
         other.rollback()
-    assert 1 <= bench.stack.lock_timeouts() - before <= asked / 2
+    assert 1 <= bench.stack.long_waits() - before <= asked / 2
     assert place(api, one)[0]["state"] == "placed" and end(api, "/void", one) == ["voided"]
 
 

@@ -310,8 +310,9 @@ class Stack:
     def deadlocks(self):
         return self._postgres_said("deadlock detected")
 
-    def lock_timeouts(self):
-        return self._postgres_said("canceling statement due to lock timeout")
+    def long_waits(self):
+        """How often something has waited for a lock for over deadlock_timeout, 100 ms here."""
+        return self._postgres_said(" still waiting for ")
 
     def _postgres_said(self, text):
         return self.log_path("postgres").read_text(encoding="utf-8", errors="replace").count(text)

@@ -137,18 +137,47 @@ INSERT INTO hold_sweep_run (ran_at) VALUES (clock_timestamp());
 
 DROP FUNCTION hold_sweep(int);
 
--- Those whose ingest is gone, and tombstones of an hour ago. Returns how many expired. One ledger at a time. When nobody has
--- swept for more than gap_us, nobody could be asked to renew either: then nothing expires, and every hold begins a
--- lifetime in which its ingest can.
-CREATE FUNCTION hold_sweep(most int, lifetime_us bigint, gap_us bigint) RETURNS bigint LANGUAGE plpgsql
-SET search_path = spend, pg_temp AS $$
+-- Ends open holds, of which there may be more than the caller has locked, and gives back what they hold; the rows stay as
+-- tombstones. What is given back is what is closed: both are of the rows that one statement locks.
+CREATE OR REPLACE FUNCTION hold_close(ids uuid[], closed text) RETURNS bigint LANGUAGE plpgsql SET search_path = spend, pg_temp AS $$
+DECLARE
+    accounts bigint[];
+    amounts bigint[];
+    windows bigint[];
+    window_amounts bigint[];
+    n bigint;
+BEGIN
+    WITH o AS MATERIALIZED (SELECT * FROM hold AS h WHERE h.call_id = ANY (ids) AND h.state IN ('placed', 'captured')
+        ORDER BY h.call_id FOR UPDATE),
+    done AS (UPDATE hold AS h SET state = closed, raw_nanos = 0, billed_nanos = 0, changed_at = clock_timestamp() FROM o
+        WHERE h.call_id = o.call_id RETURNING h.call_id),
+    x AS (SELECT unnest(o.windows_raw) AS w, -o.raw_nanos AS amount FROM o
+        UNION ALL SELECT unnest(o.windows_billed), -o.billed_nanos FROM o)
+    SELECT (SELECT array_agg(o.account) FROM o WHERE o.account IS NOT NULL),
+        (SELECT array_agg(-o.billed_nanos) FROM o WHERE o.account IS NOT NULL), (SELECT array_agg(x.w) FROM x),
+        (SELECT array_agg(x.amount) FROM x), (SELECT count(*) FROM done)
+    INTO accounts, amounts, windows, window_amounts, n;
+    PERFORM held_add(coalesce(accounts, '{}'), coalesce(amounts, '{}'), coalesce(windows, '{}'),
+        coalesce(window_amounts, '{}'));
+    RETURN n;
+END $$;
+
+-- Those whose ingest is gone, and tombstones of an hour ago; at most so many of each: how many were. Nothing is waited for,
+-- so that their order is that of what is due. One ledger at a time. When nobody has swept for more than gap_us, nobody could
+-- be asked to renew either: then nothing expires, and every hold begins a lifetime in which its ingest can.
+CREATE FUNCTION hold_sweep(most int, lifetime_us bigint, gap_us bigint, OUT expired bigint, OUT purged bigint)
+LANGUAGE plpgsql SET search_path = spend, pg_temp SET lock_timeout = '100ms' AS $$
 DECLARE
     before timestamptz;
     ids uuid[];
+    id uuid;
+    kept int := 0;
 BEGIN
+    expired := 0;
+    purged := 0;
     SELECT r.ran_at INTO before FROM hold_sweep_run AS r FOR UPDATE SKIP LOCKED;
     IF before IS NULL THEN
-        RETURN 0;
+        RETURN;
     END IF;
     UPDATE hold_sweep_run SET ran_at = clock_timestamp();
     IF clock_timestamp() - before > gap_us * interval '1 us' THEN
@@ -156,28 +185,43 @@ BEGIN
             ORDER BY h.call_id FOR UPDATE) AS x;
         UPDATE hold AS h SET expires_at = greatest(h.expires_at, clock_timestamp() + lifetime_us * interval '1 us')
         WHERE h.call_id = ANY (ids);
-        RETURN 0;
+        RETURN;
     END IF;
     SELECT array_agg(x.call_id) INTO ids FROM (SELECT h.call_id FROM hold AS h
-        WHERE h.state = 'placed' AND h.expires_at < clock_timestamp() ORDER BY h.call_id LIMIT most
+        WHERE h.state = 'placed' AND h.expires_at < clock_timestamp() ORDER BY h.expires_at LIMIT most
         FOR UPDATE SKIP LOCKED) AS x;
     DELETE FROM hold AS h USING (SELECT y.call_id FROM hold AS y WHERE y.state NOT IN ('placed', 'captured')
-        AND y.changed_at < clock_timestamp() - interval '1 hour' ORDER BY y.call_id LIMIT most FOR UPDATE SKIP LOCKED) AS x
+        AND y.changed_at < clock_timestamp() - interval '1 hour' ORDER BY y.changed_at LIMIT most FOR UPDATE SKIP LOCKED) AS x
     WHERE h.call_id = x.call_id;
-    RETURN CASE WHEN ids IS NULL THEN 0 ELSE hold_close(ids, 'expired') END;
+    GET DIAGNOSTICS purged = ROW_COUNT;
+    IF ids IS NOT NULL THEN
+        BEGIN
+            expired := hold_close(ids, 'expired');
+        EXCEPTION WHEN lock_not_available THEN  -- somebody has a balance or a window of theirs: those that have others end
+            FOREACH id IN ARRAY ids LOOP
+                BEGIN
+                    expired := expired + hold_close(ARRAY[id], 'expired');
+                EXCEPTION WHEN lock_not_available THEN
+                    kept := kept + 1;
+                    EXIT WHEN kept = 5;  -- each has cost its wait
+                END;
+            END LOOP;
+        END;
+    END IF;
 END $$;
 
 -- A captured hold ends with its gateway's record. When that has not come for an hour it was lost, with a disk; others may have
 -- told what the call cost: not by a failure, which may be of one attempt of several. Returns how many ended.
 CREATE INDEX hold_captured ON hold (changed_at) WHERE state = 'captured';
-CREATE FUNCTION hold_sweep_captured(most int) RETURNS bigint LANGUAGE plpgsql SET search_path = spend, pg_temp AS $$
+CREATE FUNCTION hold_sweep_captured(most int) RETURNS bigint LANGUAGE plpgsql SET search_path = spend, pg_temp
+SET lock_timeout = '100ms' AS $$
 DECLARE
     ids uuid[];
 BEGIN
     SELECT array_agg(x.call_id) INTO ids FROM (SELECT h.call_id FROM hold AS h JOIN call AS c ON c.call_id = h.call_id
         WHERE h.state = 'captured' AND h.changed_at < clock_timestamp() - interval '1 hour' AND c.raw_nanos IS NOT NULL
             AND c.outcome NOT IN ('rejected', 'failed')
-        ORDER BY h.call_id LIMIT most FOR UPDATE OF h SKIP LOCKED) AS x;
+        ORDER BY h.changed_at LIMIT most FOR UPDATE OF h SKIP LOCKED) AS x;
     RETURN CASE WHEN ids IS NULL THEN 0 ELSE hold_close(ids, 'settled') END;
 END $$;
 
@@ -207,8 +251,8 @@ BEGIN
         -- who calls with a clock that is ahead stays where it is
         SELECT greatest(now, at, w.window_start + interval '1 us', max(h.admitted_at) + interval '1 us',
             CASE WHEN w.last_matched_at <= now THEN w.last_matched_at + interval '1 us' END) INTO at
-        FROM hold AS h WHERE h.state IN ('placed', 'captured')
-            AND (w.id = ANY (h.windows_raw) OR w.id = ANY (h.windows_billed));
+        FROM (SELECT * FROM hold WHERE state = 'placed' UNION ALL SELECT * FROM hold WHERE state = 'captured') AS h  -- an index each
+        WHERE w.id = ANY (h.windows_raw) OR w.id = ANY (h.windows_billed);
         EXIT WHEN at < w.window_end;
     END LOOP;
     INSERT INTO budget_window AS x (budget, revision, value, window_start, window_end)
