@@ -92,7 +92,7 @@ void gate_lane_next(struct lane *lane)
         if (!g->health.away)
             lane_take(lane, SAY_PLACE, now);
         lane->is_probe =
-            lane->count == 0 && (g->health.away || !g->health.answered_once) && now - g->probed_us > PROBE_US;
+            lane->count == 0 && gate_health_is_doubtful(&g->health) && now - g->probed_us > PROBE_US;
         if (lane->is_probe)
             g->probed_us = now;
     } else {

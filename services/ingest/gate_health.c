@@ -79,3 +79,8 @@ void gate_health_waited(struct gate_health *h)
     if (h->failing_us == 0)
         h->away_for = METER_GATE_AWAY_SLOW;
 }
+
+bool gate_health_is_doubtful(const struct gate_health *h)
+{
+    return h->away || !h->answered_once || h->trial_us != 0;
+}

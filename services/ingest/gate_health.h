@@ -31,6 +31,8 @@ void gate_health_answered(struct gate_health *h);
 void gate_health_probed(struct gate_health *h);
 /* status 0: no answer came, and why is said. */
 void gate_health_failed(struct gate_health *h, int status, const struct err *why);
+/* It never answered, is away, or on trial: it is asked with nothing when there is nothing to ask. */
+bool gate_health_is_doubtful(const struct gate_health *h);
 /* A call has waited as long as one may: in vain for what fails, if something does. */
 void gate_health_waited(struct gate_health *h);
 /* Time goes on. */

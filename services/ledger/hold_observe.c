@@ -125,14 +125,12 @@ bool hold_observe(struct hold *h, struct hold_item *items, size_t count, struct 
     int64_t at;
     struct gate *gate = h->options.gate;
     struct pg_session *pg = h->options.pg;
-    if (count == 0)
-        return true;
     arena_reset(&h->arena);
     bool ok = pg_session_ready(pg, err) && (gate_version(gate) != 0 || gate_refresh(gate, pg, err)) &&
               hold_clock(h, false, &at, err);
     for (size_t i = 0; ok && i < count; i++)
         ok = gate_resolve(gate, &items[i].gate, at, &h->arena, err);
-    ok = ok && hold_look(h, items, count, at, err);
+    ok = ok && (count == 0 || hold_look(h, items, count, at, err)); /* else a probe */
     metric_add(h->observed, ok ? (int64_t)count : 0);
     return ok;
 }

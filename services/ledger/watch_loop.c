@@ -20,14 +20,18 @@ static bool sweep(struct pg_session *pg, const struct watch_loop_options *o, int
                   struct err *err)
 {
     struct pg_rows *rows = NULL;
-    bool ok = pg_session_ready(pg, err) && pg_query(pg, "SELECT expired, purged FROM hold_sweep($1, $2, $3)",
+    bool ok = pg_session_ready(pg, err) && pg_query(pg, "SELECT expired, more FROM hold_sweep($1, $2, $3)",
                                                     PG_ARGS(PG_I32(ROLL_AT_ONCE), PG_I64(o->hold_lifetime_us),
                                                             PG_I64(TICKS_MISSED * o->tick_us)),
                                                     &rows, err);
     *expired = ok ? pg_get_i64(rows, 0, 0) : 0;
-    *more = ok && (*expired == ROLL_AT_ONCE || pg_get_i64(rows, 0, 1) == ROLL_AT_ONCE);
+    *more = ok && pg_get_bool(rows, 0, 1);
     pg_rows_free(rows);
-    return ok && pg_query(pg, "SELECT hold_sweep_captured($1)", PG_ARGS(PG_I32(ROLL_AT_ONCE)), NULL, err);
+    rows = NULL;
+    ok = ok && pg_query(pg, "SELECT hold_sweep_captured($1)", PG_ARGS(PG_I32(ROLL_AT_ONCE)), &rows, err);
+    *more = *more || (ok && pg_get_i64(rows, 0, 0) == ROLL_AT_ONCE);
+    pg_rows_free(rows);
+    return ok;
 }
 
 /* More than one that roll at once would only wait for each other. *rolled: none when another ledger is at it.

@@ -208,25 +208,30 @@ def test_tombstones_go_as_fast_as_they_came(bench):
 
 
 def test_a_locked_account_keeps_no_other_hold_and_no_window_from_ending(bench, api):
-    """Its own hold ends when it is free again."""
+    """Its own holds, however many, end when it is free again."""
     theirs, mine = bench.account(), bench.account()
-    stuck, free = call([f"account_id={theirs}"]), call([f"account_id={mine}"])
+    stuck, free, lost = [call([f"account_id={theirs}"]) for _ in range(8)], call([f"account_id={mine}"]), call([f"account_id={theirs}"])
     made = budget(api, "account", mine, window={"kind": "interval", "seconds": 2})
     opened = ("SELECT count(*) AS n FROM budget_window AS w JOIN budget AS b ON b.id = w.budget WHERE b.budget_id = %s", (made["budget_id"],))
 
     def state(one):
         return bench.query("SELECT state FROM hold WHERE call_id = %s", (one["call_id"],))[0]["state"]
-    assert [a["state"] for a in place(api, stuck, free)] == ["placed"] * 2
+    assert [a["state"] for a in place(api, *stuck, free, lost)] == ["placed"] * 10
+    capture(api, lost, input=40, output=10)
+    record = build.call([f"account_id={theirs}"], call_id=uuid.UUID(lost["call_id"]).bytes, model_requested="held")
+    bench.feeder.bill(attributed(foreign(record), theirs, 900))
+    bench.settle()
     with psycopg.connect(bench.stack.database_url("postgres"), options="-c search_path=spend") as other:
         other.execute("SELECT FROM balance b JOIN account a ON a.id = b.account_id WHERE a.account_id = %s FOR UPDATE OF b", (theirs,))
-        bench.execute("UPDATE hold SET expires_at = now() - interval '1 s' WHERE call_id = ANY (%s::uuid[])",
-                      ([stuck["call_id"], free["call_id"]],))
+        bench.execute("UPDATE hold SET expires_at = now() - CASE call_id WHEN %s THEN 1 ELSE 2 END * interval '1 s'"
+                      " WHERE call_id = ANY (%s::uuid[])", (free["call_id"], [one["call_id"] for one in (*stuck, free)]))
+        bench.execute("UPDATE hold SET changed_at = now() - interval '61 min' WHERE call_id = %s", (lost["call_id"],))
         wait_until(lambda: state(free) == "expired", 30, "the other one expired")
         before = bench.query(*opened)[0]["n"]
         wait_until(lambda: bench.query(*opened)[0]["n"] >= before + 2, 30, "its windows go on")
-        assert state(stuck) == "placed"
+        assert {state(one) for one in stuck} == {"placed"} and state(lost) == "captured" and bench.stack.services["ledger"].ready()
         other.rollback()
-    wait_until(lambda: state(stuck) == "expired", 30, "it expired too")
+    wait_until(lambda: {state(one) for one in stuck} == {"expired"} and state(lost) == "settled", 30, "they ended too")
     assert bench.breaches() == []
 
 

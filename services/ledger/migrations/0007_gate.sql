@@ -162,52 +162,57 @@ BEGIN
     RETURN n;
 END $$;
 
--- Those whose ingest is gone, and tombstones of an hour ago; at most so many of each: how many were. Nothing is waited for,
--- so that their order is that of what is due. One ledger at a time. When nobody has swept for more than gap_us, nobody could
--- be asked to renew either: then nothing expires, and every hold begins a lifetime in which its ingest can.
-CREATE FUNCTION hold_sweep(most int, lifetime_us bigint, gap_us bigint, OUT expired bigint, OUT purged bigint)
+-- The same, but for those whose account or a window of theirs somebody has for longer than lock_timeout: they stay.
+CREATE FUNCTION hold_close_most(ids uuid[], closed text) RETURNS bigint LANGUAGE plpgsql SET search_path = spend, pg_temp AS $$
+DECLARE
+    accounts bigint[];
+    windows bigint[];
+BEGIN
+    RETURN hold_close(ids, closed);
+EXCEPTION WHEN lock_not_available THEN
+    SELECT coalesce(array_agg(x.account_id), '{}') INTO accounts FROM (SELECT b.account_id FROM balance AS b WHERE b.account_id
+        IN (SELECT h.account FROM hold AS h WHERE h.call_id = ANY (ids)) ORDER BY b.account_id FOR UPDATE SKIP LOCKED) AS x;
+    SELECT coalesce(array_agg(x.id), '{}') INTO windows FROM (SELECT w.id FROM budget_window AS w WHERE w.id IN (SELECT
+        unnest(h.windows_raw || h.windows_billed) FROM hold AS h WHERE h.call_id = ANY (ids)) ORDER BY w.id FOR UPDATE SKIP LOCKED) AS x;
+    RETURN hold_close(ARRAY(SELECT h.call_id FROM hold AS h WHERE h.call_id = ANY (ids) AND (h.account IS NULL
+        OR h.account = ANY (accounts)) AND h.windows_raw <@ windows AND h.windows_billed <@ windows), closed);
+END $$;
+
+-- Those whose ingest is gone, and tombstones of an hour ago; at most so many of each. Locked ones are left for later, so that
+-- their order is that of what is due. more: there may be others. One ledger at a time. When nobody has swept for more than
+-- gap_us, nobody could be asked to renew either: then nothing expires, and every hold begins a lifetime in which its ingest can.
+CREATE FUNCTION hold_sweep(most int, lifetime_us bigint, gap_us bigint, OUT expired bigint, OUT more boolean)
 LANGUAGE plpgsql SET search_path = spend, pg_temp SET lock_timeout = '100ms' AS $$
 DECLARE
+    now timestamptz := clock_timestamp();
     before timestamptz;
     ids uuid[];
-    id uuid;
-    kept int := 0;
+    purged bigint;
 BEGIN
     expired := 0;
-    purged := 0;
+    more := false;
     SELECT r.ran_at INTO before FROM hold_sweep_run AS r FOR UPDATE SKIP LOCKED;
     IF before IS NULL THEN
         RETURN;
     END IF;
-    UPDATE hold_sweep_run SET ran_at = clock_timestamp();
-    IF clock_timestamp() - before > gap_us * interval '1 us' THEN
+    UPDATE hold_sweep_run SET ran_at = now;
+    IF now - before > gap_us * interval '1 us' THEN
+        PERFORM set_config('lock_timeout', '10s', true);  -- one that is left out would expire
         SELECT array_agg(x.call_id) INTO ids FROM (SELECT h.call_id FROM hold AS h WHERE h.state = 'placed'
             ORDER BY h.call_id FOR UPDATE) AS x;
         UPDATE hold AS h SET expires_at = greatest(h.expires_at, clock_timestamp() + lifetime_us * interval '1 us')
         WHERE h.call_id = ANY (ids);
         RETURN;
     END IF;
-    SELECT array_agg(x.call_id) INTO ids FROM (SELECT h.call_id FROM hold AS h
-        WHERE h.state = 'placed' AND h.expires_at < clock_timestamp() ORDER BY h.expires_at LIMIT most
-        FOR UPDATE SKIP LOCKED) AS x;
-    DELETE FROM hold AS h USING (SELECT y.call_id FROM hold AS y WHERE y.state NOT IN ('placed', 'captured')
-        AND y.changed_at < clock_timestamp() - interval '1 hour' ORDER BY y.changed_at LIMIT most FOR UPDATE SKIP LOCKED) AS x
-    WHERE h.call_id = x.call_id;
+    DELETE FROM hold AS h WHERE h.call_id = ANY (ARRAY(SELECT y.call_id FROM hold AS y WHERE y.state NOT IN ('placed', 'captured')
+        AND y.changed_at < now - interval '1 hour' ORDER BY y.changed_at LIMIT most FOR UPDATE SKIP LOCKED));
     GET DIAGNOSTICS purged = ROW_COUNT;
-    IF ids IS NOT NULL THEN
-        BEGIN
-            expired := hold_close(ids, 'expired');
-        EXCEPTION WHEN lock_not_available THEN  -- somebody has a balance or a window of theirs: those that have others end
-            FOREACH id IN ARRAY ids LOOP
-                BEGIN
-                    expired := expired + hold_close(ARRAY[id], 'expired');
-                EXCEPTION WHEN lock_not_available THEN
-                    kept := kept + 1;
-                    EXIT WHEN kept = 5;  -- each has cost its wait
-                END;
-            END LOOP;
-        END;
+    ids := ARRAY(SELECT h.call_id FROM hold AS h WHERE h.state = 'placed' AND h.expires_at < now ORDER BY h.expires_at
+        LIMIT most FOR UPDATE SKIP LOCKED);
+    IF ids <> '{}' THEN
+        expired := hold_close_most(ids, 'expired');
     END IF;
+    more := purged = most OR (cardinality(ids) = most AND expired > 0);
 END $$;
 
 -- A captured hold ends with its gateway's record. When that has not come for an hour it was lost, with a disk; others may have
@@ -216,13 +221,13 @@ CREATE INDEX hold_captured ON hold (changed_at) WHERE state = 'captured';
 CREATE FUNCTION hold_sweep_captured(most int) RETURNS bigint LANGUAGE plpgsql SET search_path = spend, pg_temp
 SET lock_timeout = '100ms' AS $$
 DECLARE
-    ids uuid[];
-BEGIN
-    SELECT array_agg(x.call_id) INTO ids FROM (SELECT h.call_id FROM hold AS h JOIN call AS c ON c.call_id = h.call_id
-        WHERE h.state = 'captured' AND h.changed_at < clock_timestamp() - interval '1 hour' AND c.raw_nanos IS NOT NULL
+    now timestamptz := clock_timestamp();
+    ids uuid[] := ARRAY(SELECT h.call_id FROM hold AS h JOIN call AS c ON c.call_id = h.call_id
+        WHERE h.state = 'captured' AND h.changed_at < now - interval '1 hour' AND c.raw_nanos IS NOT NULL
             AND c.outcome NOT IN ('rejected', 'failed')
-        ORDER BY h.changed_at LIMIT most FOR UPDATE OF h SKIP LOCKED) AS x;
-    RETURN CASE WHEN ids IS NULL THEN 0 ELSE hold_close(ids, 'settled') END;
+        ORDER BY h.changed_at LIMIT most FOR UPDATE OF h SKIP LOCKED);
+BEGIN
+    RETURN CASE WHEN ids = '{}' THEN 0 ELSE hold_close_most(ids, 'settled') END;
 END $$;
 
 -- Closes the window of now and opens the rest of it anew: nothing is set back. It is closed behind every call that it holds
