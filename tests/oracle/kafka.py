@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
 BATCH = 5000
+QUIET_S = 10
 
 
 @dataclass(frozen=True)
@@ -33,10 +34,11 @@ class Tail:
     def __init__(self, brokers, topics, isolation="read_committed", settings=()):
         self.records = {topic: [] for topic in topics}
         self.low = {}
-        self.consumer = Consumer({
+        self.settings = {
             "bootstrap.servers": brokers, "group.id": "spend-oracle-reader", "enable.auto.commit": False,
             "isolation.level": isolation, "enable.partition.eof": True, "auto.offset.reset": "error",
-            "fetch.message.max.bytes": 9 << 20, **dict(settings)})
+            "fetch.message.max.bytes": 9 << 20, **dict(settings)}
+        self.consumer = Consumer(self.settings)
         known = self.consumer.list_topics(timeout=30).topics
         missing = [topic for topic in topics if topic not in known]
         if missing:
@@ -56,15 +58,22 @@ class Tail:
                     raise failed
                 time.sleep(0.2)
 
+    def _go_on(self):
+        self.consumer.assign([TopicPartition(t, n, at) for (t, n), at in self.next.items()])
+
     def refresh(self, timeout_s=60.0):
         """Reads on to the present end of each partition; how many records came."""
-        self.consumer.assign([TopicPartition(t, n, at) for (t, n), at in self.next.items()])
-        waiting, count = set(self.next), 0
+        self._go_on()
+        waiting, count, quiet_s = set(self.next), 0, 0
         while waiting:
             messages = self.consumer.consume(BATCH, timeout=1.0)
-            timeout_s = timeout_s if messages else timeout_s - 1.0
-            if timeout_s <= 0:
+            quiet_s = 0 if messages else quiet_s + 1
+            if quiet_s >= timeout_s:
                 raise TimeoutError(f"no end of {sorted(waiting)}")
+            if quiet_s % QUIET_S == QUIET_S - 1:  # librdkafka's may not find its way back to a broker that was restarted
+                self.consumer.close()
+                self.consumer = Consumer(self.settings)
+                self._go_on()
             for message in messages:
                 where = (message.topic(), message.partition())
                 if message.error():
