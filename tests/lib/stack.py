@@ -191,7 +191,7 @@ class Service:
             except subprocess.TimeoutExpired:
                 self.kill()
                 raise AssertionError(f"{self.name} did not stop in {timeout_s} s\n{self.log_tail()}") from None
-            assert code == 0, f"{self.name} left with {code}\n{self.log_tail()}"
+            assert code == 0, f"{self.name} left with {code}\n{self.sanitizer_report()}\n{self.log_tail()}"
         self.pid_path.unlink(missing_ok=True)
         self.check_log()
 
@@ -202,6 +202,11 @@ class Service:
 
     def log(self):
         return self.log_path.read_text(encoding="utf-8", errors="replace") if self.log_path.exists() else ""
+
+    def sanitizer_report(self):
+        """The first one in its log; empty when there is none."""
+        _, found, rest = self.log().partition("WARNING: ThreadSanitizer")
+        return found + rest.partition("SUMMARY: ")[0]
 
     def log_tail(self, lines=20):
         return "\n".join(self.log().splitlines()[-lines:])
