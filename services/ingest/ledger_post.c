@@ -91,10 +91,11 @@ static void on_done(evutil_socket_t fd, short what, void *arg)
     struct http_reply reply = p->reply;
     p->reply = (struct http_reply){0};
     struct err err = p->err;
+    bool answered = p->answered; /* done may send the next: then all of this is the thread's again */
     p->busy = false;
-    p->options.done(p->options.arg, p->answered ? reply.status : 0,
-                    p->answered ? buffer_view(&reply.body) : SV_NULL, &err);
-    if (p->answered)
+    p->options.done(p->options.arg, answered ? reply.status : 0,
+                    answered ? buffer_view(&reply.body) : SV_NULL, &err);
+    if (answered)
         http_reply_free(&reply);
 }
 
