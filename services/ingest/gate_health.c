@@ -6,13 +6,13 @@
 void gate_health_init(struct gate_health *h, const char *url, int64_t wait_us, int64_t trial_us)
 {
     *h = (struct gate_health){
-        .url = url, .wait_us = wait_us, .trial_for_us = trial_us, .away_for = METER_GATE_AWAY_UNREACHABLE};
+        .url = url, .wait_us = wait_us, .trial_us = trial_us, .away_for = METER_GATE_AWAY_UNREACHABLE};
 }
 
 /* What is said to nothing asked does not show that a call would be answered: so it is tried. */
 void gate_health_probed(struct gate_health *h)
 {
-    if (h->trial_us != 0)
+    if (h->on_trial_us != 0)
         return;
     if (!h->away || !h->answered_once) {
         gate_health_answered(h);
@@ -20,17 +20,17 @@ void gate_health_probed(struct gate_health *h)
     }
     h->away = false;
     h->failing_us = 0;
-    h->trial_us = clock_mono_us();
+    h->on_trial_us = clock_mono_us();
 }
 
 void gate_health_answered(struct gate_health *h)
 {
-    if (h->away || h->trial_us != 0 || !h->answered_once)
+    if (h->away || h->on_trial_us != 0 || !h->answered_once)
         log_info("gate_answers", LOG_STR("ledger", h->url), LOG_END);
     h->answered_once = true;
     h->away = false;
     h->failing_us = 0;
-    h->trial_us = 0;
+    h->on_trial_us = 0;
     meter_set(METER_GATE_AWAY, 0);
 }
 
@@ -46,8 +46,8 @@ void gate_health_check(struct gate_health *h)
 {
     int64_t now = clock_mono_us();
     bool late = h->failing_us != 0 && now - h->failing_us >= h->wait_us;
-    if (h->trial_us != 0 && h->failing_us == 0 &&
-        now - h->trial_us >= h->trial_for_us + h->wait_us) /* what was asked in it had its time */
+    if (h->on_trial_us != 0 && h->failing_us == 0 &&
+        now - h->on_trial_us >= h->trial_us + h->wait_us) /* what was asked in it had its time */
         gate_health_answered(h);
     if (h->away || h->failing_us == 0 || (h->answered_once && !late))
         return;
@@ -65,8 +65,8 @@ void gate_health_failed(struct gate_health *h, int status, const struct err *why
                                              : METER_GATE_AWAY_UNREACHABLE;
     h->status = status;
     h->why = *why;
-    if (h->trial_us != 0) { /* as it was */
-        h->trial_us = 0;
+    if (h->on_trial_us != 0) { /* as it was */
+        h->on_trial_us = 0;
         h->away = true;
     }
     if (h->failing_us == 0)
@@ -82,5 +82,5 @@ void gate_health_waited(struct gate_health *h)
 
 bool gate_health_is_doubtful(const struct gate_health *h)
 {
-    return h->away || !h->answered_once || h->trial_us != 0;
+    return h->away || !h->answered_once || h->on_trial_us != 0;
 }

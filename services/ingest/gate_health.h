@@ -13,12 +13,12 @@
 struct gate_health {
     const char *url;
     int64_t wait_us;
-    int64_t trial_for_us;
+    int64_t trial_us;
     bool answered_once;
     bool away;          /* nobody waits for it, until it has answered again */
     int64_t failing_us; /* since when it has not answered; 0: it has */
     int64_t
-        trial_us; /* since when it answers probes again, as it seems; 0: no trial. The gauge is still up */
+        on_trial_us; /* since when it answers probes again, as it seems; 0: no trial. The gauge is still up */
     enum meter away_for; /* which counter says why it did not, the last time */
     int status;          /* .. and what it said; 0: nothing */
     struct err why;

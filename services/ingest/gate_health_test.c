@@ -60,19 +60,19 @@ static void test_what_only_probes_are_answered_by_is_on_trial(void **state)
         gate_health_check(&h);
         assert_true(!h.away && meter_value(METER_GATE_AWAY) == 1); /* a call may try */
     }
-    h.trial_us -= h.trial_for_us; /* what was asked at its end may still fail */
+    h.on_trial_us -= h.trial_us; /* what was asked at its end may still fail */
     gate_health_check(&h);
     assert_true(meter_value(METER_GATE_AWAY) == 1);
-    h.trial_us -= h.wait_us; /* none has failed for so long */
+    h.on_trial_us -= h.wait_us; /* none has failed for so long */
     gate_health_check(&h);
-    assert_true(!h.away && h.trial_us == 0 && meter_value(METER_GATE_AWAY) == 0);
+    assert_true(!h.away && h.on_trial_us == 0 && meter_value(METER_GATE_AWAY) == 0);
     gate_health_failed(&h, 503, &none);
     assert_false(h.away);
     h.failing_us -= h.wait_us;
     gate_health_check(&h);
     gate_health_probed(&h);
     gate_health_answered(&h); /* a call was */
-    assert_true(!h.away && h.trial_us == 0 && meter_value(METER_GATE_AWAY) == 0);
+    assert_true(!h.away && h.on_trial_us == 0 && meter_value(METER_GATE_AWAY) == 0);
 }
 
 static void test_it_tells_why(void **state)

@@ -65,6 +65,13 @@ void hold_free(struct hold *h)
     free(h);
 }
 
+bool hold_open(struct hold *h, struct err *err)
+{
+    struct pg_session *pg = h->options.pg;
+    return (pg_session_is_sent(pg) || pg_session_ready(pg, err)) &&
+           (gate_version(h->options.gate) != 0 || gate_refresh(h->options.gate, pg, err));
+}
+
 static bool send_clock(struct hold *h, bool begin, struct err *err)
 {
     static const char clock_sql[] = "SELECT greatest(clock_timestamp(), changed_at, watermark), version, "

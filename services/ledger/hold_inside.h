@@ -18,6 +18,9 @@ struct hold {
     struct metric *placed, *forced, *refused, *observed, *repeats, *busy, *unpriced, *captured, *voided;
 };
 
+/* Connected, or asked ahead, and with a configuration. */
+bool hold_open(struct hold *h, struct err *err) NODISCARD;
+
 /* Postgres's clock, never behind what is configured; registry, prices and budgets as of then. begin: with it
  * a transaction begins. */
 bool hold_clock(struct hold *h, bool begin, int64_t *at, struct err *err) NODISCARD;

@@ -123,13 +123,10 @@ bool hold_look(struct hold *h, struct hold_item *items, size_t count, int64_t at
 bool hold_observe(struct hold *h, struct hold_item *items, size_t count, struct err *err)
 {
     int64_t at;
-    struct gate *gate = h->options.gate;
-    struct pg_session *pg = h->options.pg;
     arena_reset(&h->arena);
-    bool ok = pg_session_ready(pg, err) && (gate_version(gate) != 0 || gate_refresh(gate, pg, err)) &&
-              hold_clock(h, false, &at, err);
+    bool ok = hold_open(h, err) && hold_clock(h, false, &at, err);
     for (size_t i = 0; ok && i < count; i++)
-        ok = gate_resolve(gate, &items[i].gate, at, &h->arena, err);
+        ok = gate_resolve(h->options.gate, &items[i].gate, at, &h->arena, err);
     ok = ok && (count == 0 || hold_look(h, items, count, at, err)); /* else a probe */
     metric_add(h->observed, ok ? (int64_t)count : 0);
     return ok;

@@ -524,21 +524,13 @@ static bool try_place(struct placing *p, struct err *err)
            write_request(p, err) && keep_texts(p, err);
 }
 
-/* Connected, perhaps asked ahead, and with a configuration. */
-static bool is_open(struct hold *h, struct err *err)
-{
-    struct pg_session *pg = h->options.pg;
-    return (pg_session_is_sent(pg) || pg_session_ready(pg, err)) &&
-           (gate_version(h->options.gate) != 0 || gate_refresh(h->options.gate, pg, err));
-}
-
 bool hold_place(struct hold *h, struct hold_item *items, size_t count, struct err *err)
 {
     bool ok = false;
     bool skips = false;
     int64_t at;
     if (count == 0) /* a probe */
-        return is_open(h, err) && hold_clock(h, true, &at, err);
+        return hold_open(h, err) && hold_clock(h, true, &at, err);
     for (int tries = 1; !ok; tries++) {
         struct placing p = {.h = h,
                             .item = items,
@@ -548,7 +540,7 @@ bool hold_place(struct hold *h, struct hold_item *items, size_t count, struct er
                             .skips = skips,
                             .anew = tries == 1};
         err_clear(err);
-        ok = is_open(h, err) && try_place(&p, err);
+        ok = hold_open(h, err) && try_place(&p, err);
         if (ok)
             count_answers(&p);
         placing_end(&p);

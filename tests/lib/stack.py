@@ -31,7 +31,7 @@ BOOT_ID = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").st
 REPLICA_PORTS = range(32000, 32768)
 PORT_CLAIMS = Path(tempfile.gettempdir()) / "spendline-ports"  # one lock file a port
 CLAIMS = []  # those that are open here
-SANITIZER_SIGNS = ("ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "runtime error:")
+SANITIZER_SIGNS = ("ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "runtime error:", "WARNING: ThreadSanitizer")
 
 
 def wait_until(condition, timeout_s=30.0, what="a condition", every_s=0.05):
@@ -191,7 +191,8 @@ class Service:
             except subprocess.TimeoutExpired:
                 self.kill()
                 raise AssertionError(f"{self.name} did not stop in {timeout_s} s\n{self.log_tail()}") from None
-            assert code == 0, f"{self.name} left with {code}\n{self.sanitizer_report()}\n{self.log_tail()}"
+            self.check_log()
+            assert code == 0, f"{self.name} left with {code}\n{self.log_tail()}"
         self.pid_path.unlink(missing_ok=True)
         self.check_log()
 
@@ -202,11 +203,6 @@ class Service:
 
     def log(self):
         return self.log_path.read_text(encoding="utf-8", errors="replace") if self.log_path.exists() else ""
-
-    def sanitizer_report(self):
-        """The first one in its log; empty when there is none."""
-        _, found, rest = self.log().partition("WARNING: ThreadSanitizer")
-        return found + rest.partition("SUMMARY: ")[0]
 
     def log_tail(self, lines=20):
         return "\n".join(self.log().splitlines()[-lines:])

@@ -67,10 +67,10 @@ class Tail:
         waiting, count, quiet_s = set(self.next), 0, 0
         while waiting:
             messages = self.consumer.consume(BATCH, timeout=1.0)
-            quiet_s = 0 if messages else quiet_s + 1
+            quiet_s += 0 if messages else 1
             if quiet_s >= timeout_s:
                 raise TimeoutError(f"no end of {sorted(waiting)}")
-            if quiet_s % QUIET_S == QUIET_S - 1:  # librdkafka's may not find its way back to a broker that was restarted
+            if not messages and quiet_s % QUIET_S == 0:  # librdkafka's may not find its way back to a broker that was restarted
                 self.consumer.close()
                 self.consumer = Consumer(self.settings)
                 self._go_on()

@@ -137,29 +137,23 @@ INSERT INTO hold_sweep_run (ran_at) VALUES (clock_timestamp());
 
 DROP FUNCTION hold_sweep(int);
 
--- Ends open holds, of which there may be more than the caller has locked, and gives back what they hold; the rows stay as
--- tombstones. What is given back is what is closed: both are of the rows that one statement locks.
+-- Ends those that are open and gives back what they hold; the rows stay as tombstones. What is given back is of the very rows
+-- that are closed, as one statement locks them: also of those that the caller had not locked.
 CREATE OR REPLACE FUNCTION hold_close(ids uuid[], closed text) RETURNS bigint LANGUAGE plpgsql SET search_path = spend, pg_temp AS $$
 DECLARE
-    accounts bigint[];
-    amounts bigint[];
-    windows bigint[];
-    window_amounts bigint[];
-    n bigint;
+    held record;
 BEGIN
     WITH o AS MATERIALIZED (SELECT * FROM hold AS h WHERE h.call_id = ANY (ids) AND h.state IN ('placed', 'captured')
         ORDER BY h.call_id FOR UPDATE),
     done AS (UPDATE hold AS h SET state = closed, raw_nanos = 0, billed_nanos = 0, changed_at = clock_timestamp() FROM o
         WHERE h.call_id = o.call_id RETURNING h.call_id),
-    x AS (SELECT unnest(o.windows_raw) AS w, -o.raw_nanos AS amount FROM o
+    owed AS (SELECT o.account, -o.billed_nanos AS nanos FROM o WHERE o.account IS NOT NULL),
+    counted AS (SELECT unnest(o.windows_raw) AS id, -o.raw_nanos AS nanos FROM o
         UNION ALL SELECT unnest(o.windows_billed), -o.billed_nanos FROM o)
-    SELECT (SELECT array_agg(o.account) FROM o WHERE o.account IS NOT NULL),
-        (SELECT array_agg(-o.billed_nanos) FROM o WHERE o.account IS NOT NULL), (SELECT array_agg(x.w) FROM x),
-        (SELECT array_agg(x.amount) FROM x), (SELECT count(*) FROM done)
-    INTO accounts, amounts, windows, window_amounts, n;
-    PERFORM held_add(coalesce(accounts, '{}'), coalesce(amounts, '{}'), coalesce(windows, '{}'),
-        coalesce(window_amounts, '{}'));
-    RETURN n;
+    SELECT ARRAY(SELECT account FROM owed) AS accounts, ARRAY(SELECT nanos FROM owed) AS amounts, ARRAY(SELECT id FROM counted)
+        AS windows, ARRAY(SELECT nanos FROM counted) AS window_amounts, (SELECT count(*) FROM done) AS n INTO held;
+    PERFORM held_add(held.accounts, held.amounts, held.windows, held.window_amounts);
+    RETURN held.n;
 END $$;
 
 -- The same, but for those whose account or a window of theirs somebody has for longer than lock_timeout: they stay.
@@ -170,10 +164,10 @@ DECLARE
 BEGIN
     RETURN hold_close(ids, closed);
 EXCEPTION WHEN lock_not_available THEN
-    SELECT coalesce(array_agg(x.account_id), '{}') INTO accounts FROM (SELECT b.account_id FROM balance AS b WHERE b.account_id
-        IN (SELECT h.account FROM hold AS h WHERE h.call_id = ANY (ids)) ORDER BY b.account_id FOR UPDATE SKIP LOCKED) AS x;
-    SELECT coalesce(array_agg(x.id), '{}') INTO windows FROM (SELECT w.id FROM budget_window AS w WHERE w.id IN (SELECT
-        unnest(h.windows_raw || h.windows_billed) FROM hold AS h WHERE h.call_id = ANY (ids)) ORDER BY w.id FOR UPDATE SKIP LOCKED) AS x;
+    accounts := ARRAY(SELECT b.account_id FROM balance AS b WHERE b.account_id IN (SELECT h.account FROM hold AS h
+        WHERE h.call_id = ANY (ids)) ORDER BY b.account_id FOR UPDATE SKIP LOCKED);
+    windows := ARRAY(SELECT w.id FROM budget_window AS w WHERE w.id IN (SELECT unnest(h.windows_raw || h.windows_billed) FROM hold AS h
+        WHERE h.call_id = ANY (ids)) ORDER BY w.id FOR UPDATE SKIP LOCKED);
     RETURN hold_close(ARRAY(SELECT h.call_id FROM hold AS h WHERE h.call_id = ANY (ids) AND (h.account IS NULL
         OR h.account = ANY (accounts)) AND h.windows_raw <@ windows AND h.windows_billed <@ windows), closed);
 END $$;
@@ -198,8 +192,7 @@ BEGIN
     UPDATE hold_sweep_run SET ran_at = now;
     IF now - before > gap_us * interval '1 us' THEN
         PERFORM set_config('lock_timeout', '10s', true);  -- one that is left out would expire
-        SELECT array_agg(x.call_id) INTO ids FROM (SELECT h.call_id FROM hold AS h WHERE h.state = 'placed'
-            ORDER BY h.call_id FOR UPDATE) AS x;
+        ids := ARRAY(SELECT h.call_id FROM hold AS h WHERE h.state = 'placed' ORDER BY h.call_id FOR UPDATE);
         UPDATE hold AS h SET expires_at = greatest(h.expires_at, clock_timestamp() + lifetime_us * interval '1 us')
         WHERE h.call_id = ANY (ids);
         RETURN;
