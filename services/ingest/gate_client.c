@@ -266,7 +266,7 @@ static void on_said(void *arg, int status, struct strview body, const struct err
         g->refused = 0;
     } else if (lane == &g->place) {
         g->refused += lane->count == 1 ? 1 : 0;
-        if (!is_refusal(status) || g->refused >= REFUSED_MOST)
+        if (lane->is_probe || !is_refusal(status) || g->refused >= REFUSED_MOST)
             gate_health_failed(&g->health, status, why);
     }
     hand_out(lane, status, ok);

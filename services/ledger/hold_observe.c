@@ -123,6 +123,7 @@ bool hold_look(struct hold *h, struct hold_item *items, size_t count, int64_t at
 bool hold_observe(struct hold *h, struct hold_item *items, size_t count, struct err *err)
 {
     int64_t at;
+    assert(!pg_session_is_sent(h->options.pg)); /* nothing is begun for it */
     arena_reset(&h->arena);
     bool ok = hold_open(h, err) && hold_clock(h, false, &at, err);
     for (size_t i = 0; ok && i < count; i++)

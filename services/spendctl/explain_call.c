@@ -213,7 +213,7 @@ int explain_call(const json_t *call)
     if (rejected)
         table_fact(
             "why",
-            "the answer says it, of budgets each one in the way; or the caller left before it was sent");
+            "refused (its answer named each budget in the way), or its caller left before it was sent");
     if (json_is_true(json_object_get(call, "conflicted")))
         table_fact("notice",
                    "two records of equal rank disagree; one stands, the other is in spend.dlq.conflict");

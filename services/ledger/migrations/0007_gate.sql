@@ -131,7 +131,10 @@ END $$;
 -- When holds were last swept, by whichever ledger.
 CREATE TABLE hold_sweep_run (
     is_one boolean PRIMARY KEY DEFAULT true CHECK (is_one),
-    ran_at timestamptz NOT NULL
+    ran_at timestamptz NOT NULL,
+    spare_until timestamptz NOT NULL DEFAULT '-infinity',  -- after an outage nothing expires before
+    after_at timestamptz NOT NULL DEFAULT '-infinity',     -- where the next sweep goes on, behind those that somebody has
+    after_id uuid NOT NULL DEFAULT '00000000-0000-0000-0000-000000000000'
 );
 INSERT INTO hold_sweep_run (ran_at) VALUES (clock_timestamp());
 
@@ -164,48 +167,55 @@ DECLARE
 BEGIN
     RETURN hold_close(ids, closed);
 EXCEPTION WHEN lock_not_available THEN
-    accounts := ARRAY(SELECT b.account_id FROM balance AS b WHERE b.account_id IN (SELECT h.account FROM hold AS h
-        WHERE h.call_id = ANY (ids)) ORDER BY b.account_id FOR UPDATE SKIP LOCKED);
-    windows := ARRAY(SELECT w.id FROM budget_window AS w WHERE w.id IN (SELECT unnest(h.windows_raw || h.windows_billed) FROM hold AS h
-        WHERE h.call_id = ANY (ids)) ORDER BY w.id FOR UPDATE SKIP LOCKED);
+    FOR n IN 1..3 LOOP  -- one that is busy and not kept is free now and then
+        PERFORM pg_sleep(0.01) WHERE n > 1;
+        accounts := ARRAY(SELECT b.account_id FROM balance AS b WHERE b.account_id IN (SELECT h.account FROM hold AS h
+            WHERE h.call_id = ANY (ids)) ORDER BY b.account_id FOR UPDATE SKIP LOCKED);
+        windows := ARRAY(SELECT w.id FROM budget_window AS w WHERE w.id IN (SELECT unnest(h.windows_raw || h.windows_billed)
+            FROM hold AS h WHERE h.call_id = ANY (ids)) ORDER BY w.id FOR UPDATE SKIP LOCKED);
+    END LOOP;
     RETURN hold_close(ARRAY(SELECT h.call_id FROM hold AS h WHERE h.call_id = ANY (ids) AND (h.account IS NULL
         OR h.account = ANY (accounts)) AND h.windows_raw <@ windows AND h.windows_billed <@ windows), closed);
 END $$;
 
 -- Those whose ingest is gone, and tombstones of an hour ago; at most so many of each. Locked ones are left for later, so that
 -- their order is that of what is due. more: there may be others. One ledger at a time. When nobody has swept for more than
--- gap_us, nobody could be asked to renew either: then nothing expires, and every hold begins a lifetime in which its ingest can.
+-- gap_us, nobody could be asked to renew either: then nothing expires for a lifetime, in which every ingest can.
 CREATE FUNCTION hold_sweep(most int, lifetime_us bigint, gap_us bigint, OUT expired bigint, OUT more boolean)
 LANGUAGE plpgsql SET search_path = spend, pg_temp SET lock_timeout = '100ms' AS $$
 DECLARE
     now timestamptz := clock_timestamp();
-    before timestamptz;
+    run hold_sweep_run;
     ids uuid[];
     purged bigint;
 BEGIN
     expired := 0;
     more := false;
-    SELECT r.ran_at INTO before FROM hold_sweep_run AS r FOR UPDATE SKIP LOCKED;
-    IF before IS NULL THEN
+    SELECT * INTO run FROM hold_sweep_run FOR UPDATE SKIP LOCKED;
+    IF run.ran_at IS NULL THEN
         RETURN;
     END IF;
-    UPDATE hold_sweep_run SET ran_at = now;
-    IF now - before > gap_us * interval '1 us' THEN
-        PERFORM set_config('lock_timeout', '10s', true);  -- one that is left out would expire
-        ids := ARRAY(SELECT h.call_id FROM hold AS h WHERE h.state = 'placed' ORDER BY h.call_id FOR UPDATE);
-        UPDATE hold AS h SET expires_at = greatest(h.expires_at, clock_timestamp() + lifetime_us * interval '1 us')
-        WHERE h.call_id = ANY (ids);
-        RETURN;
+    IF now - run.ran_at > gap_us * interval '1 us' THEN
+        run.spare_until := now + lifetime_us * interval '1 us';
     END IF;
     DELETE FROM hold AS h WHERE h.call_id = ANY (ARRAY(SELECT y.call_id FROM hold AS y WHERE y.state NOT IN ('placed', 'captured')
         AND y.changed_at < now - interval '1 hour' ORDER BY y.changed_at LIMIT most FOR UPDATE SKIP LOCKED));
     GET DIAGNOSTICS purged = ROW_COUNT;
-    ids := ARRAY(SELECT h.call_id FROM hold AS h WHERE h.state = 'placed' AND h.expires_at < now ORDER BY h.expires_at
-        LIMIT most FOR UPDATE SKIP LOCKED);
+    IF now >= run.spare_until THEN
+        ids := ARRAY(SELECT h.call_id FROM hold AS h WHERE h.state = 'placed' AND h.expires_at < now
+            AND (h.expires_at, h.call_id) > (run.after_at, run.after_id) ORDER BY h.expires_at, h.call_id
+            LIMIT most FOR UPDATE SKIP LOCKED);
+    END IF;
+    more := cardinality(ids) = most;
+    run.after_at := '-infinity';  -- from the first again
+    IF more THEN
+        SELECT h.expires_at, h.call_id INTO run.after_at, run.after_id FROM hold AS h WHERE h.call_id = ids[most];
+    END IF;
     IF ids <> '{}' THEN
         expired := hold_close_most(ids, 'expired');
     END IF;
-    more := purged = most OR (cardinality(ids) = most AND expired > 0);
+    more := coalesce(more, false) OR purged = most;
+    UPDATE hold_sweep_run SET ran_at = now, spare_until = run.spare_until, after_at = run.after_at, after_id = run.after_id;
 END $$;
 
 -- A captured hold ends with its gateway's record. When that has not come for an hour it was lost, with a disk; others may have

@@ -14,7 +14,7 @@ GRANT INSERT ON account, account_version, entry, credit, call, consumer_offset, 
     budget_value, budget_reset, hold TO :role;
 GRANT UPDATE ON budget, budget_revision, budget_window, budget_value, budget_reset, hold TO :role;
 GRANT DELETE ON hold TO :role;
-GRANT UPDATE (ran_at) ON hold_sweep_run TO :role;
+GRANT UPDATE ON hold_sweep_run TO :role;
 GRANT INSERT, UPDATE, DELETE ON model_output TO :role;
 GRANT UPDATE (name, overdraft_limit_nanos, config_version) ON account TO :role;
 GRANT UPDATE (amount_nanos, held_nanos, seq) ON balance TO :role;
