@@ -476,14 +476,34 @@ static void test_a_ledger_that_takes_nothing_is_away(void **unused)
         assert_true(a.away && meter_value(METER_GATE_AWAY) == 1);
         gate_ticket_leave(a.ticket, on_late);
     }
-    static const int faults[] = {503, 500}; /* on trial it is still asked, and there is nothing to refuse */
-    for (size_t i = 0; i < 2; i++) {
+    UNTIL(meter_value(METER_GATE_AWAY) == 0);
+    UNTIL(gate_client_is_told(gate));
+    stop();
+}
+
+/* On trial it is asked on, and of nothing there is nothing to refuse. */
+static void test_a_ledger_that_answers_probes_once_is_not_well(void **unused)
+{
+    (void)unused;
+    static const int faults[] = {503, 500, 400};
+    const char *why;
+    start(false, 1000);
+    UNTIL(gate_client_is_well(gate, &why));
+    answer_status = 503;
+    struct asker a[2]; /* one alone, again and again, would be taken for refused */
+    for (size_t i = 0; i < 2; i++)
+        ask(&a[i], "m");
+    UNTIL(a[0].answers == 1 && a[1].answers == 1 && meter_value(METER_GATE_AWAY) == 1);
+    for (size_t i = 0; i < 2; i++)
+        gate_ticket_leave(a[i].ticket, on_late);
+    for (size_t i = 0; i < sizeof faults / sizeof faults[0]; i++) {
+        answer_status = 200;
         UNTIL(gate_client_is_well(gate, &why));
         answer_status = faults[i];
         UNTIL(!gate_client_is_well(gate, &why));
         assert_true(meter_value(METER_GATE_AWAY) == 1);
-        answer_status = 200;
     }
+    answer_status = 200;
     UNTIL(meter_value(METER_GATE_AWAY) == 0);
     UNTIL(gate_client_is_told(gate));
     stop();
@@ -669,6 +689,7 @@ int main(void)
         cmocka_unit_test_prestate(test_what_the_ledger_does_not_take_is_dropped_and_counted, &bad_request),
         cmocka_unit_test_prestate(test_what_the_ledger_does_not_take_is_dropped_and_counted, &server_error),
         cmocka_unit_test(test_a_ledger_that_takes_nothing_is_away),
+        cmocka_unit_test(test_a_ledger_that_answers_probes_once_is_not_well),
         cmocka_unit_test(test_one_call_that_is_locked_out_keeps_none_from_the_gate),
         cmocka_unit_test(test_one_end_that_is_locked_out_keeps_none_from_being_told),
         cmocka_unit_test(test_what_is_told_late_is_renewed_at_once),
